@@ -1,0 +1,1 @@
+//! Runs instances in cgroup slices and reports on them

@@ -1,0 +1,12 @@
+//! Operations and reconcilers: a snapshot, what was observed, an event and `now` in; actions out.
+//!
+//! Pure: no I/O, no clock, no thread; the simulator drives this very code. It decides, `server` executes.
+//! Each action that changes intent is one transaction that carries its operation's journal entry with it, so an
+//! effect and its memory land together or not at all; everything else is level-triggered and may be asked for again.
+
+mod contract;
+
+pub use contract::{
+    Action, Commit, Event, HookRun, HostObserved, HostState, InstanceObserved, Observed, Override, Phase, StressSample,
+    Traffic, Write,
+};

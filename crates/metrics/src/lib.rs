@@ -1,0 +1,1 @@
+//! The hot series store, latency histograms and Prometheus exposition

@@ -1,0 +1,34 @@
+//! Resources, ids, units, manifests, validation and the CMDB snapshot.
+//!
+//! Pure: no I/O, no clock. Reading files is the caller's work; this crate gets their text.
+//! Observed state (is an instance up?) and samples are deliberately absent: only intent and records' shapes live here.
+
+pub mod curve;
+pub mod histogram;
+pub mod keys;
+pub mod operation;
+pub mod placement;
+pub mod resource;
+pub mod snapshot;
+pub mod unit;
+
+mod name;
+
+pub use curve::{BindingResource, Curve, CurvePoint, Interval, StressEnd};
+pub use histogram::LatencyHistogram;
+pub use name::{
+    BusinessName, CircuitName, ConfigSetName, DatacenterName, EnvironmentName, EventName, ExternalName, HostName,
+    HostTypeName, InstanceId, NAME_BYTES_MAX, NameError, OperationId, PackageName, PoolName, RackName, RegionName,
+    ServiceName, SilenceId,
+};
+pub use operation::{
+    GateOutcome, GateVerdict, LogLine, Operation, OperationPhase, OperationSpec, PlannedInstance, StepRun, StepState,
+};
+pub use placement::{HostIntent, HostPlacements, InstanceIntent, Placement, ScaleIntent, Silence};
+pub use resource::{
+    Business, Circuit, ConfigSet, Criticality, Datacenter, Dependency, Environment, Event, External, HealthCheck, Hook,
+    HookCall, HookWhen, Host, HostType, Kind, Layer, Package, PortRange, Rack, Region, Resource, ResourceKey, Route,
+    Service, Slo, StepName, Stop,
+};
+pub use snapshot::{FoldError, Revision, Snapshot, Versioned};
+pub use unit::{BandwidthMbps, CpuMillis, Digest, MemoryBytes, PIDS_MAX_DEFAULT, PowerWatts, Shape, UnitError, UnixMs};

@@ -1,0 +1,1 @@
+//! Filter, score, plan, check: where instances go, and why not elsewhere

@@ -1,0 +1,1 @@
+//! HTTP API, agent gRPC and xDS; executes what control decides

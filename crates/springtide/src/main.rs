@@ -1,0 +1,3 @@
+//! The springtide program.
+
+fn main() {}

@@ -1,0 +1,12 @@
+//! The control state behind one trait with etcd's semantics and limits, so that a driver can be swapped.
+//!
+//! Drivers: [`memory`] (tests, simulator) and [`redb`] (one machine). Both pass [`conformance`].
+//! Samples and instance state are deliberately absent: only intent is stored. Records (audit, curves, reports,
+//! packages) live beside the store, in [`records`].
+
+mod kv;
+
+pub use kv::{
+    BoxFuture, Change, Commit, Compare, Error, KEY_BYTES_MAX, KeyValue, Lease, LeaseId, Op, Range, Revision, Store,
+    TXN_BYTES_MAX, TXN_OPS_MAX, Txn, TxnOutcome, Watch, WatchEvent,
+};

@@ -1,0 +1,3 @@
+//! Placeholder entry, replaced as the room is built.
+
+fn main() {}
