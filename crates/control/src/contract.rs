@@ -1,6 +1,6 @@
 //! What goes into a step and what comes out.
 
-use capacity::stress::Sample as StressSample;
+pub use capacity::stress::Sample as StressSample;
 use model::{Curve, HookCall, HostName, InstanceId, LatencyHistogram, OperationId, Revision, ServiceName, UnixMs};
 use std::collections::{BTreeMap, BTreeSet};
 
