@@ -1,3 +1,45 @@
-//! Placeholder entry, replaced as the room is built.
+//! The developer's one entry: `cargo xtask demo | test | bench NAME | tidy | ci`.
+//!
+//! Everything a fresh machine lacks is installed here, by package name, with a line saying so.
 
-fn main() {}
+mod bench;
+mod demo;
+mod run;
+mod test;
+mod tidy;
+mod tools;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Springtide's developer tasks")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// New Year's Eve of a red-packet business on this machine: deploy, measure, size, scale, ride the surge
+    Demo(demo::Args),
+    /// Every check and every test, as the forge runs them; installs what they need
+    Test(test::Args),
+    /// One benchmark: ours beside the truth or a peer
+    #[command(after_help = "Example: cargo xtask bench agent-kill --seed 7")]
+    Bench(bench::Args),
+    /// The house rules a compiler does not check
+    Tidy,
+    /// The same as test: what .ci/run calls
+    Ci,
+}
+
+fn main() -> anyhow::Result<()> {
+    std::env::set_current_dir(run::workspace_root())?;
+    match Cli::parse().task {
+        Task::Demo(args) => demo::main(args),
+        Task::Test(args) => test::main(args),
+        Task::Bench(args) => bench::main(args),
+        Task::Tidy => tidy::main(),
+        Task::Ci => test::main(test::Args::default()),
+    }
+}

@@ -1,0 +1,26 @@
+//! `cargo xtask bench NAME`: builds everything optimised, then runs one benchmark of `bench/`.
+
+use crate::run::{cargo, run};
+use anyhow::Result;
+use std::process::Command;
+
+/// Arguments of `bench`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Which: scale-out, stress, agent-kill, server-kill (`list` shows them all)
+    name: String,
+    /// Passed on to the benchmark: --seed N, --rounds N, …
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
+}
+
+/// Builds and runs it.
+pub fn main(args: Args) -> Result<()> {
+    build_release()?;
+    run(Command::new("target/release/springtide-bench").arg(&args.name).args(&args.rest))
+}
+
+/// Builds the program, the sample business and the benchmarks, optimised.
+pub fn build_release() -> Result<()> {
+    run(&mut cargo(&["build", "--release", "--quiet", "--workspace", "--exclude", "xtask", "--bins"]))
+}

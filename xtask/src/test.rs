@@ -1,0 +1,25 @@
+//! `cargo xtask test`: the house rules, formatting, lints, then every test. The runner's summary comes last.
+
+use crate::run::{cargo, run};
+use crate::{tidy, tools};
+use anyhow::Result;
+
+/// Arguments of `test`.
+#[derive(clap::Args, Default)]
+pub struct Args {
+    /// Passed on to the test runner, such as a filter
+    #[arg(last = true)]
+    runner: Vec<String>,
+}
+
+/// Runs it all.
+pub fn main(args: Args) -> Result<()> {
+    tools::nextest()?;
+    tools::nginx()?;
+    tidy::main()?;
+    run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
+    // Tests start the program and the sample business as a user would: the binaries must be there first.
+    run(&mut cargo(&["build", "--workspace", "--bins"]))?;
+    run(cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]).args(&args.runner))
+}
