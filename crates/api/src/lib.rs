@@ -2,6 +2,7 @@
 //!
 //! `fleet` is what agents and proxies speak (generated from `proto/`), `http` is what people and programs speak.
 
+pub mod client;
 pub mod http;
 
 /// The streams between the control plane and its agents and proxies.

@@ -25,6 +25,7 @@ macro_rules! resources {
         }
 
         /// One resource of any kind.
+        #[expect(clippy::large_enum_variant, reason = "each lives behind an Arc of its own; a Box would only add a pointer")]
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "kind")]
         pub enum Resource { $(#[doc = concat!("A [`", stringify!($kind), "`].")] $kind($kind)),* }

@@ -1,0 +1,284 @@
+//! The HTTP client: what the CLI, the demo and the benchmarks use, and nothing else does.
+//!
+//! Speaks to a Unix socket (no token: the peer's credentials say who) or to loopback TCP with a bearer token.
+
+use crate::http::*;
+use model::{Curve, Operation};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+mod events;
+
+pub use events::Events;
+
+/// Time allowed for an answer to begin; streams may then last as long as they like.
+const ANSWER_SECONDS_MAX: u64 = 60;
+
+/// Why a call did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing answers there.
+    #[error("no springtide server answers at {at}: start one (`springtide dev`), or name it with --server")]
+    Unreachable {
+        /// The address tried.
+        at: String,
+        /// What the socket said.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The server refused, and says why.
+    #[error("{}", .0.message)]
+    Refused(Problem, StatusCode),
+    /// The answer was not understood.
+    #[error("the answer of {at} was not understood: {why}")]
+    Garbled {
+        /// The address.
+        at: String,
+        /// What was wrong.
+        why: String,
+    },
+}
+
+/// Where a server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A Unix socket.
+    Socket(PathBuf),
+    /// `http://127.0.0.1:PORT`, with its token.
+    Http {
+        /// The URL.
+        url: String,
+        /// The bearer token.
+        token: String,
+    },
+}
+
+/// A client of one server.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+    token: Option<String>,
+    shown: String,
+}
+
+impl Client {
+    /// A client of the server at `address`; connects with the first call.
+    pub fn new(address: &Address) -> Self {
+        let builder = reqwest::Client::builder().connect_timeout(Duration::from_secs(5));
+        let (builder, base, token, shown) = match address {
+            Address::Socket(path) => {
+                let shown = path.display().to_string();
+                (builder.unix_socket(path.as_path()), "http://springtide".to_owned(), None, shown)
+            }
+            Address::Http { url, token } => {
+                let base = url.trim_end_matches('/').to_owned();
+                (builder, base, Some(token.clone()), url.clone())
+            }
+        };
+        let http = builder.build().expect("a client without TLS settings can be built");
+        Self { http, base, token, shown }
+    }
+
+    /// A client over a Unix socket.
+    pub fn at_socket(path: &Path) -> Self {
+        Self::new(&Address::Socket(path.to_owned()))
+    }
+
+    /// The address, for messages.
+    pub fn address(&self) -> &str {
+        &self.shown
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
+        let unreachable = |source| Error::Unreachable { at: self.shown.clone(), source };
+        let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
+        let answer = tokio::time::timeout(limit, request.send())
+            .await
+            .map_err(|_| self.garbled(format!("nothing came for {ANSWER_SECONDS_MAX} s")))?
+            .map_err(unreachable)?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status();
+        let text = answer.text().await.unwrap_or_default();
+        let problem = serde_json::from_str(&text).unwrap_or_else(|_| Problem {
+            code: "internal".to_owned(),
+            message: format!("the server answered {status}: {}", text.chars().take(300).collect::<String>()),
+            faults: Vec::new(),
+        });
+        Err(Error::Refused(problem, status))
+    }
+
+    fn garbled(&self, why: String) -> Error {
+        Error::Garbled { at: self.shown.clone(), why }
+    }
+
+    async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
+        let bytes = self.send(request).await?.bytes().await.map_err(|e| self.garbled(e.to_string()))?;
+        serde_json::from_slice(&bytes).map_err(|e| self.garbled(e.to_string()))
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        self.json(self.request(Method::GET, path)).await
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Error> {
+        self.json(self.request(Method::POST, path).json(body)).await
+    }
+
+    async fn text(&self, path: &str) -> Result<String, Error> {
+        let answer = self.send(self.request(Method::GET, path)).await?;
+        answer.text().await.map_err(|e| self.garbled(e.to_string()))
+    }
+
+    /// What apply would change.
+    pub async fn plan(&self, request: &ApplyRequest) -> Result<PlanResponse, Error> {
+        self.post("/v1/plan", request).await
+    }
+
+    /// Applies manifests.
+    pub async fn apply(&self, request: &ApplyRequest) -> Result<ApplyResponse, Error> {
+        self.post("/v1/apply", request).await
+    }
+
+    /// Deletes one resource.
+    pub async fn delete(&self, kind: &str, name: &str) -> Result<ApplyResponse, Error> {
+        self.json(self.request(Method::DELETE, &format!("/v1/resources/{kind}/{name}"))).await
+    }
+
+    /// All resources of a kind.
+    pub async fn resources(&self, kind: &str) -> Result<Vec<ResourceView>, Error> {
+        self.get(&format!("/v1/resources/{kind}")).await
+    }
+
+    /// One resource.
+    pub async fn resource(&self, kind: &str, name: &str) -> Result<ResourceView, Error> {
+        self.get(&format!("/v1/resources/{kind}/{name}")).await
+    }
+
+    /// A page about one thing.
+    pub async fn describe(&self, kind: &str, name: &str) -> Result<Description, Error> {
+        self.get(&format!("/v1/describe/{kind}/{name}")).await
+    }
+
+    /// Instances, of one service or one host where given.
+    pub async fn instances(&self, service: Option<&str>, host: Option<&str>) -> Result<Vec<InstanceView>, Error> {
+        let query: Vec<(&str, &str)> =
+            [("service", service), ("host", host)].into_iter().filter_map(|(k, v)| Some((k, v?))).collect();
+        self.json(self.request(Method::GET, "/v1/instances").query(&query)).await
+    }
+
+    /// Hosts.
+    pub async fn hosts(&self) -> Result<Vec<HostView>, Error> {
+        self.get("/v1/hosts").await
+    }
+
+    /// Services.
+    pub async fn services(&self) -> Result<Vec<ServiceView>, Error> {
+        self.get("/v1/services").await
+    }
+
+    /// The log of an instance: an open stream of bytes.
+    pub async fn logs(&self, instance: &str, tail_lines: u32, follow: bool) -> Result<Response, Error> {
+        let path = format!("/v1/instances/{instance}/logs?tail={tail_lines}&follow={follow}");
+        self.send(self.request(Method::GET, &path)).await
+    }
+
+    /// True when the server has the package's bytes.
+    pub async fn has_package(&self, digest: &str) -> Result<bool, Error> {
+        match self.send(self.request(Method::HEAD, &format!("/v1/packages/{digest}/blob"))).await {
+            Ok(_) => Ok(true),
+            Err(Error::Refused(_, StatusCode::NOT_FOUND)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Uploads a package's bytes.
+    pub async fn put_package(&self, digest: &str, bytes: Vec<u8>) -> Result<(), Error> {
+        let request = self.request(Method::PUT, &format!("/v1/packages/{digest}/blob")).body(bytes);
+        self.send(request).await.map(drop)
+    }
+
+    /// Opens an operation.
+    pub async fn open_operation(&self, request: &OperationRequest) -> Result<Operation, Error> {
+        self.post("/v1/operations", request).await
+    }
+
+    /// All operations.
+    pub async fn operations(&self) -> Result<Vec<Operation>, Error> {
+        self.get("/v1/operations").await
+    }
+
+    /// One operation.
+    pub async fn operation(&self, id: &str) -> Result<Operation, Error> {
+        self.get(&format!("/v1/operations/{id}")).await
+    }
+
+    /// An operation's states as they come, the last one final.
+    pub async fn watch_operation(&self, id: &str) -> Result<Events<Operation>, Error> {
+        let request = self.request(Method::GET, &format!("/v1/operations/{id}/watch"));
+        Ok(Events::new(self.send(request).await?))
+    }
+
+    /// `pause`, `resume` or `rollback`.
+    pub async fn steer_operation(&self, id: &str, verb: &str) -> Result<Operation, Error> {
+        self.json(self.request(Method::POST, &format!("/v1/operations/{id}/{verb}"))).await
+    }
+
+    /// An operation's health report, HTML.
+    pub async fn report(&self, id: &str) -> Result<String, Error> {
+        self.text(&format!("/v1/operations/{id}/report")).await
+    }
+
+    /// Curves, newest first.
+    pub async fn curves(&self, service: Option<&str>) -> Result<Vec<Curve>, Error> {
+        self.get(&format!("/v1/curves{}", service.map(|s| format!("?service={s}")).unwrap_or_default())).await
+    }
+
+    /// A curve drawn as SVG.
+    pub async fn curve_svg(&self, operation: &str) -> Result<String, Error> {
+        self.text(&format!("/v1/curves/{operation}/svg")).await
+    }
+
+    /// What an event needs.
+    pub async fn size(&self, request: &SizeRequest) -> Result<SizeResponse, Error> {
+        self.post("/v1/size", request).await
+    }
+
+    /// Series over a range; `query` as in the route's table.
+    pub async fn range(&self, query: &[(&str, String)]) -> Result<Vec<SeriesView>, Error> {
+        self.json(self.request(Method::GET, "/v1/metrics/range").query(query)).await
+    }
+
+    /// Everything measured, as Prometheus text.
+    pub async fn metrics(&self) -> Result<String, Error> {
+        self.text("/metrics").await
+    }
+
+    /// The fleet at this second.
+    pub async fn top(&self) -> Result<TopView, Error> {
+        self.get("/v1/top").await
+    }
+
+    /// Audit entries after a sequence number.
+    pub async fn audit(&self, after: u64, limit: u32) -> Result<Vec<AuditEntry>, Error> {
+        self.get(&format!("/v1/audit?after={after}&limit={limit}")).await
+    }
+
+    /// How the control plane is.
+    pub async fn status(&self) -> Result<Status, Error> {
+        self.get("/v1/status").await
+    }
+}
