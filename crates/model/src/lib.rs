@@ -22,7 +22,8 @@ pub use name::{
     ServiceName, SilenceId,
 };
 pub use operation::{
-    GateOutcome, GateVerdict, LogLine, Operation, OperationPhase, OperationSpec, PlannedInstance, StepRun, StepState,
+    GateOutcome, GateVerdict, LogLine, Operation, OperationPhase, OperationSpec, PlannedInstance, ScaleBefore, StepRun,
+    StepState,
 };
 pub use placement::{HostIntent, HostPlacements, InstanceIntent, Placement, ScaleIntent, Silence};
 pub use resource::{

@@ -4,6 +4,7 @@
 //! What decides the next move is `control`; this file holds only what must survive a crash.
 
 use crate::name::*;
+use crate::placement::ScaleIntent;
 use crate::resource::StepName;
 use crate::unit::*;
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,16 @@ pub struct Operation {
     pub log: Vec<LogLine>,
     /// Record id of its report or curve, once written.
     pub report: Option<String>,
+    /// Scale intent that this operation replaced, put back by a rollback (the inner absence: there was none).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale_before: Option<ScaleBefore>,
+}
+
+/// What stood before an operation set a scale intent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScaleBefore {
+    /// The intent; absent when the manifest's counts were in force.
+    pub intent: Option<ScaleIntent>,
 }
 
 /// What an operation is to do.
@@ -168,6 +179,9 @@ pub struct PlannedInstance {
     pub host: HostName,
     /// Its datacenter.
     pub datacenter: DatacenterName,
+    /// The batch (0-based) that adds or removes it.
+    #[serde(default)]
+    pub batch: u32,
 }
 
 /// How a gray stage was judged.
