@@ -61,6 +61,32 @@ pub enum Op {
     },
 }
 
+impl Compare {
+    /// The key it is about.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::ModRevision(key, _) | Self::Exists(key) => key,
+        }
+    }
+}
+
+impl Op {
+    /// The key it writes.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } => key,
+        }
+    }
+
+    /// Bytes of its key and value, as [`TXN_BYTES_MAX`] counts them.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Put { key, value, .. } => key.len() + value.len(),
+            Self::Delete { key } => key.len(),
+        }
+    }
+}
+
 /// Writes that take effect together, if all conditions hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Txn {
@@ -112,6 +138,7 @@ pub enum WatchEvent {
     /// The next revision that touches the prefix.
     Commit(Commit),
     /// The revisions asked for are gone (or the watcher fell too far behind): range again, then watch from there.
+    /// It is the last event of its watch.
     Compacted {
         /// Oldest revision that can still be watched from.
         oldest: Revision,
@@ -122,7 +149,7 @@ pub enum WatchEvent {
 pub struct Watch(pub tokio::sync::mpsc::Receiver<WatchEvent>);
 
 impl Watch {
-    /// The next event; `None` when the store has shut down.
+    /// The next event; `None` after [`WatchEvent::Compacted`], or when the store has shut down.
     pub async fn next(&mut self) -> Option<WatchEvent> {
         self.0.recv().await
     }
@@ -186,6 +213,14 @@ pub enum Error {
         found: u64,
         /// The newest known here.
         known: u64,
+    },
+    /// A file whose content cannot be right.
+    #[error("{path} is damaged: {why}; restore it from a backup, or move it away to start empty")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
     },
     /// The file or the disk failed.
     #[error("store file failed: {0}")]

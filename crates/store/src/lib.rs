@@ -4,9 +4,18 @@
 //! Samples and instance state are deliberately absent: only intent is stored. Records (audit, curves, reports,
 //! packages) live beside the store, in [`records`].
 
+mod hub;
 mod kv;
+pub mod memory;
+pub mod records;
+pub mod redb;
+mod state;
 
+pub use hub::{HISTORY_BYTES_MAX, HISTORY_COMMITS_MAX, WATCH_QUEUE_COMMITS_MAX};
 pub use kv::{
     BoxFuture, Change, Commit, Compare, Error, KEY_BYTES_MAX, KeyValue, Lease, LeaseId, Op, Range, Revision, Store,
     TXN_BYTES_MAX, TXN_OPS_MAX, Txn, TxnOutcome, Watch, WatchEvent,
 };
+pub use memory::MemoryStore;
+pub use redb::RedbStore;
+pub use state::LEASE_TTL_MS_MAX;

@@ -1,0 +1,203 @@
+//! The file of the redb driver: what is in it, how it is opened, read and written.
+//!
+//! Only the current keys and the leases are on disk. The history that watchers resume from is not: after a restart a
+//! watch from before answers *compacted*, and its owner ranges again.
+
+use crate::kv::{Error, KeyValue, LeaseId, Revision};
+use crate::state::Effect;
+use ::redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+/// Version of the layout below.
+pub const FORMAT: u64 = 1;
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
+const LEASES: TableDefinition<'_, u64, u64> = TableDefinition::new("leases");
+
+/// Bytes before the value: create revision, last revision, lease (0: none), each little-endian.
+const HEAD_BYTES: usize = 24;
+
+/// What a file holds.
+pub(crate) struct Content {
+    pub(crate) revision: Revision,
+    pub(crate) lease_last: LeaseId,
+    pub(crate) keys: Vec<KeyValue>,
+    pub(crate) leases: Vec<(LeaseId, u64)>,
+}
+
+/// An open file. The lock is beside it and outlives a reopening after a failed write.
+pub(crate) struct StoreFile {
+    path: PathBuf,
+    database: Option<Database>,
+    _lock: File,
+}
+
+fn io(error: impl Into<::redb::Error>) -> Error {
+    Error::Io(error.into().to_string())
+}
+
+fn lock(path: &Path) -> Result<File, Error> {
+    let beside = path.with_added_extension("lock");
+    let failed = |error: std::io::Error| Error::Io(format!("{}: {error}", beside.display()));
+    let file = File::options().create(true).truncate(false).write(true).open(&beside).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse { path: path.display().to_string() }),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+impl StoreFile {
+    /// Opens or creates the file, and takes it for this process.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let failed = |error: std::io::Error| Error::Io(format!("{}: {error}", folder.display()));
+        fs::create_dir_all(folder).map_err(failed)?;
+        let lock = lock(path)?;
+        let mut file = Self { path: path.to_owned(), database: None, _lock: lock };
+        file.reopen()?;
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        Ok(file)
+    }
+
+    fn damaged(&self, why: impl std::fmt::Display) -> Error {
+        Error::Damaged { path: self.path.display().to_string(), why: why.to_string() }
+    }
+
+    /// Opens the file again, as redb wants after a failed write.
+    pub(crate) fn reopen(&mut self) -> Result<(), Error> {
+        self.database = None;
+        // redb asserts on some damaged pages; this is the one place where damage is met.
+        let opened = std::panic::catch_unwind(|| Database::create(&self.path));
+        let opened = opened.map_err(|_| self.damaged("its pages contradict one another"))?;
+        let database = opened.map_err(|error| self.explain(error))?;
+        self.check_format(&database)?;
+        self.database = Some(database);
+        Ok(())
+    }
+
+    fn explain(&self, error: DatabaseError) -> Error {
+        match error {
+            DatabaseError::DatabaseAlreadyOpen => Error::InUse { path: self.path.display().to_string() },
+            DatabaseError::Storage(StorageError::Io(error)) if error.kind() != std::io::ErrorKind::InvalidData => {
+                Error::Io(format!("{}: {error}", self.path.display()))
+            }
+            other => self.damaged(other),
+        }
+    }
+
+    /// Writes the format into a new file, and refuses a file of another one.
+    fn check_format(&self, database: &Database) -> Result<(), Error> {
+        let txn = database.begin_write().map_err(io)?;
+        let found = {
+            let mut meta = txn.open_table(META).map_err(|error| self.damaged(error))?;
+            let found = meta.get("format").map_err(io)?.map(|found| found.value());
+            if found.is_none() {
+                let empty = ::redb::ReadableTableMetadata::is_empty(&meta).map_err(io)?;
+                if !empty {
+                    return Err(self.damaged("it has no format version"));
+                }
+                meta.insert("format", FORMAT).map_err(io)?;
+                txn.open_table(KEYS).map_err(io)?;
+                txn.open_table(LEASES).map_err(io)?;
+            }
+            found
+        };
+        match found {
+            None => txn.commit().map_err(io),
+            Some(FORMAT) => txn.abort().map_err(io),
+            Some(found) if found > FORMAT => {
+                Err(Error::Newer { path: self.path.display().to_string(), found, known: FORMAT })
+            }
+            Some(found) => Err(self.damaged(format!("format {found} was never written by springtide"))),
+        }
+    }
+
+    fn database(&self) -> Result<&Database, Error> {
+        self.database.as_ref().ok_or_else(|| Error::Io(format!("{} is not open", self.path.display())))
+    }
+
+    /// The revision on disk.
+    pub(crate) fn revision(&self) -> Result<Revision, Error> {
+        let txn = self.database()?.begin_read().map_err(io)?;
+        let meta = txn.open_table(META).map_err(io)?;
+        Ok(meta.get("revision").map_err(io)?.map_or(0, |found| found.value()))
+    }
+
+    /// Reads everything.
+    pub(crate) fn read(&self) -> Result<Content, Error> {
+        let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.read_tables()));
+        read.map_err(|_| self.damaged("its pages contradict one another"))?
+    }
+
+    fn read_tables(&self) -> Result<Content, Error> {
+        let txn = self.database()?.begin_read().map_err(io)?;
+        let meta = txn.open_table(META).map_err(|error| self.damaged(error))?;
+        let number = |name| -> Result<u64, Error> { Ok(meta.get(name).map_err(io)?.map_or(0, |found| found.value())) };
+        let mut content = Content {
+            revision: number("revision")?,
+            lease_last: number("lease_last")?,
+            keys: Vec::new(),
+            leases: Vec::new(),
+        };
+        for item in txn.open_table(KEYS).map_err(|error| self.damaged(error))?.iter().map_err(io)? {
+            let (key, value) = item.map_err(|error| self.damaged(error))?;
+            content.keys.push(self.decode(key.value(), value.value(), content.revision)?);
+        }
+        for item in txn.open_table(LEASES).map_err(|error| self.damaged(error))?.iter().map_err(io)? {
+            let (id, ttl_ms) = item.map_err(|error| self.damaged(error))?;
+            content.leases.push((id.value(), ttl_ms.value()));
+        }
+        Ok(content)
+    }
+
+    fn decode(&self, key: &str, bytes: &[u8], newest: Revision) -> Result<KeyValue, Error> {
+        let (head, value) = bytes
+            .split_first_chunk::<HEAD_BYTES>()
+            .ok_or_else(|| self.damaged(format!("the value of {key} is cut short")))?;
+        let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes"));
+        let (create_revision, mod_revision, lease) = (number(0), number(8), number(16));
+        if create_revision > mod_revision || mod_revision > newest {
+            return Err(self.damaged(format!("{key} was changed at revision {mod_revision}, past the newest {newest}")));
+        }
+        let lease = (lease != 0).then_some(lease);
+        Ok(KeyValue { key: key.into(), value: value.into(), create_revision, mod_revision, lease })
+    }
+
+    /// Makes an effect durable, wholly or not at all.
+    pub(crate) fn write(&self, effect: &Effect) -> Result<(), Error> {
+        let mut txn = self.database()?.begin_write().map_err(io)?;
+        txn.set_durability(Durability::Immediate).map_err(io)?;
+        {
+            let mut meta = txn.open_table(META).map_err(io)?;
+            meta.insert("revision", effect.revision).map_err(io)?;
+            meta.insert("lease_last", effect.lease_last).map_err(io)?;
+            let mut keys = txn.open_table(KEYS).map_err(io)?;
+            for (key, item) in &effect.keys {
+                match item {
+                    Some(item) => keys.insert(key.as_ref(), encode(item).as_slice()).map_err(io)?,
+                    None => keys.remove(key.as_ref()).map_err(io)?,
+                };
+            }
+            let mut leases = txn.open_table(LEASES).map_err(io)?;
+            for (id, granted) in &effect.leases {
+                match granted {
+                    Some(ttl_ms) => leases.insert(id, ttl_ms).map_err(io)?,
+                    None => leases.remove(id).map_err(io)?,
+                };
+            }
+        }
+        txn.commit().map_err(io)
+    }
+}
+
+fn encode(item: &KeyValue) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + item.value.len());
+    bytes.extend(item.create_revision.to_le_bytes());
+    bytes.extend(item.mod_revision.to_le_bytes());
+    bytes.extend(item.lease.unwrap_or(0).to_le_bytes());
+    bytes.extend_from_slice(&item.value);
+    bytes
+}
