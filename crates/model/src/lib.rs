@@ -3,19 +3,27 @@
 //! Pure: no I/O, no clock. Reading files is the caller's work; this crate gets their text.
 //! Observed state (is an instance up?) and samples are deliberately absent: only intent and records' shapes live here.
 
+pub mod config;
 pub mod curve;
 pub mod histogram;
 pub mod keys;
+pub mod manifest;
 pub mod operation;
 pub mod placement;
+pub mod plan;
 pub mod resource;
 pub mod snapshot;
+pub mod time;
 pub mod unit;
+pub mod validate;
 
+mod fault;
 mod name;
 
 pub use curve::{BindingResource, Curve, CurvePoint, Interval, StressEnd};
+pub use fault::{Fault, nearest};
 pub use histogram::LatencyHistogram;
+pub use manifest::Declared;
 pub use name::{
     BusinessName, CircuitName, ConfigSetName, DatacenterName, EnvironmentName, EventName, ExternalName, HostName,
     HostTypeName, InstanceId, NAME_BYTES_MAX, NameError, OperationId, PackageName, PoolName, RackName, RegionName,

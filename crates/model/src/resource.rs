@@ -191,6 +191,17 @@ pub enum Layer {
     Storage,
 }
 
+impl Layer {
+    /// The layer as written in a manifest.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Logic => "logic",
+            Self::Storage => "storage",
+        }
+    }
+}
+
 /// How much it hurts when a service is away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -374,21 +385,56 @@ impl Default for Stop {
     }
 }
 
-/// A command or webhook around a step. It may be called again after a crash: the idempotency key
+/// A command or webhook around a step: `{when: before, step: start, command: [check, fast]}`, or `webhook: http://…` in
+/// the place of `command`. It may be called again after a crash: the idempotency key
 /// `<operation>/<step>/<target>` comes in `SPRINGTIDE_IDEMPOTENCY_KEY` or the `Idempotency-Key` header.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "HookFields", into = "HookFields")]
 pub struct Hook {
     /// Before or after which step.
     pub when: HookWhen,
     /// The step.
     pub step: StepName,
     /// What to call.
-    #[serde(flatten)]
     pub call: HookCall,
     /// Time allowed.
-    #[serde(default = "hook_timeout_ms")]
     pub timeout_ms: u32,
+}
+
+/// A hook as written: `command` and `webhook` stand beside the other fields, and exactly one of them is there.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HookFields {
+    when: HookWhen,
+    step: StepName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    command: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    webhook: Option<String>,
+    #[serde(default = "hook_timeout_ms")]
+    timeout_ms: u32,
+}
+
+impl TryFrom<HookFields> for Hook {
+    type Error = &'static str;
+    fn try_from(fields: HookFields) -> Result<Self, Self::Error> {
+        let call = match (fields.command, fields.webhook) {
+            (Some(command), None) if !command.is_empty() => HookCall::Command(command),
+            (None, Some(url)) => HookCall::Webhook(url),
+            _ => return Err("a hook has either `command` (a program and its arguments) or `webhook` (a URL)"),
+        };
+        Ok(Self { when: fields.when, step: fields.step, call, timeout_ms: fields.timeout_ms })
+    }
+}
+
+impl From<Hook> for HookFields {
+    fn from(hook: Hook) -> Self {
+        let (command, webhook) = match hook.call {
+            HookCall::Command(command) => (Some(command), None),
+            HookCall::Webhook(url) => (None, Some(url)),
+        };
+        Self { when: hook.when, step: hook.step, command, webhook, timeout_ms: hook.timeout_ms }
+    }
 }
 
 fn hook_timeout_ms() -> u32 {

@@ -1,0 +1,116 @@
+//! The fields of each kind, as manifests write them. A test holds this table against the types in `resource`.
+
+use super::schema::Type::*;
+use super::schema::{self, Field, Type, may, must};
+use crate::resource::Kind;
+
+const NAME: Type = Checked(schema::name);
+const POSITIVE_U32: Type = Whole(1, u32::MAX as u64);
+
+/// The fields of a kind, `kind` itself left out.
+pub(super) fn fields(kind: Kind) -> &'static [Field] {
+    match kind {
+        Kind::Region | Kind::Business => NAMED,
+        Kind::Datacenter => DATACENTER,
+        Kind::Rack => RACK,
+        Kind::Circuit => CIRCUIT,
+        Kind::HostType => HOST_TYPE,
+        Kind::Host => HOST,
+        Kind::External => EXTERNAL,
+        Kind::Package => PACKAGE,
+        Kind::Environment => ENVIRONMENT,
+        Kind::ConfigSet => CONFIG_SET,
+        Kind::Service => SERVICE,
+        Kind::Event => EVENT,
+    }
+}
+
+const NAMED: &[Field] = &[must("name", NAME)];
+const DATACENTER: &[Field] = &[must("name", NAME), must("region", NAME)];
+const RACK: &[Field] = &[must("name", NAME), must("datacenter", NAME), may("power_watts_max", POSITIVE_U32)];
+const CIRCUIT: &[Field] =
+    &[must("name", NAME), must("between", Pair(&NAME)), must("bandwidth_mbps", Whole(1, u64::MAX))];
+const HOST_TYPE: &[Field] = &[
+    must("name", NAME),
+    must("cpu", Checked(schema::cpu)),
+    must("memory", Checked(schema::memory)),
+    may("power_watts", POSITIVE_U32),
+];
+const LAYERS: Type = Choice(&["access", "logic", "storage"]);
+const PORT_RANGE: Type = Record(&[must("first", Whole(1, 65_535)), must("last", Whole(1, 65_535))]);
+const HOST: &[Field] = &[
+    must("name", NAME),
+    must("rack", NAME),
+    must("host_type", NAME),
+    must("address", Checked(schema::ip)),
+    may("pool", NAME),
+    may("exclusive", LAYERS),
+    may("ports", PORT_RANGE),
+];
+const EXTERNAL: &[Field] =
+    &[must("name", NAME), must("requests_per_second_max", Number), may("address", Checked(schema::host_port))];
+const PACKAGE: &[Field] = &[
+    must("name", NAME),
+    must("version", Checked(schema::not_empty)),
+    may("digest", Checked(schema::digest)),
+    may("source", Checked(schema::not_empty)),
+    must("command", List(&Text)),
+];
+const VARIABLES: Type = Map(schema::variable, &Text);
+const ENVIRONMENT: &[Field] =
+    &[must("name", NAME), may("variables", VARIABLES), may("datacenters", Map(schema::name, &VARIABLES))];
+const CONFIG_SET: &[Field] = &[must("name", NAME), must("files", Map(schema::file_name, &Text))];
+
+const SHAPE: &[Field] =
+    &[must("cpu", Checked(schema::cpu)), must("memory", Checked(schema::memory)), may("pids_max", POSITIVE_U32)];
+const ROUTE: Type = Record(&[may("host", Checked(schema::not_empty)), may("path_prefix", Checked(schema::url_path))]);
+const DEPENDENCY: Type = Record(&[must("on", NAME), may("calls_per_request", Number)]);
+const HEALTH_CHECK: Type = Record(&[
+    must("path", Checked(schema::url_path)),
+    may("port", Checked(schema::port_name)),
+    may("interval_ms", Whole(10, 3_600_000)),
+    may("timeout_ms", Whole(1, 3_600_000)),
+    may("failures_max", Whole(1, 1_000)),
+    may("start_ms_max", Whole(1, 86_400_000)),
+]);
+const SLO: Type = Record(&[may("latency_p99_ms", POSITIVE_U32), may("error_rate", Number)]);
+const STOP: Type = Record(&[may("drain_ms", Whole(0, 3_600_000)), may("grace_ms", Whole(0, 3_600_000))]);
+const STEPS: Type = Choice(&["attributes", "deploy", "silence", "start", "gray", "drain", "stop", "report"]);
+const HOOK: Type = Record(&[
+    must("when", Choice(&["before", "after"])),
+    must("step", STEPS),
+    may("command", List(&Text)),
+    may("webhook", Checked(schema::url)),
+    may("timeout_ms", Whole(1, 3_600_000)),
+]);
+const SERVICE: &[Field] = &[
+    must("name", NAME),
+    must("business", NAME),
+    must("layer", LAYERS),
+    must("package", NAME),
+    may("args", List(&Text)),
+    may("config", NAME),
+    may("environment", NAME),
+    must("shape", Shorthand(schema::shape, SHAPE)),
+    may("ports", List(&Checked(schema::port_name))),
+    may("routes", List(&ROUTE)),
+    may("dependencies", List(&DEPENDENCY)),
+    may("health_check", HEALTH_CHECK),
+    must("instances", Map(schema::name, &Whole(0, 1_000_000))),
+    may("criticality", Choice(&["low", "normal", "high", "critical"])),
+    may("pool", NAME),
+    may("per_host_max", POSITIVE_U32),
+    may("avoid", List(&NAME)),
+    may("slo", SLO),
+    may("stop", STOP),
+    may("persistent_paths", List(&Text)),
+    may("cache_seconds_max", Whole(0, u32::MAX as u64)),
+    may("hooks", List(&HOOK)),
+];
+const EVENT: &[Field] = &[
+    must("name", NAME),
+    must("business", NAME),
+    may("starts_at", Checked(schema::time)),
+    may("ends_at", Checked(schema::time)),
+    must("entry_requests_per_second", Map(schema::name, &Number)),
+];

@@ -1,0 +1,90 @@
+//! Which fields refer to which other resources, and those that point nowhere.
+
+use super::World;
+use crate::fault::{Fault, did_you_mean};
+use crate::resource::*;
+
+/// One reference of a resource to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// The field that refers.
+    pub field: String,
+    /// The kinds that it may mean.
+    pub kinds: &'static [Kind],
+    /// The name.
+    pub name: String,
+}
+
+/// Every reference of a resource.
+pub fn references(resource: &Resource) -> Vec<Reference> {
+    let to = |field: &str, kinds, name: &str| Reference { field: field.to_owned(), kinds, name: name.to_owned() };
+    match resource {
+        Resource::Region(_)
+        | Resource::HostType(_)
+        | Resource::Business(_)
+        | Resource::External(_)
+        | Resource::Package(_)
+        | Resource::ConfigSet(_) => Vec::new(),
+        Resource::Datacenter(of) => vec![to("region", &[Kind::Region], of.region.as_str())],
+        Resource::Rack(of) => vec![to("datacenter", &[Kind::Datacenter], of.datacenter.as_str())],
+        Resource::Circuit(of) => {
+            let ends = of.between.iter().enumerate();
+            ends.map(|(at, name)| to(&format!("between[{at}]"), &[Kind::Datacenter], name.as_str())).collect()
+        }
+        Resource::Host(of) => {
+            vec![to("rack", &[Kind::Rack], of.rack.as_str()), to("host_type", &[Kind::HostType], of.host_type.as_str())]
+        }
+        Resource::Environment(of) => {
+            let names = of.datacenters.keys();
+            names.map(|name| to(&format!("datacenters.{name}"), &[Kind::Datacenter], name.as_str())).collect()
+        }
+        Resource::Service(of) => of_service(of),
+        Resource::Event(of) => {
+            let mut found = vec![to("business", &[Kind::Business], of.business.as_str())];
+            let entries = of.entry_requests_per_second.keys();
+            found.extend(
+                entries.map(|name| to(&format!("entry_requests_per_second.{name}"), &[Kind::Service], name.as_str())),
+            );
+            found
+        }
+    }
+}
+
+fn of_service(service: &Service) -> Vec<Reference> {
+    let to = |field: String, kinds, name: &str| Reference { field, kinds, name: name.to_owned() };
+    let mut found = vec![
+        to("business".to_owned(), &[Kind::Business], service.business.as_str()),
+        to("package".to_owned(), &[Kind::Package], service.package.as_str()),
+    ];
+    found.extend(service.config.iter().map(|name| to("config".to_owned(), &[Kind::ConfigSet], name.as_str())));
+    let environment = service.environment.iter();
+    found.extend(environment.map(|name| to("environment".to_owned(), &[Kind::Environment], name.as_str())));
+    let dependencies = service.dependencies.iter().enumerate();
+    found.extend(dependencies.map(|(at, dependency)| {
+        to(format!("dependencies[{at}].on"), &[Kind::Service, Kind::External], &dependency.on)
+    }));
+    let datacenters = service.instances.keys();
+    found.extend(datacenters.map(|name| to(format!("instances.{name}"), &[Kind::Datacenter], name.as_str())));
+    let avoided = service.avoid.iter().enumerate();
+    found.extend(avoided.map(|(at, name)| to(format!("avoid[{at}]"), &[Kind::Service], name.as_str())));
+    found
+}
+
+/// References that point nowhere.
+pub(super) fn dangling(world: &World<'_>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (key, resource) in &world.resources {
+        for Reference { field, kinds, name } in references(resource) {
+            if kinds.iter().any(|kind| world.get(*kind, &name).is_some()) {
+                continue;
+            }
+            let known = world.resources.keys().filter(|other| kinds.contains(&other.kind));
+            let hint = did_you_mean(&name, known.map(|other| other.name.as_str()));
+            let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+            let kinds = kinds.join(" or ");
+            let advice = if hint.is_empty() { "; declare it, or name one that exists".to_owned() } else { hint };
+            faults.push(world.fault(key, &field, format!("no {kinds} is called `{name}`{advice}")));
+        }
+    }
+    faults
+}
