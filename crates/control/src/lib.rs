@@ -5,8 +5,19 @@
 //! effect and its memory land together or not at all; everything else is level-triggered and may be asked for again.
 
 mod contract;
+mod control;
+mod endpoints;
+mod journal;
+mod limits;
+mod open;
+mod refusal;
+mod wanted;
 
 pub use contract::{
     Action, Commit, Event, HookRun, HostObserved, HostState, InstanceObserved, Observed, Override, Phase, StressSample,
     Traffic, Write,
 };
+pub use control::Control;
+pub use endpoints::{Endpoint, WEIGHT_FULL, endpoints};
+pub use open::{open, pause, resume, rollback, undrain};
+pub use refusal::{NothingToDo, Refusal};
