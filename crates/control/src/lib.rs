@@ -4,6 +4,7 @@
 //! Each action that changes intent is one transaction that carries its operation's journal entry with it, so an
 //! effect and its memory land together or not at all; everything else is level-triggered and may be asked for again.
 
+mod apply;
 mod contract;
 mod control;
 mod endpoints;
@@ -13,6 +14,7 @@ mod open;
 mod refusal;
 mod wanted;
 
+pub use apply::apply;
 pub use contract::{
     Action, Commit, Event, HookRun, HostObserved, HostState, InstanceObserved, Observed, Override, Phase, StressSample,
     Traffic, Write,

@@ -64,11 +64,7 @@ pub(crate) fn config_digest(
     service: &Service,
     datacenter: &DatacenterName,
 ) -> Result<Digest, String> {
-    let config = service.config.as_ref().map(|name| snapshot.config_set(name).map(|set| &set.files));
-    let environment = service.environment.as_ref().map(|name| snapshot.environment(name));
-    let text = serde_json::to_string(&(datacenter, config, environment, &service.args, &service.ports))
-        .map_err(|error| error.to_string())?;
-    Ok(Digest::of(text.as_bytes()))
+    model::config::resolve(snapshot, service, datacenter).map(|config| config.digest).map_err(|fault| fault.to_string())
 }
 
 /// Instances of a service that are to stay, by datacenter.
