@@ -93,16 +93,20 @@ fn counts(request: &PlaceRequest, plan: &Plan, found: &mut Vec<Violation>) {
 }
 
 fn ids(snapshot: &Snapshot, request: &PlaceRequest, plan: &Plan, found: &mut Vec<Violation>) {
-    let existing = snapshot.placements.values().flat_map(|on| on.value.instances.iter().map(|p| &p.instance));
-    let mut seen: BTreeSet<&InstanceId> = existing.collect();
+    let mut planned: BTreeSet<&InstanceId> = BTreeSet::new();
     for added in &plan.adds {
         let number = added.instance.as_str().strip_prefix(request.service.as_str());
         let number = number.and_then(|rest| rest.strip_prefix('-')).and_then(|rest| rest.parse::<u64>().ok());
         if number.is_none_or(|number| number < request.first_number) {
             found.push(Violation::WrongId(added.instance.clone()));
         }
-        if !seen.insert(&added.instance) {
+        if !planned.insert(&added.instance) {
             found.push(Violation::DuplicateId(added.instance.clone()));
+        }
+    }
+    for placement in snapshot.placements.values().flat_map(|on| &on.value.instances) {
+        if planned.contains(&placement.instance) {
+            found.push(Violation::DuplicateId(placement.instance.clone()));
         }
     }
 }

@@ -21,3 +21,6 @@ pub use plan::{Planner, plan};
 pub use remove::remove;
 pub use request::{Added, PlaceRequest, Plan, Shortfall};
 pub use why::WhyNot;
+
+#[cfg(test)]
+mod tests;
