@@ -9,6 +9,7 @@ mod kv;
 pub mod memory;
 pub mod records;
 pub mod redb;
+pub mod staged;
 mod state;
 
 pub use hub::{HISTORY_BYTES_MAX, HISTORY_COMMITS_MAX, WATCH_QUEUE_COMMITS_MAX};
