@@ -4,6 +4,7 @@
 //! Samples and instance state are deliberately absent: only intent is stored. Records (audit, curves, reports,
 //! packages) live beside the store, in [`records`].
 
+pub mod conformance;
 mod hub;
 mod kv;
 pub mod memory;
