@@ -19,6 +19,8 @@ pub mod validate;
 
 mod fault;
 mod name;
+#[cfg(test)]
+mod samples;
 
 pub use curve::{BindingResource, Curve, CurvePoint, Interval, StressEnd};
 pub use fault::{Fault, nearest};

@@ -79,7 +79,7 @@ pub fn parse(files: &[(String, String)]) -> Result<Vec<Declared>, Vec<Fault>> {
         return Ok(declared);
     }
     let place = |fault: &Fault| (files.iter().position(|(path, _)| *path == fault.file), fault.line);
-    faults.sort_by_key(place);
+    faults.sort_by_cached_key(place);
     if faults.len() > FAULTS_MAX {
         let more = faults.len() - FAULTS_MAX;
         faults.truncate(FAULTS_MAX);
@@ -91,6 +91,11 @@ pub fn parse(files: &[(String, String)]) -> Result<Vec<Declared>, Vec<Fault>> {
         faults.push(last);
     }
     Err(faults)
+}
+
+/// Names of the fields of a kind, `kind` itself left out.
+pub fn field_names(kind: Kind) -> impl Iterator<Item = &'static str> {
+    kinds::fields(kind).iter().map(|field| field.name)
 }
 
 fn read_document(path: &str, document: &tree::Node) -> Result<Declared, Vec<Fault>> {

@@ -4,7 +4,7 @@ use super::schema::Type::*;
 use super::schema::{self, Field, Type, may, must};
 use crate::resource::Kind;
 
-const NAME: Type = Checked(schema::name);
+const NAME: Type = Checked("a name", schema::name);
 const POSITIVE_U32: Type = Whole(1, u32::MAX as u64);
 
 /// The fields of a kind, `kind` itself left out.
@@ -32,8 +32,8 @@ const CIRCUIT: &[Field] =
     &[must("name", NAME), must("between", Pair(&NAME)), must("bandwidth_mbps", Whole(1, u64::MAX))];
 const HOST_TYPE: &[Field] = &[
     must("name", NAME),
-    must("cpu", Checked(schema::cpu)),
-    must("memory", Checked(schema::memory)),
+    must("cpu", Checked("an amount of CPU, such as 0.5", schema::cpu)),
+    must("memory", Checked("an amount of memory, such as 256MiB", schema::memory)),
     may("power_watts", POSITIVE_U32),
 ];
 const LAYERS: Type = Choice(&["access", "logic", "storage"]);
@@ -42,18 +42,21 @@ const HOST: &[Field] = &[
     must("name", NAME),
     must("rack", NAME),
     must("host_type", NAME),
-    must("address", Checked(schema::ip)),
+    must("address", Checked("an IP address", schema::ip)),
     may("pool", NAME),
     may("exclusive", LAYERS),
     may("ports", PORT_RANGE),
 ];
-const EXTERNAL: &[Field] =
-    &[must("name", NAME), must("requests_per_second_max", Number), may("address", Checked(schema::host_port))];
+const EXTERNAL: &[Field] = &[
+    must("name", NAME),
+    must("requests_per_second_max", Number),
+    may("address", Checked("host:port", schema::host_port)),
+];
 const PACKAGE: &[Field] = &[
     must("name", NAME),
-    must("version", Checked(schema::not_empty)),
-    may("digest", Checked(schema::digest)),
-    may("source", Checked(schema::not_empty)),
+    must("version", Checked("a text", schema::not_empty)),
+    may("digest", Checked("a digest", schema::digest)),
+    may("source", Checked("a text", schema::not_empty)),
     must("command", List(&Text)),
 ];
 const VARIABLES: Type = Map(schema::variable, &Text);
@@ -61,13 +64,19 @@ const ENVIRONMENT: &[Field] =
     &[must("name", NAME), may("variables", VARIABLES), may("datacenters", Map(schema::name, &VARIABLES))];
 const CONFIG_SET: &[Field] = &[must("name", NAME), must("files", Map(schema::file_name, &Text))];
 
-const SHAPE: &[Field] =
-    &[must("cpu", Checked(schema::cpu)), must("memory", Checked(schema::memory)), may("pids_max", POSITIVE_U32)];
-const ROUTE: Type = Record(&[may("host", Checked(schema::not_empty)), may("path_prefix", Checked(schema::url_path))]);
+const SHAPE: &[Field] = &[
+    must("cpu", Checked("an amount of CPU, such as 0.5", schema::cpu)),
+    must("memory", Checked("an amount of memory, such as 256MiB", schema::memory)),
+    may("pids_max", POSITIVE_U32),
+];
+const ROUTE: Type = Record(&[
+    may("host", Checked("a text", schema::not_empty)),
+    may("path_prefix", Checked("a path", schema::url_path)),
+]);
 const DEPENDENCY: Type = Record(&[must("on", NAME), may("calls_per_request", Number)]);
 const HEALTH_CHECK: Type = Record(&[
-    must("path", Checked(schema::url_path)),
-    may("port", Checked(schema::port_name)),
+    must("path", Checked("a path", schema::url_path)),
+    may("port", Checked("a port name", schema::port_name)),
     may("interval_ms", Whole(10, 3_600_000)),
     may("timeout_ms", Whole(1, 3_600_000)),
     may("failures_max", Whole(1, 1_000)),
@@ -76,13 +85,16 @@ const HEALTH_CHECK: Type = Record(&[
 const SLO: Type = Record(&[may("latency_p99_ms", POSITIVE_U32), may("error_rate", Number)]);
 const STOP: Type = Record(&[may("drain_ms", Whole(0, 3_600_000)), may("grace_ms", Whole(0, 3_600_000))]);
 const STEPS: Type = Choice(&["attributes", "deploy", "silence", "start", "gray", "drain", "stop", "report"]);
-const HOOK: Type = Record(&[
-    must("when", Choice(&["before", "after"])),
-    must("step", STEPS),
-    may("command", List(&Text)),
-    may("webhook", Checked(schema::url)),
-    may("timeout_ms", Whole(1, 3_600_000)),
-]);
+const HOOK: Type = OneOf(
+    &["command", "webhook"],
+    &[
+        must("when", Choice(&["before", "after"])),
+        must("step", STEPS),
+        may("command", List(&Text)),
+        may("webhook", Checked("a URL", schema::url)),
+        may("timeout_ms", Whole(1, 3_600_000)),
+    ],
+);
 const SERVICE: &[Field] = &[
     must("name", NAME),
     must("business", NAME),
@@ -92,7 +104,7 @@ const SERVICE: &[Field] = &[
     may("config", NAME),
     may("environment", NAME),
     must("shape", Shorthand(schema::shape, SHAPE)),
-    may("ports", List(&Checked(schema::port_name))),
+    may("ports", List(&Checked("a port name", schema::port_name))),
     may("routes", List(&ROUTE)),
     may("dependencies", List(&DEPENDENCY)),
     may("health_check", HEALTH_CHECK),
@@ -110,7 +122,7 @@ const SERVICE: &[Field] = &[
 const EVENT: &[Field] = &[
     must("name", NAME),
     must("business", NAME),
-    may("starts_at", Checked(schema::time)),
-    may("ends_at", Checked(schema::time)),
+    may("starts_at", Checked("a time, such as 2027-02-05T20:00:00+08:00", schema::time)),
+    may("ends_at", Checked("a time, such as 2027-02-05T20:00:00+08:00", schema::time)),
     must("entry_requests_per_second", Map(schema::name, &Number)),
 ];

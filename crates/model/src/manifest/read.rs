@@ -71,6 +71,13 @@ impl<'a> Reader<'a> {
             (Type::Record(fields) | Type::Shorthand(_, fields), Value::Map(_)) => {
                 self.record(fields, node, path, &[]).into()
             }
+            (Type::OneOf(one_of, fields), Value::Map(_)) => {
+                let read = self.record(fields, node, path, &[]);
+                if one_of.iter().filter(|name| read.contains_key(**name)).count() != 1 {
+                    self.fault(node.line, path, format!("needs exactly one of {}", one_of.join(", ")));
+                }
+                read.into()
+            }
             (_, Value::Scalar { text, plain }) => match scalar(of, text, *plain) {
                 Ok(value) => value,
                 Err(message) => {
@@ -133,7 +140,7 @@ fn scalar(of: &Type, text: &str, plain: bool) -> Result<Json, String> {
     let refused = || format!("expected {}, found `{}`", wanted(of), shortened(text));
     match of {
         Type::Text => Ok(text.into()),
-        Type::Checked(check) | Type::Shorthand(check, _) => check(text).map(|()| text.into()),
+        Type::Checked(_, check) | Type::Shorthand(check, _) => check(text).map(|()| text.into()),
         Type::Choice(words) if words.contains(&text) => Ok(text.into()),
         Type::Choice(words) => {
             let hint = did_you_mean(text, words.iter().copied());
@@ -147,7 +154,7 @@ fn scalar(of: &Type, text: &str, plain: bool) -> Result<Json, String> {
             let number = if plain { text.parse::<f64>().ok() } else { None };
             number.and_then(serde_json::Number::from_f64).map(Json::Number).ok_or_else(refused)
         }
-        Type::List(_) | Type::Pair(_) | Type::Map(..) | Type::Record(_) => Err(refused()),
+        Type::List(_) | Type::Pair(_) | Type::Map(..) | Type::Record(_) | Type::OneOf(..) => Err(refused()),
     }
 }
 
@@ -155,7 +162,7 @@ fn scalar(of: &Type, text: &str, plain: bool) -> Result<Json, String> {
 fn wanted(of: &Type) -> String {
     match of {
         Type::Text => "a text".to_owned(),
-        Type::Checked(_) => "a value".to_owned(),
+        Type::Checked(label, _) => (*label).to_owned(),
         Type::Choice(words) => format!("one of {}", words.join(", ")),
         Type::Whole(least, u64::MAX) => format!("a whole number from {least}"),
         Type::Whole(least, most) => format!("a whole number from {least} to {most}"),
@@ -163,7 +170,7 @@ fn wanted(of: &Type) -> String {
         Type::List(item) => format!("a list, each item {}", wanted(item)),
         Type::Pair(item) => format!("a list of exactly two, each {}", wanted(item)),
         Type::Map(_, item) => format!("a mapping of names, each to {}", wanted(item)),
-        Type::Record(fields) => format!("fields ({})", names(fields)),
+        Type::Record(fields) | Type::OneOf(_, fields) => format!("fields ({})", names(fields)),
         Type::Shorthand(_, fields) => format!("fields ({}) or a shorthand", names(fields)),
     }
 }

@@ -17,8 +17,8 @@ pub(super) struct Field {
 pub(super) enum Type {
     /// Any scalar, kept as written.
     Text,
-    /// A scalar that a check accepts; the check says what would be right.
-    Checked(fn(&str) -> Result<(), String>),
+    /// A scalar that a check accepts, and what to call it; the check says what would be right.
+    Checked(&'static str, fn(&str) -> Result<(), String>),
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A whole number, bounds included.
@@ -33,6 +33,8 @@ pub(super) enum Type {
     Map(fn(&str) -> Result<(), String>, &'static Type),
     /// Known fields.
     Record(&'static [Field]),
+    /// Known fields, of which exactly one of the first names stands.
+    OneOf(&'static [&'static str], &'static [Field]),
     /// Known fields, or a shorthand that a check accepts.
     Shorthand(fn(&str) -> Result<(), String>, &'static [Field]),
 }

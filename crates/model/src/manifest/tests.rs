@@ -51,3 +51,120 @@ fn tells_every_fault() {
         ]
     );
 }
+
+#[test]
+fn each_wrong_value_says_what_would_be_right() {
+    let table: &[(&str, &str, &str)] = &[
+        (
+            "kind: Service",
+            "kind: Servise",
+            "a.yaml:2: kind: unknown kind `Servise`; did you mean `Service`? (kinds: Region, Datacenter, Rack, Circuit, HostType, Host, Business, External, Package, Environment, ConfigSet, Service, Event)",
+        ),
+        (
+            "kind: Service\n",
+            "",
+            "a.yaml:2: kind: missing field `kind`: one of Region, Datacenter, Rack, Circuit, HostType, Host, Business, External, Package, Environment, ConfigSet, Service, Event",
+        ),
+        (
+            "name: lottery",
+            "name: Lottery!",
+            "a.yaml:3: name: \"Lottery!\" is not a name: use 1 to 63 of a-z, 0-9, '-' and '.', starting and ending with a letter or digit",
+        ),
+        ("name: lottery\n", "name:\n", "a.yaml:3: name: has no value; give a name, or leave the field out"),
+        (
+            "cpu: 0.5",
+            "cpu: fast",
+            "a.yaml:7: shape.cpu: \"fast\" is not an amount of CPU (0.5, 2 or 500m; at least 0.1 core, in steps of 0.001)",
+        ),
+        (
+            "shape: {cpu: 0.5, memory: 256MiB}",
+            "shape: big",
+            "a.yaml:7: shape: \"big\" is not a shape (1C2G, or {cpu: 0.5, memory: 256MiB})",
+        ),
+        (
+            "memory: 256MiB",
+            "memroy: 256MiB, memory: 1",
+            "a.yaml:7: shape.memroy: unknown field `memroy`; did you mean `memory`?",
+        ),
+        ("ports: [http]", "ports: http", "a.yaml:8: ports: expected a list, each item a port name, found `http`"),
+        (
+            "ports: [http]",
+            "ports: [HTTP]",
+            "a.yaml:8: ports[0]: \"HTTP\" is not a port name: use 1 to 32 of a-z, 0-9 and '_', such as `http`",
+        ),
+        ("east: 2", "east: \"2\"", "a.yaml:9: instances.east: expected a whole number from 0 to 1000000, found `2`"),
+        ("east: 2", "east: -1", "a.yaml:9: instances.east: expected a whole number from 0 to 1000000, found `-1`"),
+        ("east: 2", "east: 2, east: 3", "a.yaml:9: instances.east: `east` stands twice; keep one"),
+        ("ports: [http]", "name: again", "a.yaml:8: name: field `name` stands twice; keep one"),
+        (
+            "command: [check, fast]",
+            "webhook: x",
+            "a.yaml:11: hooks[0].webhook: \"x\" is not a URL; write http://host:port/path or https://…",
+        ),
+        (", command: [check, fast]", "", "a.yaml:11: hooks[0]: needs exactly one of command, webhook"),
+        ("ports: [http]", "ports: [http", "a.yaml:9: not YAML: illegal placement of ':' indicator"),
+        ("ports: [http]", "<<: {a: b}", "a.yaml:8: <<: merge keys (`<<`) are not supported; write the fields out"),
+        (
+            "ports: [http]",
+            "ports: !!seq [http]",
+            "a.yaml:8: tags such as `!!str` are not supported; leave the tag out, and quote a text if need be",
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for (from, to, wanted) in table {
+        assert_eq!(SERVICE.matches(from).count(), 1, "{from:?} stands once");
+        let found = faults(&SERVICE.replace(from, to));
+        if found != [*wanted] {
+            wrong.push(format!("{from} → {to}:\n  {}", found.join("\n  ")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_broken_document_hides_no_other() {
+    let found = faults("kind: Region\nname: [\n---\nkind: Region\nname: UP\n---\n- a\n");
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found[0].contains("not YAML"), "{found:?}");
+    assert!(found[1].starts_with("a.yaml:5: name: \"UP\""), "{found:?}");
+    assert_eq!(found[2], "a.yaml:7: found a list where a resource was expected; begin with `kind:` and `name:`");
+}
+
+#[test]
+fn a_second_declaration_names_both_places() {
+    let files = [("a.yaml", "kind: Region\nname: cn\n"), ("b.yaml", "\nkind: Region\nname: cn\n")];
+    let files: Vec<_> = files.map(|(path, text)| (path.to_owned(), text.to_owned())).into();
+    let found = parse(&files).unwrap_err();
+    assert_eq!(found[0].to_string(), "b.yaml:3: name: Region cn is declared twice; first at a.yaml:2; keep one");
+}
+
+#[test]
+fn texts_are_kept_as_written() {
+    let text = "kind: Package\nname: p\nversion: 1.10\ncommand: [run, 007, yes, 'it''s']\n";
+    let Resource::Package(package) = &one(text).unwrap()[0].resource else { panic!("a package") };
+    assert_eq!(package.version, "1.10");
+    assert_eq!(package.command, ["run", "007", "yes", "it's"]);
+}
+
+#[test]
+fn aliases_are_expanded_within_bounds() {
+    let text = "kind: Environment\nname: e\nvariables: &v {A: x}\ndatacenters: {east: *v}\n";
+    let Resource::Environment(read) = &one(text).unwrap()[0].resource else { panic!("an environment") };
+    assert_eq!(read.datacenters["east"]["A"], "x");
+    let mut bomb = "a: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..10 {
+        let items = vec![format!("*a{}", level - 1); 10].join(", ");
+        bomb.push_str(&format!("b{level}: &a{level} [{items}]\n"));
+    }
+    assert!(faults(&bomb)[0].contains("aliases expand to more than"));
+    assert!(faults("a: &a [*a]\n")[0].contains("an alias inside the very value it names"));
+    assert!(faults(&format!("a: {}\n", "[".repeat(5_000)))[0].contains("not YAML"));
+    assert!(faults(&"#".repeat(FILE_BYTES_MAX + 1))[0].contains("split it into files"));
+}
+
+#[test]
+fn faults_are_bounded() {
+    let found = faults(&"kind: Nothing\n---\n".repeat(FAULTS_MAX + 50));
+    assert_eq!(found.len(), FAULTS_MAX + 1);
+    assert!(found[FAULTS_MAX].ends_with("and 50 more faults"), "{}", found[FAULTS_MAX]);
+}

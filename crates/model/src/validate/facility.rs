@@ -14,7 +14,7 @@ pub(super) fn check(world: &World<'_>) -> Vec<Fault> {
             Resource::Circuit(circuit) => circuit_fault(circuit),
             Resource::Host(host) => host_fault(host),
             Resource::External(external) => external_fault(world, external),
-            Resource::Package(package) => package_fault(package),
+            Resource::Package(package) => package_fault(world, key, package),
             Resource::Event(event) => {
                 faults.extend(event_faults(world, key, event));
                 None
@@ -63,20 +63,25 @@ fn external_fault(world: &World<'_>, external: &External) -> Found {
     })
 }
 
-fn package_fault(package: &Package) -> Found {
+fn package_fault(world: &World<'_>, key: &ResourceKey, package: &Package) -> Found {
     if package.command.first().is_none_or(String::is_empty) {
         return Some(("command", "is empty; begin with the program, such as [bin/server]".to_owned()));
     }
     if package.digest.is_some() {
         return None;
     }
-    let message = match &package.source {
-        Some(source) => {
-            format!("was not filled in from `source: {source}`; `springtide apply -f` packs the source and does that")
+    match world.declared.get(key).map(|declared| &declared.resource) {
+        Some(Resource::Package(Package { source: Some(source), .. })) => {
+            let message = format!(
+                "`{source}` was not packed, so the package has no digest; apply with `springtide apply -f`, which packs it"
+            );
+            Some(("source", message))
         }
-        None => "is missing; give `source` (springtide packs it) or the digest of an uploaded package".to_owned(),
-    };
-    Some(("digest", message))
+        _ => {
+            let message = "is missing; give `source` (springtide packs it) or the digest of an uploaded package";
+            Some(("digest", message.to_owned()))
+        }
+    }
 }
 
 fn event_faults(world: &World<'_>, key: &ResourceKey, event: &Event) -> Vec<Fault> {

@@ -1,1 +1,142 @@
-//! Tests of `validate`.
+//! Tests of `validate`: one wrong thing at a time in a fleet that is right, and the whole text of the fault.
+
+use crate::samples::{FLEET, planned};
+
+/// Replaces one text of the sample, which must be there, and gives the faults.
+fn faults(from: &str, to: &str) -> Vec<String> {
+    assert_eq!(FLEET.matches(from).count(), 1, "{from:?} stands once in the sample");
+    planned(&FLEET.replace(from, to)).expect_err("the fleet is wrong")
+}
+
+#[test]
+fn the_sample_is_right() {
+    assert_eq!(planned(FLEET).unwrap().changes.len(), 18);
+}
+
+#[test]
+fn each_fault_has_its_place_and_remedy() {
+    let table: &[(&str, &str, &[&str])] = &[
+        ("rack: e1\n", "rack: e2\n", &["fleet.yaml:33: rack: no Rack is called `e2`; did you mean `e1`?"]),
+        (
+            "dependencies: [{on: bank}]",
+            "dependencies: [{on: sso}]",
+            &[
+                "fleet.yaml:80: dependencies[0].on: dependencies form a cycle: lottery → sso → lottery; remove one of these calls",
+            ],
+        ),
+        (
+            "dependencies: [{on: bank}]",
+            "dependencies: [{on: bank, calls_per_request: -1}]",
+            &[
+                "fleet.yaml:92: dependencies[0].calls_per_request: -1 is no number of calls; it must be from 0 to 1000000",
+            ],
+        ),
+        (
+            "dependencies: [{on: bank}]",
+            "dependencies: [{on: bnak}]",
+            &["fleet.yaml:92: dependencies[0].on: no Service or External is called `bnak`; did you mean `bank`?"],
+        ),
+        (
+            "instances: {east: 2, west: 2}",
+            "instances: {east: 2, wset: 2}",
+            &["fleet.yaml:93: instances.wset: no Datacenter is called `wset`; did you mean `west`?"],
+        ),
+        (
+            "layer: storage",
+            "layer: logic",
+            &["fleet.yaml:102: persistent_paths: the logic layer persists nothing; only layer: storage may"],
+        ),
+        (
+            "routes: [{path_prefix: /login}]",
+            "cache_seconds_max: 5",
+            &["fleet.yaml:79: cache_seconds_max: the access layer keeps no data at all; only layer: logic may cache"],
+        ),
+        (
+            "layer: access",
+            "layer: logic",
+            &[
+                "fleet.yaml:79: routes: the logic layer gets no request from outside; only layer: access has routes",
+                "fleet.yaml:109: entry_requests_per_second.sso: `sso` is no entry service (its layer is logic); entries are of the access layer",
+            ],
+        ),
+        (
+            "between: [east, west]",
+            "between: [east, east]",
+            &["fleet.yaml:15: between: joins `east` with itself; name two different datacenters"],
+        ),
+        (
+            "address: 127.1.2.1",
+            "address: 127.1.1.1",
+            &[
+                "fleet.yaml:41: address: host host-e has the same address and overlapping ports (20000-29999 and 20000-29999); give each its own",
+            ],
+        ),
+        (
+            "digest: sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "source: target/app",
+            &[
+                "fleet.yaml:53: source: `target/app` was not packed, so the package has no digest; apply with `springtide apply -f`, which packs it",
+            ],
+        ),
+        (
+            "level = ${LEVEL}",
+            "level = $$5 ${LEVLE}",
+            &[
+                "fleet.yaml:66: files.app.conf: config file app.conf line 1 refers to `${LEVLE}`, but environment night has none for service lottery in east, west; did you mean `LEVEL`?",
+            ],
+        ),
+        (
+            "persistent_paths: [data]",
+            "persistent_paths: [../x]",
+            &["fleet.yaml:102: persistent_paths[0]: `../x` is neither `data` nor an absolute path without `..`"],
+        ),
+        (
+            "persistent_paths: [data]",
+            "health_check: {path: /, port: htp}",
+            &["fleet.yaml:102: health_check.port: the service has no port `htp`; did you mean `http`?"],
+        ),
+        (
+            "name: bank",
+            "name: records",
+            &[
+                "fleet.yaml:47: name: `records` is also the name of a service (fleet.yaml:95); callers could not tell them apart, rename one",
+                "fleet.yaml:92: dependencies[0].on: no Service or External is called `bank`; declare it, or name one that exists",
+            ],
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for (from, to, wanted) in table {
+        let found = faults(from, to);
+        if &found != wanted {
+            wrong.push(format!("{from} → {to}: {found:#?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn two_services_cannot_share_a_route() {
+    let second = "---\nkind: Service\nname: gate\nbusiness: red-packet\nlayer: access\npackage: app\nenvironment: night\nshape: 1C1G\n\
+        ports: [http]\nroutes: [{path_prefix: /login}]\ninstances: {east: 1}\n";
+    let found = planned(&format!("{FLEET}{second}")).unwrap_err();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].contains("any host with path `/login` is routed to Service gate already (fleet.yaml:111); change one"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_long_chain_of_calls_is_walked() {
+    let mut text = FLEET.to_owned();
+    for number in 0..2_000 {
+        let next = if number == 1_999 { "chain-0".to_owned() } else { format!("chain-{}", number + 1) };
+        text.push_str(&format!(
+            "---\nkind: Service\nname: chain-{number}\nbusiness: red-packet\nlayer: logic\npackage: app\nshape: 1C1G\nports: [http]\n\
+             dependencies: [{{on: {next}}}]\ninstances: {{east: 0}}\n"
+        ));
+    }
+    let found = planned(&text).unwrap_err();
+    assert_eq!(found.len(), 1);
+    assert!(found[0].contains("dependencies form a cycle: chain-0 → chain-1 → "), "{:.200}", found[0]);
+}

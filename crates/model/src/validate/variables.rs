@@ -1,45 +1,56 @@
 //! References to variables in config files, arguments and commands: each must be known in every datacenter of the service.
 
 use super::World;
-use crate::config::{Place, Texts, known, variables_in};
+use crate::config::{MissingVariable, Place, Texts, known, variables_in};
 use crate::fault::{Fault, did_you_mean};
 use crate::resource::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// References to variables that do not exist.
 pub(super) fn check(world: &World<'_>) -> Vec<Fault> {
-    let mut faults = BTreeSet::new();
+    let mut faults = Vec::new();
     for (key, service) in world.services() {
-        let Some(Resource::Package(package)) = world.get(Kind::Package, service.package.as_str()) else { continue };
-        let set = service.config.as_ref().and_then(|name| world.get(Kind::ConfigSet, name.as_str()));
-        let none = BTreeMap::new();
-        let files = match set {
-            Some(Resource::ConfigSet(set)) => &set.files,
-            _ => &none,
+        for ((place, missing), lack) in missing(world, service) {
+            let message = format!("{place} line {} refers to `${{{}}}`, but {lack}", missing.line, missing.name);
+            let (at, field) = located(key, service, &place);
+            faults.push(world.fault(&at, &field, message));
+        }
+    }
+    faults
+}
+
+/// Each reference that some datacenter cannot resolve, and what lacks the variable.
+fn missing(world: &World<'_>, service: &Service) -> Vec<((Place, MissingVariable), String)> {
+    let Some(Resource::Package(package)) = world.get(Kind::Package, service.package.as_str()) else {
+        return Vec::new();
+    };
+    let none = BTreeMap::new();
+    let files = match service.config.as_ref().and_then(|name| world.get(Kind::ConfigSet, name.as_str())) {
+        Some(Resource::ConfigSet(set)) => &set.files,
+        _ => &none,
+    };
+    let environment = service.environment.as_ref().and_then(|name| world.get(Kind::Environment, name.as_str()));
+    let mut lacking: Vec<((Place, MissingVariable), String, Vec<&str>)> = Vec::new();
+    let datacenters = service.instances.keys();
+    for datacenter in datacenters.filter(|name| world.get(Kind::Datacenter, name.as_str()).is_some()) {
+        let variables = match environment {
+            Some(Resource::Environment(found)) => variables_in(found, datacenter),
+            _ => BTreeMap::new(),
         };
-        let environment = service.environment.as_ref().and_then(|name| world.get(Kind::Environment, name.as_str()));
-        for datacenter in service.instances.keys() {
-            let variables = match environment {
-                Some(Resource::Environment(found)) => variables_in(found, datacenter),
-                _ => BTreeMap::new(),
-            };
-            let known = known(service, &variables);
-            for (place, missing) in (Texts { package, service, files }).missing(&known) {
-                let hint = did_you_mean(&missing.name, known.iter().map(String::as_str));
-                let scope = match &service.environment {
-                    Some(name) => {
-                        format!("environment {name} does not have it for service {} in {datacenter}", service.name)
-                    }
-                    None => format!("service {} has no environment", service.name),
-                };
-                let message =
-                    format!("{place} line {} refers to `${{{}}}`, but {scope}{hint}", missing.line, missing.name);
-                let (at, field) = located(key, service, &place);
-                faults.insert(world.fault(&at, &field, message));
+        let known = known(service, &variables);
+        for reference in (Texts { package, service, files }).missing(&known) {
+            let hint = did_you_mean(&reference.1.name, known.iter().map(String::as_str));
+            match lacking.iter_mut().find(|(other, ..)| *other == reference) {
+                Some((.., places)) => places.push(datacenter.as_str()),
+                None => lacking.push((reference, hint, vec![datacenter.as_str()])),
             }
         }
     }
-    faults.into_iter().collect()
+    let lack = |places: &[&str]| match &service.environment {
+        Some(name) => format!("environment {name} has none for service {} in {}", service.name, places.join(", ")),
+        None => format!("service {} names no environment", service.name),
+    };
+    lacking.into_iter().map(|(reference, hint, places)| (reference, lack(&places) + &hint)).collect()
 }
 
 /// The resource and field that hold a text.
