@@ -26,11 +26,13 @@ pub enum Kind {
     Report,
     /// An operation that ended.
     Operation,
+    /// What a config digest stands for: instances keep the config they were placed with.
+    Config,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Audit, Self::Curve, Self::Report, Self::Operation];
+    pub const ALL: [Self; 5] = [Self::Audit, Self::Curve, Self::Report, Self::Operation, Self::Config];
 
     /// Its folder.
     pub fn as_str(self) -> &'static str {
@@ -39,6 +41,7 @@ impl Kind {
             Self::Curve => "curve",
             Self::Report => "report",
             Self::Operation => "operation",
+            Self::Config => "config",
         }
     }
 }
@@ -112,7 +115,7 @@ impl RecordError {
 
 /// The append logs of a folder, one for each [`Kind`].
 pub struct Records {
-    logs: [Mutex<Log>; 4],
+    logs: [Mutex<Log>; 5],
     _lock: std::fs::File,
 }
 
@@ -123,8 +126,8 @@ impl Records {
         std::fs::create_dir_all(folder).map_err(RecordError::io(folder))?;
         let lock = log::lock(folder)?;
         let open = |kind: Kind| Log::open(&folder.join(kind.as_str())).map(Mutex::new);
-        let [audit, curve, report, operation] = Kind::ALL.map(open);
-        Ok(Self { logs: [audit?, curve?, report?, operation?], _lock: lock })
+        let [audit, curve, report, operation, config] = Kind::ALL.map(open);
+        Ok(Self { logs: [audit?, curve?, report?, operation?, config?], _lock: lock })
     }
 
     fn log(&self, kind: Kind) -> MutexGuard<'_, Log> {
