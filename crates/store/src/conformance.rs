@@ -198,14 +198,9 @@ pub async fn slow_watchers(store: &dyn Store) {
         write.expect("a slow watcher holds no writer up");
     }
     let mut last = 0;
-    loop {
-        match next(&mut slow).await {
-            WatchEvent::Commit(commit) => {
-                assert_eq!(commit.revision, last + 1, "no gap before the message");
-                last = commit.revision;
-            }
-            WatchEvent::Compacted { .. } => break,
-        }
+    while let WatchEvent::Commit(commit) = next(&mut slow).await {
+        assert_eq!(commit.revision, last + 1, "no gap before the message");
+        last = commit.revision;
     }
     assert_eq!((last, slow.next().await), (crate::WATCH_QUEUE_COMMITS_MAX as u64, None));
     let mut resumed = store.watch("/", last).await.expect("resumes where it stopped");

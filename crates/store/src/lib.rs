@@ -5,6 +5,7 @@
 //! packages) live beside the store, in [`records`].
 
 pub mod conformance;
+mod crc;
 mod hub;
 mod kv;
 pub mod memory;

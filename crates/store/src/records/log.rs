@@ -4,6 +4,7 @@
 //! payload's length and CRC-32 (both u32, little-endian) and the payload: sequence (u64), length of the id (u16), id, bytes.
 
 use super::{Record, RecordError};
+use crate::crc::crc32;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -22,26 +23,6 @@ const SEGMENT_HEAD_BYTES: u64 = 8;
 const FRAME_HEAD_BYTES: usize = 8;
 /// Sequence and length of the id.
 const PAYLOAD_HEAD_BYTES: usize = 10;
-
-/// CRC-32 (IEEE 802.3, reflected).
-fn crc32(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0; 256];
-        let mut at = 0;
-        while at < 256 {
-            let mut value = at as u32;
-            let mut bit = 0;
-            while bit < 8 {
-                value = if value & 1 == 1 { 0xedb8_8320 ^ (value >> 1) } else { value >> 1 };
-                bit += 1;
-            }
-            table[at] = value;
-            at += 1;
-        }
-        table
-    };
-    !bytes.iter().fold(!0, |crc, byte| TABLE[((crc ^ u32::from(*byte)) & 0xff) as usize] ^ (crc >> 8))
-}
 
 /// Takes a folder for this process.
 pub(super) fn lock(folder: &Path) -> Result<File, RecordError> {
@@ -299,14 +280,4 @@ fn whole_frame(bytes: &[u8], sequence: u64) -> Option<(&str, u32)> {
     let payload = rest.get(..length as usize)?;
     let (found, id, _) = parse_payload(payload)?;
     (crc32(payload) == u32::from_le_bytes(*crc) && found == sequence).then_some((id, length))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::crc32;
-
-    #[test]
-    fn crc32_of_the_check_string() {
-        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
-    }
 }

@@ -3,9 +3,11 @@
 //! Only the current keys and the leases are on disk. The history that watchers resume from is not: after a restart a
 //! watch from before answers *compacted*, and its owner ranges again.
 
+use crate::crc::crc32;
 use crate::kv::{Error, KeyValue, LeaseId, Revision};
 use crate::state::Effect;
-use ::redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use ::redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use ::redb::{StorageError, TableDefinition};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -16,8 +18,8 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
 const LEASES: TableDefinition<'_, u64, u64> = TableDefinition::new("leases");
 
-/// Bytes before the value: create revision, last revision, lease (0: none), each little-endian.
-const HEAD_BYTES: usize = 24;
+/// Bytes before the value, little-endian: create revision, last revision, lease (0: none), CRC-32 of key and value.
+const HEAD_BYTES: usize = 28;
 
 /// What a file holds.
 pub(crate) struct Content {
@@ -95,7 +97,7 @@ impl StoreFile {
             let mut meta = txn.open_table(META).map_err(|error| self.damaged(error))?;
             let found = meta.get("format").map_err(io)?.map(|found| found.value());
             if found.is_none() {
-                let empty = ::redb::ReadableTableMetadata::is_empty(&meta).map_err(io)?;
+                let empty = meta.is_empty().map_err(io)?;
                 if !empty {
                     return Err(self.damaged("it has no format version"));
                 }
@@ -146,6 +148,10 @@ impl StoreFile {
             let (key, value) = item.map_err(|error| self.damaged(error))?;
             content.keys.push(self.decode(key.value(), value.value(), content.revision)?);
         }
+        let (found, written) = (content.keys.len() as u64, number("keys")?);
+        if found != written {
+            return Err(self.damaged(format!("{found} keys are there, {written} were written")));
+        }
         for item in txn.open_table(LEASES).map_err(|error| self.damaged(error))?.iter().map_err(io)? {
             let (id, ttl_ms) = item.map_err(|error| self.damaged(error))?;
             content.leases.push((id.value(), ttl_ms.value()));
@@ -161,6 +167,9 @@ impl StoreFile {
         let (create_revision, mod_revision, lease) = (number(0), number(8), number(16));
         if create_revision > mod_revision || mod_revision > newest {
             return Err(self.damaged(format!("{key} was changed at revision {mod_revision}, past the newest {newest}")));
+        }
+        if head[24..] != crc_of(key, value) {
+            return Err(self.damaged(format!("the value of {key} is not what was written")));
         }
         let lease = (lease != 0).then_some(lease);
         Ok(KeyValue { key: key.into(), value: value.into(), create_revision, mod_revision, lease })
@@ -181,6 +190,7 @@ impl StoreFile {
                     None => keys.remove(key.as_ref()).map_err(io)?,
                 };
             }
+            meta.insert("keys", keys.len().map_err(io)?).map_err(io)?;
             let mut leases = txn.open_table(LEASES).map_err(io)?;
             for (id, granted) in &effect.leases {
                 match granted {
@@ -193,11 +203,16 @@ impl StoreFile {
     }
 }
 
+fn crc_of(key: &str, value: &[u8]) -> [u8; 4] {
+    (crc32(key.as_bytes()) ^ crc32(value).rotate_left(1)).to_le_bytes()
+}
+
 fn encode(item: &KeyValue) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEAD_BYTES + item.value.len());
     bytes.extend(item.create_revision.to_le_bytes());
     bytes.extend(item.mod_revision.to_le_bytes());
     bytes.extend(item.lease.unwrap_or(0).to_le_bytes());
+    bytes.extend(crc_of(&item.key, &item.value));
     bytes.extend_from_slice(&item.value);
     bytes
 }

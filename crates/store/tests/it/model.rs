@@ -4,12 +4,15 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use store::{Compare, MemoryStore, Op, RedbStore, Store, Txn, TxnOutcome, WatchEvent};
 
+/// Key and new value.
+type Changed = (String, Option<Vec<u8>>);
+
 /// Key → value, create revision, last revision.
 #[derive(Default)]
 struct Model {
     revision: u64,
     keys: BTreeMap<String, (Vec<u8>, u64, u64)>,
-    commits: Vec<(u64, Vec<(String, Option<Vec<u8>>)>)>,
+    commits: Vec<(u64, Vec<Changed>)>,
 }
 
 impl Model {
