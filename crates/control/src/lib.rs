@@ -5,13 +5,26 @@
 //! effect and its memory land together or not at all; everything else is level-triggered and may be asked for again.
 
 mod apply;
+mod attributes;
 mod contract;
 mod control;
+mod draft;
 mod endpoints;
+mod gray;
+mod hooks;
+mod housekeep;
+mod instances;
 mod journal;
+mod judge;
 mod limits;
 mod open;
+mod place;
+mod recall;
+mod reconcile;
 mod refusal;
+mod rollback;
+mod stress;
+mod walk;
 mod wanted;
 
 pub use apply::apply;

@@ -81,3 +81,10 @@ pub(crate) const HOUSEKEEPING_MS: u64 = 1_000;
 pub(crate) const RECONCILE_RETRY_MS_MIN: u64 = 30_000;
 /// Longest pause of the reconciler.
 pub(crate) const RECONCILE_RETRY_MS_MAX: u64 = 1_800_000;
+
+/// Failures kept in one operation.
+pub(crate) const FAILURES_MAX: usize = 50;
+/// First pause of the reconciler after its operation was judged bad, or an operator rolled it back.
+pub(crate) const RECONCILE_REFUSED_MS_MIN: u64 = 600_000;
+/// Time after which the reconciler looks again at a service that another operation works on.
+pub(crate) const BUSY_MS: u64 = 1_000;

@@ -88,9 +88,14 @@ pub(crate) fn count_operations(snapshot: &Snapshot, number: u64, commit: &mut Co
     commit.writes.push(Write { key, value: Some(number.to_string().into_bytes()) });
 }
 
+/// Where a host's cordon is.
+pub(crate) fn cordon_key(host: &HostName) -> String {
+    keys::host_intent(host)
+}
+
 /// Writes a host's cordon, guarded.
 pub(crate) fn set_cordon(snapshot: &Snapshot, host: &HostName, cordoned: bool, commit: &mut Commit) {
-    let key = keys::host_intent(host);
+    let key = cordon_key(host);
     commit.guards.push((key.clone(), snapshot.host_intents.get(host).map_or(0, |at| at.revision)));
     let value = cordoned.then(|| journal::json(&HostIntent { cordoned }));
     commit.writes.push(Write { key, value });

@@ -1,0 +1,119 @@
+//! Gray release: the batch's new instances get 1%, then 10%, then their full weight; each stage is judged against the
+//! running fleet. What is remembered of a stage is memory only: after a restart the stage is judged anew.
+
+use crate::contract::{Phase, Traffic};
+use crate::draft::Draft;
+use crate::instances::{Goal, progress};
+use crate::judge;
+use crate::limits::*;
+use crate::recall::{Recall, Stage, View};
+use crate::walk::{Move, current_adds};
+use model::{GateOutcome, GateVerdict, InstanceId, InstanceIntent, Operation, ServiceName};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Begins with the first stage; without a fleet to compare with there is only one.
+pub(crate) fn enter(view: View<'_>, draft: &mut Draft<'_>) {
+    let first = GRAY_STAGES_PERMILLE[0];
+    if !running_fleet(view, draft.op()).is_empty() {
+        draft.change().gray_permille = first;
+        return;
+    }
+    let full = GRAY_STAGES_PERMILLE[GRAY_STAGES_PERMILLE.len() - 1];
+    let verdict = judge::verdict(full, view.now, GateOutcome::NoRunningFleet, &Default::default(), &Default::default());
+    let op = draft.change();
+    op.gray_permille = full;
+    op.verdicts.push(verdict);
+    draft.log("no fleet runs yet to compare with: released on health alone");
+}
+
+/// Judges the stage in progress, and begins the next one.
+pub(crate) fn complete(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recall) -> Move {
+    let waited_ms = recall.waited_ms(draft.op(), view.now);
+    let health = progress(view, current_adds(draft.op()), Goal::StaysHealthy, waited_ms);
+    if !health.failed.is_empty() {
+        return Move::Fail(health.failed);
+    }
+    let released = draft.op().verdicts.last().is_some_and(|v| v.outcome == GateOutcome::NoRunningFleet);
+    if released && draft.op().gray_permille == GRAY_STAGES_PERMILLE[2] && running_fleet(view, draft.op()).is_empty() {
+        return Move::On;
+    }
+    if !recall.is_journaled(draft.op()) {
+        return Move::Wait;
+    }
+    if !health.waiting.is_empty() {
+        return late(waited_ms, health.waiting);
+    }
+    let Some(verdict) = judge_stage(view, draft.op(), recall, waited_ms) else { return Move::Wait };
+    conclude(draft, verdict)
+}
+
+fn late(waited_ms: u64, waiting: Vec<String>) -> Move {
+    if waited_ms < GATE_WAIT_MS_MAX + START_MARGIN_MS {
+        return Move::Wait;
+    }
+    Move::Fail(
+        waiting.into_iter().map(|which| format!("{which} gave no sign of health during the gray release")).collect(),
+    )
+}
+
+fn conclude(draft: &mut Draft<'_>, verdict: GateVerdict) -> Move {
+    let (outcome, stage) = (verdict.outcome, verdict.gray_permille);
+    let words = judge::describe(&verdict);
+    draft.change().verdicts.push(verdict);
+    draft.log(words.clone());
+    if !outcome.promotes() {
+        return Move::Fail(vec![words]);
+    }
+    match GRAY_STAGES_PERMILLE.iter().find(|next| **next > stage) {
+        Some(next) => {
+            draft.change().gray_permille = *next;
+            Move::Wait
+        }
+        None => Move::On,
+    }
+}
+
+fn judge_stage(view: View<'_>, op: &Operation, recall: &mut Recall, waited_ms: u64) -> Option<GateVerdict> {
+    let fresh: BTreeSet<InstanceId> = current_adds(op).map(|add| add.instance.clone()).collect();
+    let fleet = running_fleet(view, op);
+    let of = (op.batch, op.gray_permille);
+    if recall.stage.as_ref().is_none_or(|stage| stage.of != of) {
+        recall.stage = Some(Stage { of, before: traffic(view, fresh.iter().chain(&fleet)) });
+    }
+    let stage = recall.stage.as_ref()?;
+    if waited_ms < GRAY_STAGE_MS_MIN {
+        return None;
+    }
+    let enough = requests(view, stage, &fresh) >= GATE_REQUESTS_MIN;
+    if !enough && waited_ms < GATE_WAIT_MS_MAX {
+        return None;
+    }
+    let new = judge::window(view.observed, &stage.before, &fresh);
+    let running = judge::window(view.observed, &stage.before, &fleet);
+    let outcome = judge::judge(&new, &running, !fleet.is_empty(), waited_ms)?;
+    Some(judge::verdict(op.gray_permille, view.now, outcome, &new, &running))
+}
+
+fn requests(view: View<'_>, stage: &Stage, of: &BTreeSet<InstanceId>) -> u64 {
+    let count = |from: Option<&Traffic>| from.map_or(0, |traffic| traffic.requests);
+    of.iter().map(|id| count(view.observed.traffic.get(id)).saturating_sub(count(stage.before.get(id)))).sum()
+}
+
+fn traffic<'a>(view: View<'_>, of: impl Iterator<Item = &'a InstanceId>) -> BTreeMap<InstanceId, Traffic> {
+    of.filter_map(|id| Some((id.clone(), view.observed.traffic.get(id)?.clone()))).collect()
+}
+
+/// Other instances of the batch's service that are wanted running and not known to be unwell.
+fn running_fleet(view: View<'_>, op: &Operation) -> BTreeSet<InstanceId> {
+    let Some(first) = current_adds(op).next() else { return BTreeSet::new() };
+    let Ok(service) = ServiceName::new(crate::wanted::service_of(first.instance.as_str())) else {
+        return BTreeSet::new();
+    };
+    let fresh: BTreeSet<&InstanceId> = current_adds(op).map(|add| &add.instance).collect();
+    let well = |id: &InstanceId| view.observed.instances.get(id).is_none_or(|seen| seen.phase == Phase::Healthy);
+    view.snapshot
+        .placements_of(&service)
+        .filter(|(_, p)| p.intent == InstanceIntent::Running && !fresh.contains(&p.instance) && well(&p.instance))
+        .map(|(_, p)| p.instance.clone())
+        .collect()
+}

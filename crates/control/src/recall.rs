@@ -1,0 +1,123 @@
+//! What the engine remembers of an operation between events. All of it may be lost in a crash: the journal and the
+//! observed fleet suffice to go on.
+
+use crate::contract::Traffic;
+use crate::limits::{COMMIT_RETRY_MS_MAX, COMMIT_RETRY_MS_MIN, COMMIT_WAIT_MS_MAX};
+use crate::{Observed, stress};
+use model::{InstanceId, Operation, OperationPhase, Revision, Snapshot, StepName, StepState, UnixMs};
+use std::collections::BTreeMap;
+
+/// The world at one event.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    /// Intent.
+    pub snapshot: &'a Snapshot,
+    /// What agents and proxies said.
+    pub observed: &'a Observed,
+    /// The time.
+    pub now: UnixMs,
+}
+
+/// Where in its walk an operation stands; a change of it starts the clock of the step's time limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Moment {
+    phase: OperationPhase,
+    batch: u32,
+    step: Option<StepName>,
+    gray_permille: u32,
+}
+
+impl Moment {
+    /// The moment of an operation.
+    pub fn of(op: &Operation) -> Self {
+        let running = op.steps.iter().find(|step| step.state == StepState::Running);
+        let (phase, step) = (op.phase, running.map(|step| step.name));
+        Self { phase, batch: op.batch, step, gray_permille: op.gray_permille }
+    }
+}
+
+/// A hook asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct HookAsked {
+    /// When, the last time.
+    pub at: UnixMs,
+    /// How often.
+    pub asks: u32,
+    /// How it ended.
+    pub ended: Option<Result<(), String>>,
+}
+
+/// Traffic as it was when a gray stage began.
+#[derive(Debug, Clone)]
+pub(crate) struct Stage {
+    /// Batch and stage.
+    pub of: (u32, u32),
+    /// Counters then.
+    pub before: BTreeMap<InstanceId, Traffic>,
+}
+
+/// What is remembered of one operation.
+#[derive(Debug, Default)]
+pub(crate) struct Recall {
+    asked: Option<(Revision, UnixMs)>,
+    failures: u32,
+    not_before: UnixMs,
+    entered: Option<(Moment, UnixMs)>,
+    /// Hooks asked for, by idempotency key.
+    pub hooks: BTreeMap<String, HookAsked>,
+    /// When the report or curve was last asked for.
+    pub record_asked: Option<UnixMs>,
+    /// The record, once written.
+    pub record: Option<String>,
+    /// The gray stage under judgement.
+    pub stage: Option<Stage>,
+    /// The stress test in progress.
+    pub stress: Option<Box<stress::Run>>,
+}
+
+impl Recall {
+    /// True when the operation may be decided now: nothing is in flight and no pause after a failure stands.
+    pub fn may_decide(&mut self, revision: Revision, now: UnixMs) -> bool {
+        match self.asked {
+            Some((asked, at)) if asked == revision && now < at + COMMIT_WAIT_MS_MAX => return false,
+            Some((asked, _)) if asked != revision => self.failures = 0,
+            _ => {}
+        }
+        self.asked = None;
+        now >= self.not_before
+    }
+
+    /// Notes that a commit is on its way.
+    pub fn asked(&mut self, revision: Revision, now: UnixMs) {
+        self.asked = Some((revision, now));
+    }
+
+    /// Notes that the commit failed; the next one comes a little later.
+    pub fn failed(&mut self, now: UnixMs) {
+        self.asked = None;
+        let pause_ms = (COMMIT_RETRY_MS_MIN << self.failures.min(16)).min(COMMIT_RETRY_MS_MAX);
+        self.failures += 1;
+        self.not_before = now + pause_ms;
+    }
+
+    /// Starts the clock when the journal shows a new moment.
+    pub fn enter(&mut self, op: &Operation, now: UnixMs) {
+        let moment = Moment::of(op);
+        if self.entered.as_ref().is_none_or(|(at, _)| *at != moment) {
+            self.entered = Some((moment, now));
+        }
+    }
+
+    /// How long the operation, as a draft has it, has stood where it stands; 0 when the draft has just moved it there.
+    pub fn waited_ms(&self, op: &Operation, now: UnixMs) -> u64 {
+        match &self.entered {
+            Some((moment, since)) if *moment == Moment::of(op) => now.saturating_sub(*since),
+            _ => 0,
+        }
+    }
+
+    /// True when the draft still stands where the journal does.
+    pub fn is_journaled(&self, op: &Operation) -> bool {
+        self.entered.as_ref().is_some_and(|(moment, _)| *moment == Moment::of(op))
+    }
+}

@@ -1,0 +1,171 @@
+//! Brings services to what is wanted of them, by opening operations. It looks only at services that something touched;
+//! after a failure of the same intent it waits, longer each time.
+
+use crate::contract::{Action, Commit};
+use crate::journal;
+use crate::limits::*;
+use crate::open::{count_operations, new_operation, newest_first, precheck};
+use crate::recall::View;
+use crate::wanted::{Wanted, busy_with, difference, placed_counts, service_of, stale};
+use model::{Kind, Operation, OperationPhase, OperationSpec, ServiceName, Snapshot, UnixMs, keys};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Who opens its operations.
+pub(crate) const WHO: &str = "reconciler";
+
+/// Which services are to be looked at, and when.
+#[derive(Debug, Default)]
+pub(crate) struct Reconciler {
+    begun: bool,
+    dirty: BTreeSet<ServiceName>,
+    later: BTreeMap<ServiceName, UnixMs>,
+    asked: Option<(UnixMs, Vec<ServiceName>)>,
+    failures: u32,
+    not_before: UnixMs,
+}
+
+/// What a look at a service says.
+enum Look {
+    Fine,
+    Open(OperationSpec),
+    Later(UnixMs),
+}
+
+impl Reconciler {
+    /// Notes which services a commit touched.
+    pub fn committed(&mut self, view: View<'_>, keys: &[String]) {
+        for key in keys {
+            if *key == keys::operation_counter() {
+                self.asked = None;
+                self.failures = 0;
+            } else if let Some(id) = key.strip_prefix(keys::OPERATIONS) {
+                let ended = view.snapshot.operations.get(id).filter(|at| at.value.phase.is_final());
+                self.dirty.extend(ended.into_iter().flat_map(|at| services_of(&at.value)));
+            } else if let Some(name) = key.strip_prefix(keys::SCALES) {
+                self.dirty.extend(ServiceName::new(name));
+            } else if let Some(resource) = keys::parse_resource(key) {
+                self.dirty.extend(concerned(view.snapshot, resource.kind, &resource.name));
+            }
+        }
+    }
+
+    /// Notes that its own commit failed.
+    pub fn failed(&mut self, now: UnixMs) {
+        self.dirty.extend(self.asked.take().into_iter().flat_map(|(_, services)| services));
+        self.not_before = now + (COMMIT_RETRY_MS_MIN << self.failures.min(16)).min(COMMIT_RETRY_MS_MAX);
+        self.failures += 1;
+    }
+
+    /// Opens what is due, in one commit.
+    pub fn step(&mut self, view: View<'_>) -> Option<Action> {
+        if !view.observed.settled || view.now < self.not_before {
+            return None;
+        }
+        if !self.begun {
+            self.begun = true;
+            self.dirty.extend(view.snapshot.services().map(|service| service.name.clone()));
+            let placed = view.snapshot.placements.values().flat_map(|on| &on.value.instances);
+            self.dirty.extend(placed.map(|placement| placement.service.clone()));
+        }
+        match &self.asked {
+            Some((at, _)) if view.now < at + COMMIT_WAIT_MS_MAX => return None,
+            Some(_) => self.failed(view.now),
+            None => {}
+        }
+        let due: Vec<ServiceName> =
+            self.later.iter().filter(|(_, at)| **at <= view.now).map(|(s, _)| s.clone()).collect();
+        for service in due {
+            self.later.remove(&service);
+            self.dirty.insert(service);
+        }
+        self.open_due(view)
+    }
+
+    fn open_due(&mut self, view: View<'_>) -> Option<Action> {
+        let mut specs = Vec::new();
+        while specs.len() < HOUSEKEEPING_KEYS_MAX {
+            let Some(service) = self.dirty.pop_first() else { break };
+            match look(view, &service) {
+                Look::Fine => {}
+                Look::Open(spec) => specs.push((service, spec)),
+                Look::Later(at) => {
+                    self.later.insert(service, at);
+                }
+            }
+        }
+        if specs.is_empty() {
+            return None;
+        }
+        let mut commit = Commit { who: WHO.to_owned(), ..Commit::default() };
+        let mut number = view.snapshot.counter(&keys::operation_counter());
+        let mut services = Vec::new();
+        for (service, spec) in specs {
+            let Ok(steps) = precheck(view.snapshot, view.observed, &spec) else { continue };
+            number += 1;
+            journal::write_new(&new_operation(number, spec, &steps, WHO, view.now), &mut commit);
+            services.push(service);
+        }
+        count_operations(view.snapshot, number, &mut commit);
+        self.asked = Some((view.now, services));
+        Some(Action::Commit(commit))
+    }
+}
+
+fn look(view: View<'_>, name: &ServiceName) -> Look {
+    if busy_with(view.snapshot, name).is_some() {
+        return Look::Later(view.now + BUSY_MS);
+    }
+    let Some(spec) = due(view.snapshot, name) else { return Look::Fine };
+    match retry_at(view.snapshot, name, &spec) {
+        Some(at) if at > view.now => Look::Later(at),
+        _ => Look::Open(spec),
+    }
+}
+
+/// The operation that the service needs, if any.
+fn due(snapshot: &Snapshot, name: &ServiceName) -> Option<OperationSpec> {
+    let service = snapshot.service(name);
+    let instances = service.map(|service| snapshot.instances_wanted(service)).unwrap_or_default();
+    let (adds, removes) = difference(&instances, &placed_counts(snapshot, name));
+    if !adds.is_empty() || !removes.is_empty() {
+        return Some(OperationSpec::Scale { service: name.clone(), instances });
+    }
+    let service = service?;
+    let wanted = Wanted::of(snapshot, service).ok()?;
+    (!stale(snapshot, service, &wanted).is_empty()).then(|| wanted.rollout(service))
+}
+
+/// When the same intent may be tried again, after its latest tries failed.
+fn retry_at(snapshot: &Snapshot, name: &ServiceName, spec: &OperationSpec) -> Option<UnixMs> {
+    let of_service = newest_first(snapshot).into_iter().filter(|op| op.spec.service() == Some(name));
+    let failed: Vec<&Operation> = of_service
+        .filter(|op| op.who == WHO)
+        .take_while(|op| op.spec == *spec && op.phase != OperationPhase::Succeeded)
+        .collect();
+    let last = failed.first()?;
+    let first_ms =
+        if last.phase == OperationPhase::RolledBack { RECONCILE_REFUSED_MS_MIN } else { RECONCILE_RETRY_MS_MIN };
+    let doublings = (failed.len() as u32 - 1).min(16);
+    Some(last.finished_at? + (first_ms << doublings).min(RECONCILE_RETRY_MS_MAX))
+}
+
+/// The services that an operation changed.
+fn services_of(op: &Operation) -> BTreeSet<ServiceName> {
+    let planned = op.adds.iter().chain(&op.removes);
+    let changed = planned.filter_map(|planned| ServiceName::new(service_of(planned.instance.as_str())).ok());
+    op.spec.service().cloned().into_iter().chain(changed).collect()
+}
+
+/// The services that a resource's change may concern.
+fn concerned(snapshot: &Snapshot, kind: Kind, name: &str) -> Vec<ServiceName> {
+    let of = |concerns: &dyn Fn(&model::Service) -> bool| {
+        snapshot.services().filter(|service| concerns(service)).map(|service| service.name.clone()).collect()
+    };
+    match kind {
+        Kind::Service => ServiceName::new(name).into_iter().collect(),
+        Kind::Package => of(&|service| service.package.as_str() == name),
+        Kind::ConfigSet => of(&|service| service.config.as_ref().is_some_and(|config| config.as_str() == name)),
+        Kind::Environment => of(&|service| service.environment.as_ref().is_some_and(|at| at.as_str() == name)),
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,379 @@
+//! The walk of an operation through its steps, batch by batch, as far as the world allows at one event.
+//!
+//! Each call looks at the journal and at what was observed, and moves on as many steps as are ready; all moves of one
+//! call are one transaction. Stress tests and rollbacks have walks of their own.
+
+use crate::contract::Action;
+use crate::draft::Draft;
+use crate::hooks::{self, Hooks};
+use crate::instances::{Goal, is_gone, is_lost, progress};
+use crate::limits::*;
+use crate::recall::{Recall, View};
+use crate::{attributes, gray, journal};
+use model::{
+    HookWhen, InstanceIntent, Operation, OperationPhase, OperationSpec, PlannedInstance, Service, Silence, SilenceId,
+    Snapshot, StepName, StepState, Versioned, keys,
+};
+
+/// Moves that one event may bring: every step of two batches, and their hooks.
+const MOVES_MAX: usize = 32;
+
+/// What became of one look at a step.
+pub(crate) enum Move {
+    /// It moved; look again.
+    On,
+    /// The world is not there yet.
+    Wait,
+    /// It cannot be done.
+    Fail(Vec<String>),
+}
+
+/// Takes an operation as far as it goes now.
+pub(crate) fn advance(view: View<'_>, at: &Versioned<Operation>, recall: &mut Recall) -> Vec<Action> {
+    let mut draft = Draft::new(view.snapshot, at, view.now);
+    let mut actions = Vec::new();
+    for _ in 0..MOVES_MAX {
+        match look(view, &mut draft, recall, &mut actions) {
+            Move::On => {}
+            Move::Wait => break,
+            Move::Fail(reasons) => {
+                fail(view, &mut draft, reasons);
+                break;
+            }
+        }
+        if draft.op().phase.is_final() {
+            break;
+        }
+    }
+    actions.extend(draft.commit().map(Action::Commit));
+    actions
+}
+
+fn look(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recall, actions: &mut Vec<Action>) -> Move {
+    let Some((name, state)) = current(draft.op()) else { return Move::Wait };
+    let service = batch_service(view.snapshot, draft.op());
+    if name == StepName::Report && state == StepState::Waiting {
+        match attributes::next_batch(view, draft) {
+            Move::Wait => {}
+            other => return other,
+        }
+    }
+    let when = if state == StepState::Waiting { HookWhen::Before } else { HookWhen::After };
+    if state == StepState::Waiting && is_idle(draft.op(), name) {
+        skip(draft, name, view);
+        return Move::On;
+    }
+    if state == StepState::Running {
+        match complete(view, draft, recall, name, service, actions) {
+            Move::On => {}
+            other => return other,
+        }
+    }
+    match around(view, draft, recall, name, when, service, actions) {
+        Move::On if state == StepState::Waiting => enter(view, draft, recall, name),
+        Move::On => finish(view, draft, recall, name),
+        other => other,
+    }
+}
+
+/// Runs the hooks on one side of a step; what the draft holds is committed first.
+fn around(
+    view: View<'_>,
+    draft: &mut Draft<'_>,
+    recall: &mut Recall,
+    name: StepName,
+    when: HookWhen,
+    service: Option<&Service>,
+    actions: &mut Vec<Action>,
+) -> Move {
+    let has_any = service.is_some_and(|service| hooks::of(service, name, when).next().is_some());
+    if has_any && draft.is_changed() {
+        return Move::Wait;
+    }
+    match hooks::stand(draft.op(), service, name, when, recall, view.now) {
+        Hooks::Done(told) => {
+            told.into_iter().for_each(|line| draft.log(line));
+            Move::On
+        }
+        Hooks::Pending(ask) => {
+            actions.extend(ask.map(|ask| *ask));
+            Move::Wait
+        }
+        Hooks::Failed(why) => Move::Fail(vec![why]),
+    }
+}
+
+/// The first step that is not over, and whether it has begun.
+fn current(op: &Operation) -> Option<(StepName, StepState)> {
+    let open = |state| matches!(state, StepState::Waiting | StepState::Running);
+    op.steps.iter().find(|step| open(step.state)).map(|step| (step.name, step.state))
+}
+
+/// The service whose instances the batch changes.
+pub(crate) fn batch_service<'a>(snapshot: &'a Snapshot, op: &Operation) -> Option<&'a Service> {
+    if let Some(service) = op.spec.service() {
+        return snapshot.service(service);
+    }
+    let planned = current_adds(op).chain(current_removes(op)).next();
+    match (planned, &op.spec) {
+        (Some(planned), _) => snapshot.service(crate::wanted::service_of(planned.instance.as_str())),
+        (None, OperationSpec::Drain { host }) => snapshot.service(&attributes::next_on_host(snapshot, host)?),
+        (None, _) => None,
+    }
+}
+
+/// What the current batch adds.
+pub(crate) fn current_adds(op: &Operation) -> impl Iterator<Item = &PlannedInstance> {
+    op.adds.iter().filter(|planned| planned.batch == op.batch)
+}
+
+/// What the current batch removes.
+pub(crate) fn current_removes(op: &Operation) -> impl Iterator<Item = &PlannedInstance> {
+    op.removes.iter().filter(|planned| planned.batch == op.batch)
+}
+
+/// True when the step has no target in this batch.
+fn is_idle(op: &Operation, name: StepName) -> bool {
+    match name {
+        StepName::Deploy | StepName::Silence | StepName::Start | StepName::Gray => current_adds(op).next().is_none(),
+        StepName::Stop => current_removes(op).next().is_none(),
+        StepName::Drain => current_removes(op).next().is_none() && !attributes::removes_first(op),
+        StepName::Attributes | StepName::Report => false,
+    }
+}
+
+fn skip(draft: &mut Draft<'_>, name: StepName, view: View<'_>) {
+    let worked_before = journal::step(draft.op(), name).is_some_and(|step| step.total > 0);
+    match worked_before {
+        true => journal::finish(draft.change(), name, view.now),
+        false => journal::skip(draft.change(), name, "no instance concerned", view.now),
+    }
+}
+
+fn enter(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recall, name: StepName) -> Move {
+    let adds = current_adds(draft.op()).count() as u32;
+    let targets = match name {
+        StepName::Attributes => return attributes::enter(view, draft, recall),
+        StepName::Drain if current_removes(draft.op()).next().is_none() => {
+            match attributes::choose_first_to_go(view, draft) {
+                Ok(()) => 1,
+                Err(reasons) => return Move::Fail(reasons),
+            }
+        }
+        StepName::Drain | StepName::Stop => current_removes(draft.op()).count() as u32,
+        StepName::Report => 1,
+        _ => adds,
+    };
+    journal::begin(draft.change(), name, targets, view.now);
+    match name {
+        StepName::Silence => silence(view, draft),
+        StepName::Start => set_intents(draft, InstanceIntent::Running, Targets::Adds),
+        StepName::Gray => gray::enter(view, draft),
+        StepName::Drain => set_intents(draft, InstanceIntent::Draining, Targets::Removes),
+        StepName::Stop => drop_removes(draft),
+        _ => {}
+    }
+    Move::On
+}
+
+/// Which of the batch's instances.
+#[derive(Clone, Copy)]
+enum Targets {
+    Adds,
+    Removes,
+}
+
+fn set_intents(draft: &mut Draft<'_>, intent: InstanceIntent, of: Targets) {
+    let targets: Vec<PlannedInstance> = match of {
+        Targets::Adds => current_adds(draft.op()).cloned().collect(),
+        Targets::Removes => current_removes(draft.op()).cloned().collect(),
+    };
+    for target in targets {
+        if let Some(placement) = draft.placement(&target.host, &target.instance) {
+            placement.intent = intent;
+        }
+    }
+}
+
+fn drop_removes(draft: &mut Draft<'_>) {
+    let targets: Vec<PlannedInstance> = current_removes(draft.op()).cloned().collect();
+    for target in targets {
+        draft.remove_placement(&target.host, &target.instance);
+    }
+}
+
+fn silence(view: View<'_>, draft: &mut Draft<'_>) {
+    let op = draft.op();
+    let Some(service) = batch_service(view.snapshot, op) else { return };
+    let id = silence_id(op, op.batch);
+    let silence = Silence {
+        id: id.clone(),
+        service: service.name.clone(),
+        instances: current_adds(op).map(|add| add.instance.clone()).collect(),
+        reason: format!("new instances of {} start", op.id),
+        until: view.now + SILENCE_MS,
+    };
+    let revision = view.snapshot.silences.get(&id).map_or(0, |at| at.revision);
+    draft.write(keys::silence(&id), revision, Some(journal::json(&silence)));
+}
+
+/// Id of the silence over a batch's new instances.
+fn silence_id(op: &Operation, batch: u32) -> SilenceId {
+    SilenceId::new(format!("{}-{batch}", op.id)).expect("an operation's id and a number make a name")
+}
+
+/// Ends the silence over the current batch.
+pub(crate) fn end_silence(view: View<'_>, draft: &mut Draft<'_>) {
+    let id = silence_id(draft.op(), draft.op().batch);
+    if let Some(at) = view.snapshot.silences.get(&id) {
+        draft.write(keys::silence(&id), at.revision, None);
+    }
+}
+
+fn complete(
+    view: View<'_>,
+    draft: &mut Draft<'_>,
+    recall: &mut Recall,
+    name: StepName,
+    service: Option<&Service>,
+    actions: &mut Vec<Action>,
+) -> Move {
+    let waited_ms = recall.waited_ms(draft.op(), view.now);
+    match name {
+        StepName::Attributes | StepName::Silence => Move::On,
+        StepName::Deploy => await_goal(view, draft, Goal::Deployed, waited_ms, DEPLOY_MS_MAX, "deployed"),
+        StepName::Start => await_goal(view, draft, Goal::Healthy, waited_ms, start_ms_max(service), "healthy"),
+        StepName::Gray => gray::complete(view, draft, recall),
+        StepName::Drain => {
+            let drain_ms = u64::from(service.map(|s| s.stop.drain_ms).unwrap_or_default());
+            if recall.is_journaled(draft.op()) && waited_ms >= drain_ms { Move::On } else { Move::Wait }
+        }
+        StepName::Stop => await_gone(view, draft, recall, service, waited_ms),
+        StepName::Report => await_report(view, draft, recall, waited_ms, actions),
+    }
+}
+
+fn start_ms_max(service: Option<&Service>) -> u64 {
+    let check = service.and_then(|service| service.health_check.as_ref());
+    check.map_or(START_MS_DEFAULT, |check| u64::from(check.start_ms_max)) + START_MARGIN_MS
+}
+
+fn await_goal(view: View<'_>, draft: &Draft<'_>, goal: Goal, waited_ms: u64, max_ms: u64, word: &str) -> Move {
+    let progress = progress(view, current_adds(draft.op()), goal, waited_ms);
+    if !progress.failed.is_empty() {
+        return Move::Fail(progress.failed);
+    }
+    if progress.waiting.is_empty() {
+        return Move::On;
+    }
+    if waited_ms < max_ms {
+        return Move::Wait;
+    }
+    let late = progress.waiting.iter().map(|which| format!("{which} was not {word} within {} s", max_ms / 1_000));
+    Move::Fail(late.collect())
+}
+
+fn await_gone(
+    view: View<'_>,
+    draft: &mut Draft<'_>,
+    recall: &Recall,
+    service: Option<&Service>,
+    waited_ms: u64,
+) -> Move {
+    if !recall.is_journaled(draft.op()) {
+        return Move::Wait;
+    }
+    let targets: Vec<PlannedInstance> = current_removes(draft.op()).cloned().collect();
+    match unconfirmed(view, &targets, service, waited_ms) {
+        None => Move::Wait,
+        Some(notes) => {
+            notes.into_iter().for_each(|note| draft.log(note));
+            Move::On
+        }
+    }
+}
+
+/// `None` while some removed instance may still be reported gone; then notes on those that cannot be.
+pub(crate) fn unconfirmed(
+    view: View<'_>,
+    targets: &[PlannedInstance],
+    service: Option<&Service>,
+    waited_ms: u64,
+) -> Option<Vec<String>> {
+    let grace_ms = u64::from(service.map(|s| s.stop.grace_ms).unwrap_or_default());
+    let is_late = waited_ms >= grace_ms + STOP_MARGIN_MS;
+    let left: Vec<&PlannedInstance> =
+        targets.iter().filter(|target| !is_gone(view, &target.host, &target.instance)).collect();
+    if left.iter().any(|target| !is_lost(view, &target.host)) && !is_late {
+        return None;
+    }
+    let note = |target: &&PlannedInstance| {
+        let why = if is_lost(view, &target.host) { "its host is lost" } else { "no word came in time" };
+        format!("{} on {} is not confirmed stopped: {why}", target.instance, target.host)
+    };
+    Some(left.iter().map(note).collect())
+}
+
+/// Asks for the report until it is written, or for as long as it is worth waiting for.
+pub(crate) fn await_report(
+    view: View<'_>,
+    draft: &mut Draft<'_>,
+    recall: &mut Recall,
+    waited_ms: u64,
+    actions: &mut Vec<Action>,
+) -> Move {
+    if !recall.is_journaled(draft.op()) {
+        return Move::Wait;
+    }
+    if let Some(record) = recall.record.clone() {
+        draft.change().report = Some(record);
+        return Move::On;
+    }
+    if waited_ms >= RECORD_MS_MAX {
+        draft.log("the report could not be written in time");
+        return Move::On;
+    }
+    if recall.record_asked.is_none_or(|at| view.now >= at + RECORD_RETRY_MS) {
+        recall.record_asked = Some(view.now);
+        actions.push(Action::WriteReport { operation: draft.op().id.clone() });
+    }
+    Move::Wait
+}
+
+fn finish(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recall, name: StepName) -> Move {
+    journal::finish(draft.change(), name, view.now);
+    match name {
+        StepName::Gray => {
+            recall.stage = None;
+            end_silence(view, draft);
+        }
+        StepName::Report => {
+            draft.change().phase = OperationPhase::Succeeded;
+            draft.change().finished_at = Some(view.now);
+            draft.log("succeeded");
+        }
+        _ => {}
+    }
+    Move::On
+}
+
+/// Ends the operation's way forward: back when something was placed, else at once.
+fn fail(view: View<'_>, draft: &mut Draft<'_>, reasons: Vec<String>) {
+    let why = reasons.first().cloned().unwrap_or_default();
+    if let Some((name, _)) = current(draft.op()) {
+        let step = journal::step_mut(draft.change(), name);
+        step.state = StepState::Failed;
+        step.finished_at = Some(view.now);
+        step.message = why.clone();
+    }
+    draft.log(format!("failed: {why}"));
+    let op = draft.change();
+    op.failures.extend(reasons);
+    op.failures.truncate(FAILURES_MAX);
+    op.phase = OperationPhase::RollingBack;
+    if !crate::rollback::is_needed(op) {
+        op.phase = OperationPhase::Failed;
+        op.finished_at = Some(view.now);
+        crate::rollback::uncordon(view, draft);
+    }
+}

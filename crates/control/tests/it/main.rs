@@ -1,0 +1,4 @@
+//! Operations and reconciler against a small world in virtual time.
+
+mod scale;
+mod world;
