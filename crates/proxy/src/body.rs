@@ -1,0 +1,196 @@
+//! Bodies on their way through: watched for progress, never collected.
+//!
+//! Trailers pass only as far as hyper passes them. No compression, no buffering beyond hyper's own.
+
+use crate::edge::Outcome;
+use crate::flight::Flight;
+use crate::pool::Connection;
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::time::Sleep;
+
+/// Longest that one answer may take from its head to its last byte.
+const WHOLE_MS_MAX: u64 = 15 * 60 * 1_000;
+
+/// Why an answer broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The endpoint's connection broke.
+    #[error("the answer broke off: {0}")]
+    Broken(#[from] hyper::Error),
+    /// The endpoint went silent.
+    #[error("the answer made no progress for {0:?}")]
+    Stalled(Duration),
+    /// It went on for too long.
+    #[error("the answer took longer than {WHOLE_MS_MAX} ms")]
+    Endless,
+}
+
+/// How far the upload of a request body is.
+pub struct Upload {
+    /// When the last piece came from the caller.
+    pub last: Cell<Instant>,
+    /// All of it was taken.
+    pub ended: Cell<bool>,
+    /// The caller broke it off.
+    pub failed: Cell<bool>,
+}
+
+/// Body of a request on its way up.
+pub enum RequestBody {
+    /// None.
+    Empty,
+    /// Streamed.
+    Stream(Incoming, Rc<Upload>),
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Self::Stream(inner, upload) = self.get_mut() else { return Poll::Ready(None) };
+        let frame = std::task::ready!(Pin::new(&mut *inner).poll_frame(cx));
+        upload.last.set(Instant::now());
+        match &frame {
+            Some(Err(_)) => upload.failed.set(true),
+            None => upload.ended.set(true),
+            Some(Ok(_)) => upload.ended.set(inner.is_end_stream()),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Stream(inner, _) => inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Stream(inner, _) => inner.size_hint(),
+        }
+    }
+}
+
+/// A limit on silence. The timer is moved only when it fires or is due too late: a request that ends in time, as nearly
+/// all do, costs the timer wheel nothing.
+pub fn poll_silence(timer: &mut Pin<Box<Sleep>>, last: Instant, limit: Duration, cx: &mut Context<'_>) -> Poll<()> {
+    let due = tokio::time::Instant::from_std(last + limit);
+    if timer.deadline() > due {
+        timer.as_mut().reset(due);
+    }
+    while timer.as_mut().poll(cx).is_ready() {
+        if tokio::time::Instant::now() >= due {
+            return Poll::Ready(());
+        }
+        timer.as_mut().reset(due);
+    }
+    Poll::Pending
+}
+
+/// An answer on its way down.
+pub struct Passing {
+    inner: Incoming,
+    /// Until the end: the request it answers and the connection it comes from.
+    rest: Option<(Flight, Connection)>,
+    limit: Duration,
+    head_at: Instant,
+    last: Instant,
+}
+
+impl Passing {
+    /// The answer to `flight`, just begun.
+    pub fn new(inner: Incoming, flight: Flight, connection: Connection, limit: Duration) -> Self {
+        let now = Instant::now();
+        Self { inner, rest: Some((flight, connection)), limit, head_at: now, last: now }
+    }
+
+    fn finish(&mut self) {
+        if let Some((flight, connection)) = self.rest.take() {
+            flight.give_back(connection);
+        }
+    }
+
+    fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some((mut flight, _)) = self.rest.take() {
+            flight.failed();
+            flight.outcome = Outcome::Error;
+        }
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.last = Instant::now();
+                if self.inner.is_end_stream() {
+                    self.finish();
+                } else if self.last.saturating_duration_since(self.head_at).as_millis() as u64 > WHOLE_MS_MAX {
+                    return self.fail(BodyError::Endless);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => self.fail(error.into()),
+            Poll::Ready(None) => {
+                self.finish();
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                let Some((_, connection)) = &mut self.rest else { return Poll::Pending };
+                std::task::ready!(poll_silence(&mut connection.timer, self.last, self.limit, cx));
+                self.fail(BodyError::Stalled(self.limit))
+            }
+        }
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        // An answer without a body is never polled.
+        if self.inner.is_end_stream() {
+            self.finish();
+        }
+    }
+}
+
+/// Body of an answer.
+pub enum AnswerBody {
+    /// From the proxy itself.
+    Own(Option<Bytes>),
+    /// From an endpoint.
+    Passing(Passing),
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Own(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Self::Passing(passing) => passing.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(text) => text.is_none(),
+            Self::Passing(passing) => passing.inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |t| t.len() as u64)),
+            Self::Passing(passing) => passing.inner.size_hint(),
+        }
+    }
+}

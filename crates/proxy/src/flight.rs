@@ -1,0 +1,61 @@
+//! One request between its start and its end, counted exactly once whatever happens to it.
+
+use crate::edge::{Edge, Outcome};
+use crate::endpoint::Clock;
+use crate::local::Upstream;
+use crate::pool::Connection;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A request that an endpoint is working on.
+pub struct Flight {
+    /// Where it goes.
+    pub upstream: Rc<Upstream>,
+    /// How it ended; counted when this is dropped. A caller that gives up is not the endpoint's error.
+    pub outcome: Outcome,
+    edge: Arc<Edge>,
+    clock: Clock,
+    began: Instant,
+    /// Holds one of the upstream's slots.
+    pub slot: bool,
+}
+
+impl Flight {
+    /// The request begins.
+    pub fn new(upstream: Rc<Upstream>, edge: Arc<Edge>, clock: Clock, began: Instant) -> Self {
+        edge.start();
+        upstream.state.enter();
+        Self { upstream, outcome: Outcome::Done, edge, clock, began, slot: false }
+    }
+
+    /// The endpoint answered well enough.
+    pub fn succeeded(&self) {
+        self.upstream.state.succeeded(self.clock.ms(self.began));
+    }
+
+    /// The endpoint failed.
+    pub fn failed(&mut self) {
+        self.outcome = Outcome::Error;
+        let state = &self.upstream.state;
+        if state.failed(self.clock.now_ms()) {
+            tracing::warn!(instance = %state.instance, address = %state.address, "endpoint ejected for a while: it fails");
+        }
+    }
+
+    /// The answer was read to its end: the connection may serve the next request.
+    pub fn give_back(self, connection: Connection) {
+        self.upstream.pool.give(connection);
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.upstream.state.leave();
+        if self.slot {
+            self.upstream.slots.add_permits(1);
+        }
+        let latency_us = self.began.elapsed().as_micros() as u64;
+        self.edge.end(self.outcome, latency_us);
+    }
+}

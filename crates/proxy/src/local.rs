@@ -1,0 +1,158 @@
+//! A worker's own view of the routing table: its pools and edges beside the shared endpoints.
+//!
+//! Nothing here is shared with another thread. A new table reuses whatever it has in common with the old one.
+
+use crate::balance::Points;
+use crate::edge::{Edge, EdgeKey};
+use crate::endpoint::EndpointState;
+use crate::pool::Pool;
+use crate::table::{Cluster, OTHER, OUTSIDE, Table};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+use tokio::sync::Semaphore;
+
+/// Requests that one worker sends to one endpoint at the same time; each has its own connection.
+pub const IN_FLIGHT_MAX: usize = 1_024;
+/// Requests of one worker that wait for such a slot.
+pub const PENDING_MAX: u32 = 1_024;
+/// Callers told apart on one endpoint; further ones count as `other`.
+const CALLERS_MAX: usize = 256;
+
+/// The edges into one instance, or into the proxy's own answers.
+pub struct Edges {
+    service: Arc<str>,
+    instance: Arc<str>,
+    cells: RefCell<Vec<Arc<Edge>>>,
+}
+
+impl Edges {
+    fn new(service: Arc<str>, instance: Arc<str>) -> Self {
+        Self { service, instance, cells: RefCell::default() }
+    }
+
+    /// The edge from `caller`; a new one is made known to the reporter. Names that the table lacks count as `other`, so
+    /// that a header from outside our control cannot grow the number of series.
+    pub fn from(&self, caller: &str, table: &Table, reporter: &Sender<Arc<Edge>>) -> Arc<Edge> {
+        let mut cells = self.cells.borrow_mut();
+        let find = |cells: &[Arc<Edge>], caller: &str| cells.iter().find(|e| *e.key.caller == *caller).cloned();
+        if let Some(edge) = find(&cells, caller) {
+            return edge;
+        }
+        let known = caller == OUTSIDE || (table.clusters.contains_key(caller) && cells.len() < CALLERS_MAX);
+        let caller = if known { caller } else { OTHER };
+        if let Some(edge) = find(&cells, caller) {
+            return edge;
+        }
+        let key =
+            EdgeKey { caller: caller.into(), service: Arc::clone(&self.service), instance: Arc::clone(&self.instance) };
+        let edge = Arc::new(Edge::new(key));
+        // The reporter outlives the workers but for the last moments of a shutdown; then nobody reads any more.
+        let _ = reporter.send(Arc::clone(&edge));
+        cells.push(Arc::clone(&edge));
+        edge
+    }
+}
+
+/// An endpoint with this worker's connections to it.
+pub struct Upstream {
+    /// What all workers share.
+    pub state: Arc<EndpointState>,
+    /// Idle connections.
+    pub pool: Pool,
+    /// Free places for requests.
+    pub slots: Semaphore,
+    /// Requests waiting for a place.
+    pub pending: Cell<u32>,
+    /// Who calls it.
+    pub edges: Edges,
+}
+
+/// A cluster with this worker's upstreams.
+pub struct LocalCluster {
+    /// What all workers share.
+    pub shared: Arc<Cluster>,
+    /// In the order of `shared.endpoints`.
+    pub upstreams: Vec<Rc<Upstream>>,
+    /// Answers by the proxy itself.
+    pub own: Edges,
+    points: Cell<Points>,
+}
+
+impl LocalCluster {
+    fn new(shared: &Arc<Cluster>, old: Option<&Self>, seed: u64) -> Self {
+        let kept: HashMap<_, _> =
+            old.into_iter().flat_map(|old| &old.upstreams).map(|u| (Arc::as_ptr(&u.state), u)).collect();
+        let upstreams = shared
+            .endpoints
+            .iter()
+            .map(|state| match kept.get(&Arc::as_ptr(state)) {
+                Some(upstream) => Rc::clone(upstream),
+                None => Rc::new(Upstream {
+                    state: Arc::clone(state),
+                    pool: Pool::default(),
+                    slots: Semaphore::new(IN_FLIGHT_MAX),
+                    pending: Cell::new(0),
+                    edges: Edges::new(Arc::clone(&shared.name), Arc::clone(&state.instance)),
+                }),
+            })
+            .collect();
+        let own = Edges::new(Arc::clone(&shared.name), "".into());
+        if let Some(old) = old {
+            own.cells.borrow_mut().extend(old.own.cells.borrow().iter().cloned());
+        }
+        let points = old.map_or_else(|| Points::new(seed), |old| old.points.get());
+        Self { shared: Arc::clone(shared), upstreams, own, points: Cell::new(points) }
+    }
+
+    /// Chooses the endpoint of the next request.
+    pub fn pick(&self, now_ms: u64) -> Option<&Rc<Upstream>> {
+        let mut points = self.points.get();
+        let state = |index: u32| &self.upstreams[index as usize].state;
+        let shares = self.shared.balance.shares(now_ms);
+        let index = shares.pick(&mut points, |i| state(i).in_flight(), |i| state(i).available(now_ms));
+        self.points.set(points);
+        index.map(|index| &self.upstreams[index as usize])
+    }
+}
+
+/// The table as a worker uses it.
+pub struct Local {
+    /// What all workers share.
+    pub table: Arc<Table>,
+    /// By name.
+    pub clusters: HashMap<Arc<str>, Rc<LocalCluster>>,
+    /// Requests that no route matched.
+    pub unrouted: Rc<Edges>,
+}
+
+impl Local {
+    /// Nothing yet.
+    pub fn empty(table: Arc<Table>) -> Self {
+        Self { table, clusters: HashMap::new(), unrouted: Rc::new(Edges::new("".into(), "".into())) }
+    }
+
+    /// Takes over a new table.
+    pub fn follow(&self, table: Arc<Table>) -> Self {
+        let clusters = table
+            .clusters
+            .iter()
+            .map(|(name, shared)| {
+                let local = match self.clusters.get(name) {
+                    Some(old) if Arc::ptr_eq(&old.shared, shared) => Rc::clone(old),
+                    old => Rc::new(LocalCluster::new(shared, old.map(Rc::as_ref), rand::random())),
+                };
+                (Arc::clone(name), local)
+            })
+            .collect();
+        Self { table, clusters, unrouted: Rc::clone(&self.unrouted) }
+    }
+
+    /// Closes connections that idled too long.
+    pub fn sweep(&self, now: Instant) {
+        self.clusters.values().flat_map(|c| &c.upstreams).for_each(|u| u.pool.sweep(now));
+    }
+}

@@ -1,0 +1,217 @@
+//! The reporter: merges the workers' counters and pushes samples to the server, each second, and each 100 ms for
+//! services under stress.
+//!
+//! Counters survive a broken stream; what was not sent then is in the next sample. No sample is kept on disk.
+
+use crate::Config;
+use crate::edge::{Edge, EdgeKey, Reading};
+use crate::xds::{BackOff, authorized};
+use api::fleet::fleet_client::FleetClient;
+use api::fleet::{EdgeSample, FastSampling, ProxyHello, ProxySamples, ProxyUp, proxy_down, proxy_up};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+
+/// Version of the protocol.
+const PROTOCOL: u32 = 1;
+/// Time between readings of services under stress.
+const FAST: Duration = Duration::from_millis(100);
+/// Fast readings in one reading of everything.
+const FASTS_PER_WHOLE: u32 = 10;
+/// Samples on their way; a stream that does not take them is ended.
+const SAMPLES_QUEUED_MAX: usize = 32;
+/// Time after which an edge without workers (its instance is gone) is forgotten.
+const FORGET: Duration = Duration::from_secs(600);
+/// Longest life of fast sampling that is believed.
+const FAST_LIFE_MS_MAX: u32 = 60_000;
+
+/// One edge over all workers.
+#[derive(Default)]
+struct Merged {
+    cells: Vec<Arc<Edge>>,
+    /// Of cells whose worker let go of them.
+    gone: Reading,
+    gone_buckets: BTreeMap<usize, u64>,
+    /// As last sent.
+    sent: Reading,
+    sent_buckets: HashMap<usize, u64>,
+    /// Without cells since.
+    idle_since: Option<Instant>,
+}
+
+impl Reading {
+    fn add(&mut self, other: &Self) {
+        self.started += other.started;
+        self.requests += other.requests;
+        self.errors += other.errors;
+        self.rejects += other.rejects;
+        self.latency_us_sum += other.latency_us_sum;
+    }
+}
+
+impl Merged {
+    /// Reads the sum; cells that nobody writes any more are folded in.
+    fn read(&mut self, now: Instant) -> Reading {
+        let Self { cells, gone, gone_buckets, .. } = self;
+        cells.retain(|cell| {
+            if Arc::strong_count(cell) > 1 {
+                return true;
+            }
+            gone.add(&cell.read());
+            for (bucket, count) in cell.buckets() {
+                *gone_buckets.entry(bucket).or_default() += count;
+            }
+            false
+        });
+        self.idle_since = if self.cells.is_empty() { self.idle_since.or(Some(now)) } else { None };
+        let mut sum = self.gone.clone();
+        self.cells.iter().for_each(|cell| sum.add(&cell.read()));
+        sum
+    }
+
+    fn sample(&mut self, key: &EdgeKey, reading: Reading) -> EdgeSample {
+        let mut sums = self.gone_buckets.clone();
+        for (bucket, count) in self.cells.iter().flat_map(|cell| cell.buckets()) {
+            *sums.entry(bucket).or_default() += count;
+        }
+        let mut moved = Vec::new();
+        for (bucket, count) in sums {
+            let before = self.sent_buckets.insert(bucket, count).unwrap_or(0);
+            if count > before {
+                moved.push((bucket as u32, count - before));
+            }
+        }
+        let at_instance = !key.instance.is_empty();
+        let sample = EdgeSample {
+            caller: key.caller.to_string(),
+            service: key.service.to_string(),
+            instance: key.instance.to_string(),
+            requests: reading.requests,
+            errors: reading.errors,
+            rejects: reading.rejects,
+            in_flight: (reading.started - reading.requests) as u32,
+            latency_us_sum: reading.latency_us_sum,
+            bucket: moved.iter().map(|(bucket, _)| *bucket).collect(),
+            bucket_count: moved.iter().map(|(_, count)| *count).collect(),
+            started: if at_instance { reading.started } else { 0 },
+        };
+        self.sent = reading;
+        sample
+    }
+}
+
+/// Services under stress, until when.
+#[derive(Default)]
+struct Stress {
+    services: BTreeSet<String>,
+    until: Option<Instant>,
+}
+
+impl Stress {
+    fn set(&mut self, wish: FastSampling, now: Instant) {
+        self.until = Some(now + Duration::from_millis(u64::from(wish.life_ms.min(FAST_LIFE_MS_MAX))));
+        self.services = wish.services.into_iter().collect();
+    }
+
+    fn has(&self, service: &str, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until) && self.services.contains(service)
+    }
+}
+
+/// The reporter.
+pub struct Reporter {
+    config: Arc<Config>,
+    entry: SocketAddr,
+    mesh: SocketAddr,
+    announced: Receiver<Arc<Edge>>,
+    edges: BTreeMap<EdgeKey, Merged>,
+    stress: Stress,
+}
+
+impl Reporter {
+    /// Reads the edges that workers announce.
+    pub fn new(config: Arc<Config>, entry: SocketAddr, mesh: SocketAddr, announced: Receiver<Arc<Edge>>) -> Self {
+        Self { config, entry, mesh, announced, edges: BTreeMap::new(), stress: Stress::default() }
+    }
+
+    /// Reports for ever.
+    pub async fn run(mut self, channel: Channel) {
+        let mut back_off = BackOff::new();
+        loop {
+            back_off.begin();
+            if let Err(status) = self.stream(channel.clone()).await {
+                tracing::warn!(code = ?status.code(), message = status.message(), "sample stream broke; counting goes on");
+            }
+            back_off.wait().await;
+        }
+    }
+
+    async fn stream(&mut self, channel: Channel) -> Result<(), tonic::Status> {
+        let (to, samples) = mpsc::channel(SAMPLES_QUEUED_MAX);
+        let hello = proxy_up::Message::Hello(ProxyHello {
+            proxy: self.config.name.clone(),
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            datacenter: self.config.datacenter.clone(),
+            entry: self.entry.to_string(),
+            mesh: self.mesh.to_string(),
+        });
+        let queue = |message: proxy_up::Message| {
+            let full = |_| tonic::Status::resource_exhausted("the server does not take samples");
+            to.try_send(ProxyUp { message: Some(message) }).map_err(full)
+        };
+        queue(hello)?;
+        let request = authorized(ReceiverStream::new(samples), &self.config.token);
+        let mut down = FleetClient::new(channel).proxy(request).await?.into_inner();
+        let mut tick = tokio::time::interval(FAST);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        // A new stream begins with every edge, so that a restarted server knows where each counter stands.
+        let mut all = true;
+        let mut ticks = 0_u32;
+        loop {
+            tokio::select! {
+                message = down.message() => match message?.map(|down| down.message) {
+                    None => return Ok(()),
+                    Some(Some(proxy_down::Message::FastSampling(wish))) => self.stress.set(wish, Instant::now()),
+                    Some(None) => {}
+                },
+                _ = tick.tick() => {
+                    let whole = all || ticks.is_multiple_of(FASTS_PER_WHOLE);
+                    ticks = ticks.wrapping_add(1);
+                    let samples = self.samples(Instant::now(), whole, all);
+                    if whole || !samples.edges.is_empty() {
+                        queue(proxy_up::Message::Samples(samples))?;
+                    }
+                    all = false;
+                }
+            }
+        }
+    }
+
+    /// Reads edges: those under stress, and if `whole` those that moved, and if `all` every one.
+    fn samples(&mut self, now: Instant, whole: bool, all: bool) -> ProxySamples {
+        while let Ok(edge) = self.announced.try_recv() {
+            self.edges.entry(edge.key.clone()).or_default().cells.push(edge);
+        }
+        let mut edges = Vec::new();
+        for (key, merged) in &mut self.edges {
+            let stressed = self.stress.has(&key.service, now);
+            if !stressed && !whole {
+                continue;
+            }
+            let reading = merged.read(now);
+            if stressed || all || reading != merged.sent {
+                edges.push(merged.sample(key, reading));
+            }
+        }
+        self.edges.retain(|_, merged| merged.idle_since.is_none_or(|since| now - since < FORGET));
+        let time_unix_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64);
+        ProxySamples { time_unix_us, edges }
+    }
+}

@@ -1,0 +1,287 @@
+//! The xDS client: aggregated, state of the world, over one stream (the xDS protocol page of Envoy's documentation).
+//!
+//! Whatever happens to the stream, the last good state stays in force. Delta xDS is absent: a state-of-the-world answer
+//! for endpoints holds only what changed already.
+
+pub mod resources;
+pub mod saved;
+pub mod state;
+
+use crate::endpoint::Clock;
+use crate::table::Table;
+use crate::{Config, Warnings};
+use envoy_types::pb::envoy::config::core::v3::{Locality, Node};
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
+use envoy_types::pb::google::rpc::Status as RpcStatus;
+use resources::{CLUSTER, ENDPOINTS, LISTENER, ROUTES};
+use state::State;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Request;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+
+/// The types, in the order in which they are asked for and saved: what is referred to goes first.
+pub const TYPES: &[&str] = &[CLUSTER, ENDPOINTS, LISTENER, ROUTES];
+/// First wait before a new stream; doubles up to [`BACK_OFF_MS_MAX`], each with full jitter.
+const BACK_OFF_MS: u64 = 100;
+/// Longest wait before a new stream.
+const BACK_OFF_MS_MAX: u64 = 5_000;
+/// A stream that lived this long starts the back-off anew.
+const STREAM_GOOD: Duration = Duration::from_secs(10);
+/// Requests on their way to the server.
+const REQUESTS_QUEUED_MAX: usize = 64;
+/// Largest answer.
+const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Time to connect to the server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time between pings on a silent stream, and for their answer: a lost server is noticed within both.
+const PING: Duration = Duration::from_secs(5);
+/// Time between a change and its saving, so that a burst is written once.
+const SAVE_DELAY: Duration = Duration::from_millis(300);
+/// `INVALID_ARGUMENT`, as a NACK says.
+const INVALID_ARGUMENT: i32 = 3;
+
+/// A channel to the server that connects when used.
+pub fn channel(config: &Config) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(config.server.clone())?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(PING)
+        .keep_alive_timeout(PING)
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true);
+    Ok(endpoint.connect_lazy())
+}
+
+/// A request with the fleet token.
+pub fn authorized<T>(message: T, token: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    match format!("Bearer {token}").parse::<MetadataValue<Ascii>>() {
+        Ok(value) => drop(request.metadata_mut().insert("authorization", value)),
+        Err(_) => tracing::error!("the fleet token is not visible ASCII: sending none"),
+    }
+    request
+}
+
+/// Waits before another attempt, longer each time.
+#[derive(Debug)]
+pub struct BackOff {
+    next_ms: u64,
+    began: Instant,
+}
+
+impl BackOff {
+    /// At its shortest.
+    pub fn new() -> Self {
+        Self { next_ms: BACK_OFF_MS, began: Instant::now() }
+    }
+
+    /// An attempt begins.
+    pub fn begin(&mut self) {
+        self.began = Instant::now();
+    }
+
+    /// The attempt ended: waits.
+    pub async fn wait(&mut self) {
+        if self.began.elapsed() >= STREAM_GOOD {
+            self.next_ms = BACK_OFF_MS;
+        }
+        let wait_ms = rand::random_range(self.next_ms / 2..=self.next_ms);
+        self.next_ms = (self.next_ms * 2).min(BACK_OFF_MS_MAX);
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+    }
+}
+
+/// The client.
+pub struct Client {
+    config: Arc<Config>,
+    clock: Clock,
+    warnings: Arc<Warnings>,
+    state: State,
+    /// Version last accepted, by type.
+    versions: HashMap<&'static str, String>,
+    tables: watch::Sender<Arc<Table>>,
+    save: watch::Sender<Arc<Vec<u8>>>,
+}
+
+/// What one stream knows.
+#[derive(Default)]
+struct Asked {
+    nonces: HashMap<&'static str, String>,
+    names: HashMap<&'static str, BTreeSet<String>>,
+}
+
+impl Client {
+    /// Starts from the saved state, if there is one.
+    pub fn new(config: Arc<Config>, clock: Clock, warnings: Arc<Warnings>, tables: watch::Sender<Arc<Table>>) -> Self {
+        let state = match saved::load(&config.state) {
+            Ok(Some(state)) => {
+                tracing::info!(path = %config.state.display(), "serving the saved state until the server answers");
+                state
+            }
+            Ok(None) => State::default(),
+            Err(error) => {
+                tracing::error!(%error, "starting without a saved state");
+                State::default()
+            }
+        };
+        let (save, saves) = watch::channel(Arc::default());
+        tokio::spawn(save_changes(Arc::clone(&config), saves));
+        let mut client = Self { config, clock, warnings, state, versions: HashMap::new(), tables, save };
+        client.publish();
+        client
+    }
+
+    fn publish(&mut self) {
+        self.tables.send_replace(Arc::new(self.state.table()));
+    }
+
+    /// Follows the server for ever.
+    pub async fn run(mut self, channel: Channel) {
+        let mut back_off = BackOff::new();
+        loop {
+            back_off.begin();
+            match self.stream(channel.clone()).await {
+                Ok(()) => tracing::info!("xds stream ended; the last good state stays in force"),
+                Err(status) => {
+                    tracing::warn!(code = ?status.code(), message = status.message(), "xds stream broke; the last good state stays in force");
+                }
+            }
+            back_off.wait().await;
+        }
+    }
+
+    async fn stream(&mut self, channel: Channel) -> Result<(), tonic::Status> {
+        let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+        let (to, requests) = mpsc::channel(REQUESTS_QUEUED_MAX);
+        let mut asked = Asked::default();
+        for request in self.initial(&mut asked) {
+            // Fits: the queue is larger than the number of types, and empty.
+            to.try_send(request).map_err(|error| tonic::Status::internal(error.to_string()))?;
+        }
+        let request = authorized(ReceiverStream::new(requests), &self.config.token);
+        let mut answers = client.stream_aggregated_resources(request).await?.into_inner();
+        while let Some(answer) = answers.message().await? {
+            for request in self.take(&answer, &mut asked) {
+                if to.send(request).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn node(&self) -> Node {
+        Node {
+            id: self.config.name.clone(),
+            cluster: "springtide-proxy".to_owned(),
+            locality: Some(Locality { zone: self.config.datacenter.clone(), ..Default::default() }),
+            user_agent_name: "springtide".to_owned(),
+            ..Default::default()
+        }
+    }
+
+    fn wanted(&self, type_url: &str) -> BTreeSet<String> {
+        match type_url {
+            ENDPOINTS => self.state.assignment_names(),
+            ROUTES => self.state.route_names(),
+            _ => BTreeSet::new(),
+        }
+    }
+
+    fn initial(&self, asked: &mut Asked) -> Vec<DiscoveryRequest> {
+        let first = |type_url: &&'static str| {
+            let names = self.wanted(type_url);
+            // Asking for no name would subscribe to all: what depends on names waits until there are some.
+            if names.is_empty() && matches!(*type_url, ENDPOINTS | ROUTES) {
+                return None;
+            }
+            asked.names.insert(*type_url, names.clone());
+            Some(self.request(type_url, names, ""))
+        };
+        let mut requests: Vec<_> = TYPES.iter().filter_map(first).collect();
+        if let Some(first) = requests.first_mut() {
+            first.node = Some(self.node());
+        }
+        requests
+    }
+
+    fn request(&self, type_url: &str, names: BTreeSet<String>, nonce: &str) -> DiscoveryRequest {
+        DiscoveryRequest {
+            version_info: self.versions.get(type_url).cloned().unwrap_or_default(),
+            resource_names: names.into_iter().collect(),
+            type_url: type_url.to_owned(),
+            response_nonce: nonce.to_owned(),
+            ..Default::default()
+        }
+    }
+
+    /// Takes an answer; returns the acknowledgement and whatever is to be asked for because of it.
+    fn take(&mut self, answer: &DiscoveryResponse, asked: &mut Asked) -> Vec<DiscoveryRequest> {
+        let Some(type_url) = TYPES.iter().copied().find(|known| *known == answer.type_url) else {
+            tracing::warn!(type_url = answer.type_url, "answer of a type that was not asked for");
+            return Vec::new();
+        };
+        let now_ms = self.clock.now_ms();
+        let verdict = self.state.accept(type_url, &answer.resources, now_ms);
+        asked.nonces.insert(type_url, answer.nonce.clone());
+        if verdict.empty_ignored > 0 {
+            self.warnings.empty_ignored.fetch_add(verdict.empty_ignored, Relaxed);
+            tracing::warn!(type_url, count = verdict.empty_ignored, "empty answer ignored; the last good state stays");
+        }
+        let names = self.wanted(type_url);
+        asked.names.insert(type_url, names.clone());
+        let mut acknowledgement = if verdict.refused.is_empty() {
+            self.versions.insert(type_url, answer.version_info.clone());
+            self.request(type_url, names, &answer.nonce)
+        } else {
+            self.request(type_url, names, &answer.nonce)
+        };
+        if !verdict.refused.is_empty() {
+            let message = verdict.refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            tracing::warn!(type_url, message, "resources refused");
+            self.warnings.refused.fetch_add(verdict.refused.len() as u64, Relaxed);
+            acknowledgement.error_detail = Some(RpcStatus { code: INVALID_ARGUMENT, message, details: Vec::new() });
+        }
+        self.publish();
+        self.save.send_replace(Arc::new(saved::encode(&self.state)));
+        let mut requests = vec![acknowledgement];
+        requests.extend(self.follow_up(type_url, asked));
+        requests
+    }
+
+    /// Subscriptions that changed because of an answer of another type.
+    fn follow_up(&self, because_of: &str, asked: &mut Asked) -> Option<DiscoveryRequest> {
+        let dependent = match because_of {
+            CLUSTER => ENDPOINTS,
+            LISTENER => ROUTES,
+            _ => return None,
+        };
+        let names = self.wanted(dependent);
+        if names.is_empty() || asked.names.get(dependent) == Some(&names) {
+            return None;
+        }
+        asked.names.insert(dependent, names.clone());
+        let nonce = asked.nonces.get(dependent).cloned().unwrap_or_default();
+        Some(self.request(dependent, names, &nonce))
+    }
+}
+
+/// Saves the newest state, a burst once.
+async fn save_changes(config: Arc<Config>, mut saves: watch::Receiver<Arc<Vec<u8>>>) {
+    while saves.changed().await.is_ok() {
+        tokio::time::sleep(SAVE_DELAY).await;
+        let bytes = Arc::clone(&saves.borrow_and_update());
+        let path = config.state.clone();
+        let saved = tokio::task::spawn_blocking(move || saved::save(&path, &bytes)).await;
+        if let Ok(Err(error)) = saved {
+            tracing::error!(%error, "the last good state is not saved");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The proxy as its users meet it: real sockets, a real control plane stream, real upstream servers.
+
+mod client;
+mod plane;
+mod upstream;
+mod weights;
+mod world;
+
+use plane::Plane;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Longest that a condition may take to come true.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A proxy under test, with its control plane.
+pub struct Fixture {
+    pub plane: Option<Plane>,
+    pub proxy: Option<proxy::Handle>,
+    pub folder: TempDir,
+    pub entry: SocketAddr,
+    pub mesh: SocketAddr,
+}
+
+impl Fixture {
+    pub fn start() -> Self {
+        Self::with_threads(1)
+    }
+
+    pub fn with_threads(threads: usize) -> Self {
+        let plane = Plane::start();
+        let folder = tempfile::tempdir().expect("a folder");
+        let proxy = proxy::start(config(&folder, &plane.url(), threads)).expect("the proxy starts");
+        let (entry, mesh) = (proxy.entry(), proxy.mesh());
+        Self { plane: Some(plane), proxy: Some(proxy), folder, entry, mesh }
+    }
+
+    pub fn plane(&self) -> &Plane {
+        self.plane.as_ref().expect("the plane lives")
+    }
+
+    /// Sends the world and waits until the proxy has acknowledged every type.
+    pub fn tell(&self, world: world::World) {
+        let version = self.plane().tell(world);
+        until("the world is acknowledged", || self.plane().acknowledged(version));
+    }
+
+    pub fn stop(&mut self) {
+        self.proxy.take().expect("the proxy lives").stop().expect("it stops");
+    }
+}
+
+pub fn config(folder: &TempDir, server: &str, threads: usize) -> proxy::Config {
+    let any = "127.0.0.1:0".parse().expect("an address");
+    proxy::Config {
+        name: "proxy-1".into(),
+        server: server.into(),
+        token: plane::TOKEN.into(),
+        datacenter: "east".into(),
+        entry: any,
+        mesh: any,
+        threads,
+        state: folder.path().join("proxy/state"),
+    }
+}
+
+/// Waits for a condition.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

@@ -1,0 +1,135 @@
+//! Real HTTP/1.1 servers behind the proxy, each on threads of its own, counting what reaches them.
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+type Body = BoxBody<Bytes, std::io::Error>;
+
+#[derive(Default)]
+pub struct Seen {
+    pub connections: AtomicU64,
+    pub requests: AtomicU64,
+    pub checks: AtomicU64,
+    pub failing: AtomicBool,
+    pub rejecting: AtomicBool,
+    pub last: Mutex<Option<(String, HeaderMap)>>,
+}
+
+pub struct Upstream {
+    pub address: SocketAddr,
+    pub seen: Arc<Seen>,
+    runtime: Option<Runtime>,
+}
+
+impl Upstream {
+    pub fn start() -> Self {
+        Self::at("127.0.0.1:0".parse().expect("an address"))
+    }
+
+    pub fn at(address: SocketAddr) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let seen = Arc::new(Seen::default());
+        let listener = runtime.block_on(tokio::net::TcpListener::bind(address)).expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let shared = Arc::clone(&seen);
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                shared.connections.fetch_add(1, SeqCst);
+                let seen = Arc::clone(&shared);
+                let service = service_fn(move |request| answer(Arc::clone(&seen), request));
+                let connection =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(connection);
+            }
+        });
+        Self { address, seen, runtime: Some(runtime) }
+    }
+
+    pub fn requests(&self) -> u64 {
+        self.seen.requests.load(SeqCst)
+    }
+
+    pub fn connections(&self) -> u64 {
+        self.seen.connections.load(SeqCst)
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.runtime.take().expect("lives until dropped").shutdown_background();
+    }
+}
+
+fn full(text: impl Into<Bytes>) -> Body {
+    Full::new(text.into()).map_err(|never: Infallible| match never {}).boxed()
+}
+
+async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<Body>, std::io::Error> {
+    let path = request.uri().path().to_owned();
+    if path == "/health" {
+        seen.checks.fetch_add(1, SeqCst);
+        let status = if seen.failing.load(SeqCst) { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
+        return Ok(Response::builder().status(status).body(full("")).expect("valid"));
+    }
+    seen.requests.fetch_add(1, SeqCst);
+    *seen.last.lock().expect("not poisoned") = Some((request.uri().to_string(), request.headers().clone()));
+    if seen.rejecting.load(SeqCst) {
+        let response = Response::builder().status(503).header("x-springtide-reject", "overload").body(full("no"));
+        return Ok(response.expect("valid"));
+    }
+    if seen.failing.load(SeqCst) {
+        return Ok(Response::builder().status(500).body(full("failing")).expect("valid"));
+    }
+    let argument: u64 = request.uri().query().and_then(|q| q.parse().ok()).unwrap_or(0);
+    Ok(match path.as_str() {
+        "/slow" => {
+            tokio::time::sleep(Duration::from_millis(argument)).await;
+            Response::new(full("slow"))
+        }
+        "/echo" => Response::new(request.into_body().map_err(std::io::Error::other).boxed()),
+        "/count" => {
+            let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
+            Response::new(full(body.len().to_string()))
+        }
+        "/big" => Response::new(big(argument)),
+        "/break" => {
+            let frames =
+                stream::iter([Ok(Frame::data(Bytes::from_static(b"half"))), Err(std::io::Error::other("cut"))]);
+            Response::new(StreamBody::new(frames).boxed())
+        }
+        "/stall" => {
+            let first = stream::once(async { Ok(Frame::data(Bytes::from_static(b"half"))) });
+            Response::new(BodyExt::boxed(StreamBody::new(futures_util::StreamExt::chain(first, stream::pending()))))
+        }
+        "/hops" => Response::builder()
+            .header("keep-alive", "timeout=5")
+            .header("proxy-authenticate", "Basic")
+            .header("x-kept", "1")
+            .body(full("hops"))
+            .expect("valid"),
+        _ => Response::new(full("hello")),
+    })
+}
+
+/// A body of `bytes` bytes in chunks, whose content depends on its position.
+fn big(bytes: u64) -> Body {
+    const CHUNK: u64 = 16 * 1024;
+    let frames = stream::iter((0..bytes.div_ceil(CHUNK)).map(move |index| {
+        let len = CHUNK.min(bytes - index * CHUNK) as usize;
+        Ok(Frame::data(Bytes::from(vec![(index % 251) as u8; len])))
+    }));
+    StreamBody::new(frames).boxed()
+}
