@@ -106,10 +106,20 @@ const WAIT_BUSY_S: f64 = 0.060;
 const CPU_BUSY: f64 = 0.92;
 /// Time constant of the hold's feedback.
 const HOLD_TAU_S: f64 = 0.8;
+/// What the hold adds to the throughput while the instance is not busy for certain.
+const HOLD_PUSH: f64 = 1.1;
+/// Time over which what arrives is compared with what was commanded.
+const BALANCE_S: f64 = 1.0;
+/// Weight of the newest such comparison in the running mean.
+const BALANCE_WEIGHT: f64 = 0.06;
 /// Longest wait that the hold lets stand before it lets the queue run down.
-const HOLD_WAIT_S_MAX: f64 = 0.45;
+const HOLD_WAIT_S_MAX: f64 = 0.3;
+/// Share of the CPU quota from which CPU is likely what runs out: the utilisation law then needs less of a backlog.
+const CPU_LIKELY: f64 = 0.7;
+/// Least offered while a backlog drains, as a share of the throughput.
+const DRAIN: f64 = 0.1;
 /// Shortest time of saturation that an estimate rests on.
-const SATURATED_S_MIN: f64 = 3.0;
+const SATURATED_S_MIN: f64 = 5.0;
 /// Half-width of the 95% interval, relative, at which the test has converged.
 const HALF_WIDTH_MAX: f64 = 0.04;
 /// Time at full share without a queue after which traffic counts as exhausted.
@@ -152,6 +162,8 @@ pub struct Controller {
     stale: u32,
     /// Errors and completions of the baseline.
     baseline_errors: (f64, f64),
+    /// What arrives ÷ what was commanded: balancing by weight is not exact.
+    balance: f64,
     /// Time since which the full share leaves the queue idle.
     idle_full_since_s: Option<f64>,
 }
@@ -170,6 +182,7 @@ impl Controller {
             commanded: std::collections::VecDeque::new(),
             stale: 0,
             baseline_errors: (0.0, 0.0),
+            balance: 1.0,
             idle_full_since_s: None,
         }
     }
@@ -205,6 +218,7 @@ impl Controller {
                 Phase::Ended(_) => {}
             }
         }
+        self.note_command(now);
         self.answer()
     }
 
@@ -271,16 +285,27 @@ impl Controller {
         }
         self.baseline_errors = self.series.errors_over(now);
         self.phase = Phase::Climb;
-        self.set_offered(now, self.series.started_rate(now).max(5.0) * CLIMB_FACTOR);
+        self.set_offered(self.series.started_rate(now).max(5.0) * CLIMB_FACTOR);
         self.since_s = now;
     }
 
-    fn set_offered(&mut self, now: f64, rps: f64) {
+    fn set_offered(&mut self, rps: f64) {
         let rate = self.series.service_rate(2.0).max(1.0);
-        self.share = (rps / rate).clamp(0.0, 1.0);
-        self.commanded.push_back((now, self.share * rate));
-        while self.commanded.front().is_some_and(|(at, _)| now - at > 2.0 * SETTLE_S) {
+        self.share = (rps / self.balance / rate).clamp(0.0, 1.0);
+    }
+
+    /// Notes what the share in force asks for, and how what arrives compares with what was asked for a while ago.
+    fn note_command(&mut self, now: f64) {
+        let asked = if self.phase == Phase::Baseline { self.neutral } else { self.share };
+        self.commanded.push_back((now, asked * self.series.service_rate(2.0)));
+        while self.commanded.front().is_some_and(|(at, _)| now - at > BALANCE_S + SETTLE_S) {
             self.commanded.pop_front();
+        }
+        let settled = self.commanded.iter().filter(|(at, _)| now - at >= SETTLE_S / 1.5).map(|(_, rate)| rate);
+        let (sum, count) = settled.fold((0.0, 0.0), |(sum, count), rate| (sum + rate, count + 1.0));
+        if self.phase == Phase::Hold && sum > 0.0 {
+            let arrived = self.series.started_rate(BALANCE_S) / (sum / count);
+            self.balance += BALANCE_WEIGHT * (arrived.clamp(0.5, 1.5) - self.balance);
         }
     }
 
@@ -307,14 +332,15 @@ impl Controller {
         if cpu > 0.1 {
             factor = factor.min(1.1 / cpu).max(1.05);
         }
-        let offered = self.share * self.series.service_rate(2.0);
-        self.set_offered(now, offered * factor);
+        let offered = self.share * self.series.service_rate(2.0) * self.balance;
+        self.set_offered(offered * factor);
         self.since_s = now;
     }
 
     fn begin_hold(&mut self, now: f64) {
         self.phase = Phase::Hold;
         self.hold_from_s = Some(now);
+        self.series.holding = true;
         self.hold(now);
     }
 
@@ -323,16 +349,19 @@ impl Controller {
         let fit = self.fit();
         let throughput = self.series.completed_rate(1.0).max(1.0);
         let spread = (throughput * HOLD_TAU_S / 2.0).sqrt();
-        let breath = if fit.binding == BindingResource::Cpu { 0.05 * throughput } else { 0.0 };
-        let target = fit.floor + 1.3 * spread + breath;
+        let cpu = self.series.cpu_rate(0.5) / self.quota_cores();
+        let floor = if cpu > CPU_LIKELY { 2.0 + self.quota_cores().ceil() } else { fit.floor };
+        let target = floor + if cpu > CPU_LIKELY { 0.5 * spread } else { spread };
         let in_flight = self.series.in_flight_now();
-        let offered = if in_flight > fit.floor + HOLD_WAIT_S_MAX * throughput {
-            0.3 * throughput
+        let offered = if in_flight > target.max(floor + HOLD_WAIT_S_MAX * throughput) {
+            DRAIN * throughput
         } else {
-            let coming = self.coming(now, throughput);
-            (throughput + (target - in_flight - coming) / HOLD_TAU_S).clamp(0.3 * throughput, 1.6 * throughput)
+            let off = (target - in_flight - self.coming(now, throughput)) / HOLD_TAU_S;
+            let busy = self.series.in_flight_mean(0.3) >= floor;
+            let base = if busy { throughput } else { throughput * HOLD_PUSH };
+            (base + off).clamp(DRAIN * throughput, 1.5 * throughput)
         };
-        self.set_offered(now, offered);
+        self.set_offered(offered);
         let half = (fit.capacity_rps.high - fit.capacity_rps.low) / 2.0;
         if fit.saturated_s >= SATURATED_S_MIN && half <= HALF_WIDTH_MAX * fit.capacity_rps.value {
             self.phase = Phase::Ended(StressEnd::Converged);
@@ -348,7 +377,7 @@ impl Controller {
     /// Growth of the backlog that commands on their way will still cause.
     fn coming(&self, now: f64, throughput: f64) -> f64 {
         let recent = self.commanded.iter().filter(|(at, _)| now - at < SETTLE_S);
-        recent.map(|(_, rate)| (rate - throughput) * 0.1).sum()
+        recent.map(|(_, rate)| (rate * self.balance - throughput) * 0.1).sum()
     }
 }
 

@@ -1,22 +1,38 @@
 //! What the series say: cost per request, capacity with its interval, knee, binding resource.
 
-use super::series::Series;
+use super::series::{Reading, Series};
 use model::{BindingResource, Interval};
 
 /// A normal distribution's 97.5% point, with room for few degrees of freedom.
 const Z95: f64 = 2.1;
 /// Nothing here is known better than this, relative.
 const HALF_WIDTH_MIN: f64 = 0.015;
-/// Shortest stretch of saturation that counts.
+/// Shortest stretch of the hold that counts.
 const STRETCH_S_MIN: f64 = 0.5;
+/// Time between two readings.
+const READING_S: f64 = 0.1;
+/// Length of the span of lightest load: the baseline.
+const LIGHT_S: f64 = 1.0;
+/// Load of the lightest span, as a share of the heaviest, up to which the two tell background from cost.
+const LIGHT_MAX: f64 = 0.6;
+/// Requests by which unfinished work scatters a count.
+const UNFINISHED: f64 = 1.5;
+/// Longest time between two readings that a stretch bridges.
+const GAP_S_MAX: f64 = 0.5;
 /// Readings averaged at each end of a stretch.
-const ENDS: usize = 3;
+const ENDS: usize = 5;
+/// Readings from which a stretch counts as long. Short ones are taken from end to end: averaging would cut off the falls
+/// that ended them.
+const LONG: usize = 30;
 /// Share of the quota in use at saturation from which CPU is what ran out.
 const CPU_BOUND: f64 = 0.9;
 /// The same when the slice was throttled besides.
 const CPU_BOUND_THROTTLED: f64 = 0.7;
 /// Share of time throttled that counts as throttled.
 const THROTTLED_MIN: f64 = 0.05;
+
+/// Requests in flight that saturate, as a multiple of rate × idle latency: service times differ.
+const FLOOR_ROOM: f64 = 1.2;
 
 /// What was found.
 #[derive(Debug, Clone)]
@@ -26,7 +42,7 @@ pub(super) struct Fit {
     pub capacity_rps: Interval,
     pub knee_rps: f64,
     pub binding: BindingResource,
-    /// Requests in flight from which the instance is certainly busy.
+    /// Requests in flight from which it is certainly busy until the next reading.
     pub floor: f64,
     /// Time of saturation the estimate rests on.
     pub saturated_s: f64,
@@ -43,12 +59,15 @@ struct Slope {
 /// Reads the series.
 pub(super) fn fit(series: &Series, quota_cores: f64, hold_from_s: Option<f64>, wait_bound_s: f64) -> Fit {
     let now = series.now_s();
-    let (background, cost_all) = utilisation_law(series);
-    let rate = series.completed_rate(1.0);
-    let floor = (rate * series.base_s()).ceil().max(1.0) + 1.0;
-    let stretches = hold_from_s.map_or(Vec::new(), |from| stretches(series, from, floor));
-    let direct = slope(&stretches.iter().map(|s| traffic_points(series, *s)).collect::<Vec<_>>());
-    let busy = hold_from_s.map(|from| (from + 0.2, now)).filter(|(a, b)| b - a >= STRETCH_S_MIN);
+    let (background, cost_all) = utilisation_law(series, hold_from_s);
+    let highest = highest_rate(series);
+    let parallel = (FLOOR_ROOM * highest * series.calm_s()).ceil().max(1.0);
+    // Between two readings the backlog wanders by about the square root of what comes and goes.
+    let floor = parallel + (highest * READING_S).sqrt();
+    let from = hold_from_s.and_then(|from| first_busy(series, from, floor));
+    let stretches = from.map_or(Vec::new(), |from| stretches(series, from, floor, parallel));
+    let direct = slope(&stretches);
+    let busy = from.map(|from| (from, now)).filter(|(a, b)| b - a >= STRETCH_S_MIN);
     let per_cpu = busy.and_then(|span| slope(&[cpu_points(series, span)]));
     let used = busy.map_or(0.0, |span| cpu_share(series, span, quota_cores));
     let throttled = busy.map_or(0.0, |span| throttled_share(series, span));
@@ -63,7 +82,6 @@ pub(super) fn fit(series: &Series, quota_cores: f64, hold_from_s: Option<f64>, w
         length: busy.map_or(0.0, |(a, b)| b - a),
     });
     let reached = direct.is_some() || law.is_some();
-    let highest = highest_rate(series);
     let capacity = match (direct, law) {
         (Some(direct), Some(law)) => interval(combine(direct, law)),
         (Some(only), None) | (None, Some(only)) => interval(only),
@@ -75,7 +93,7 @@ pub(super) fn fit(series: &Series, quota_cores: f64, hold_from_s: Option<f64>, w
         background_cores: background,
         capacity_rps: capacity,
         knee_rps: knee(series, capacity.value, wait_bound_s, reached),
-        binding: binding(reached, cpu_bound, capacity.value * series.base_s()),
+        binding: binding(reached, cpu_bound, capacity.value * series.calm_s()),
         floor,
         saturated_s: if cpu_bound { busy.map_or(0.0, |(a, b)| b - a) } else { direct.map_or(0.0, |d| d.length) },
     }
@@ -105,29 +123,33 @@ fn combine(a: Slope, b: Slope) -> Slope {
     Slope { value, relative_error: error / value.max(1e-9), length: a.length.max(b.length) }
 }
 
-/// Spans of the hold in which the backlog never fell below the floor.
-fn stretches(series: &Series, from: f64, floor: f64) -> Vec<(usize, usize)> {
-    let mut found = Vec::new();
-    let mut start: Option<usize> = None;
-    let readings = &series.readings;
-    for (i, r) in readings.iter().enumerate() {
-        let goes_on = r.at_s >= from && r.in_flight >= floor && start.is_none_or(|s| readings[s].epoch == r.epoch);
-        match (goes_on, start) {
-            (true, None) => start = Some(i),
-            (false, Some(s)) => {
-                found.push((s, i - 1));
-                start = None;
-            }
-            _ => {}
-        }
-    }
-    found.extend(start.map(|s| (s, readings.len() - 1)));
-    found.retain(|(a, b)| readings[*b].at_s - readings[*a].at_s >= STRETCH_S_MIN);
-    found
+/// When the backlog first reached the floor.
+fn first_busy(series: &Series, from: f64, floor: f64) -> Option<f64> {
+    series.readings.iter().find(|r| r.at_s >= from && r.in_flight > floor).map(|r| r.at_s)
 }
 
-fn traffic_points(series: &Series, (a, b): (usize, usize)) -> Vec<(f64, f64)> {
-    series.readings[a..=b].iter().map(|r| (r.at_s, r.completed)).collect()
+/// Completions against busy time, in stretches of the hold that begin with a reading at the floor and end with the first
+/// one below it. The last interval counts (in part): both ends are then stopping times, and a random service's slow
+/// times are not picked out.
+fn stretches(series: &Series, from: f64, floor: f64, parallel: f64) -> Vec<Vec<(f64, f64)>> {
+    let mut found: Vec<Vec<(f64, f64)>> = Vec::new();
+    let mut open: Option<&Reading> = None;
+    for r in series.readings.iter().filter(|r| r.at_s >= from) {
+        let full = r.in_flight >= floor;
+        match open.filter(|last| last.epoch == r.epoch && r.at_s - last.at_s <= GAP_S_MAX) {
+            Some(last) => {
+                let stretch = found.last_mut().expect("an open stretch was pushed");
+                let busy = stretch.last().expect("a stretch is never empty").0;
+                let part = (1.0 + (r.in_flight / parallel).min(1.0)) / 2.0;
+                stretch.push((busy + (r.at_s - last.at_s) * part, r.completed));
+            }
+            None if full => found.push(vec![(0.0, r.completed)]),
+            None => {}
+        }
+        open = full.then_some(r);
+    }
+    found.retain(|stretch| stretch.len() > 1);
+    found
 }
 
 /// Completions against CPU: the utilisation law, along the hold.
@@ -155,7 +177,7 @@ fn ends(series: &Series, from: f64, to: f64) -> Option<(&super::series::CpuReadi
 fn slope(stretches: &[Vec<(f64, f64)>]) -> Option<Slope> {
     let (mut run, mut rise, mut ends) = (0.0, 0.0, 0.0);
     for points in stretches.iter().filter(|p| p.len() >= 2) {
-        let k = ENDS.min(points.len() / 2);
+        let k = if points.len() >= LONG { ENDS } else { 1 };
         let mean = |of: &[(f64, f64)]| {
             let n = of.len() as f64;
             (of.iter().map(|p| p.0).sum::<f64>() / n, of.iter().map(|p| p.1).sum::<f64>() / n)
@@ -186,28 +208,33 @@ fn slope(stretches: &[Vec<(f64, f64)>]) -> Option<Slope> {
     Some(Slope { value, relative_error: error / value, length: run })
 }
 
-/// Background and CPU per request by least squares of Δcpu on Δtime and Δcompletions (the utilisation law).
-fn utilisation_law(series: &Series) -> (f64, f64) {
-    let windows = series.cpu.windows(6).step_by(5);
-    let (mut tt, mut tc, mut cc, mut ty, mut cy) = (0.0, 0.0, 0.0, 0.0, 0.0);
-    for w in windows {
-        let dt = w[5].at_s - w[0].at_s;
-        let dc = series.completed_at(w[5].at_s) - series.completed_at(w[0].at_s);
-        let dy = w[5].cpu_s - w[0].cpu_s;
-        tt += dt * dt;
-        tc += dt * dc;
-        cc += dc * dc;
-        ty += dt * dy;
-        cy += dc * dy;
-    }
-    let det = tt * cc - tc * tc;
-    let plain = if cc > 0.0 { cy / cc } else { 0.0 };
-    if det <= 1e-9 * tt * cc || det == 0.0 {
+/// Background and CPU per request by the utilisation law, from two groups of readings: the lightest load and the heaviest
+/// (Wald 1940; least squares over short windows would blame the scatter of unfinished requests on the background). A
+/// background that is not clearly there counts as none.
+fn utilisation_law(series: &Series, hold_from_s: Option<f64>) -> (f64, f64) {
+    let now = series.now_s();
+    let light = rates(series, 0.0, LIGHT_S);
+    let heavy = rates(series, hold_from_s.unwrap_or(now - LIGHT_S).max(LIGHT_S), now);
+    let Some((heavy_rps, heavy_cores, heavy_s)) = heavy else {
+        return (0.0, light.map_or(0.0, |(rps, cores, _)| cores / rps.max(1e-9)));
+    };
+    let plain = heavy_cores / heavy_rps.max(1e-9);
+    let Some((light_rps, light_cores, light_s)) = light.filter(|light| light.0 < LIGHT_MAX * heavy_rps) else {
         return (0.0, plain);
-    }
-    let background = (ty * cc - cy * tc) / det;
-    let cost = (cy * tt - ty * tc) / det;
-    if background < 0.0 || cost < 0.0 { (0.0, plain) } else { (background, cost) }
+    };
+    let cost = (heavy_cores - light_cores) / (heavy_rps - light_rps);
+    let background = light_cores - cost * light_rps;
+    let scatter =
+        UNFINISHED * cost.max(0.0) * (1.0 / light_s + light_rps / (heavy_rps - light_rps) / heavy_s.min(light_s));
+    if cost <= 0.0 || background < 2.0 * scatter { (0.0, plain) } else { (background, cost) }
+}
+
+/// Completions a second, cores and length of a span.
+fn rates(series: &Series, from: f64, to: f64) -> Option<(f64, f64, f64)> {
+    let (a, b) = ends(series, from, to)?;
+    let time = b.at_s - a.at_s;
+    let completed = series.completed_at(b.at_s) - series.completed_at(a.at_s);
+    (completed > 0.0).then(|| (completed / time, (b.cpu_s - a.cpu_s) / time, time))
 }
 
 /// Highest rate served over half a second.

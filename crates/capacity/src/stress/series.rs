@@ -8,6 +8,11 @@ const READINGS_MAX: usize = 1_000;
 /// A counter that grows faster than this was reset or joined by others, not driven by requests.
 const JUMP_RPS: f64 = 100_000.0;
 
+/// Quantile of latency that is service without waits, in a queue up to three quarters busy.
+const BASE_QUANTILE: f64 = 0.25;
+/// Requests whose latencies make a moment.
+const MOMENT_REQUESTS: u64 = 12;
+
 /// Did a sample bring news?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Taken {
@@ -45,8 +50,13 @@ pub(super) struct Series {
     first_us: u64,
     pub readings: Vec<Reading>,
     pub cpu: Vec<CpuReading>,
-    /// Latencies while the queue was idle.
-    pub idle_latency: LatencyHistogram,
+    /// Latencies before the hold, when queues are short.
+    base_latency: LatencyHistogram,
+    /// Latencies of the present moment, and the lowest median of a moment.
+    moment: LatencyHistogram,
+    calmest_s: Option<f64>,
+    /// The hold has begun: latencies are waits from here on.
+    pub holding: bool,
 }
 
 impl Series {
@@ -104,8 +114,8 @@ impl Series {
             latency_p99_s: sample.latency.quantile_us(0.99).map_or(base.latency_p99_s, |us| us / 1e6),
             epoch: base.epoch + u32::from(broken),
         });
-        if before.is_some() && sample.in_flight <= 2 {
-            self.idle_latency.merge(&sample.latency);
+        if before.is_some() && !self.holding {
+            self.note_latency(&sample.latency);
         }
     }
 
@@ -205,9 +215,25 @@ impl Series {
         self.recent(over_s).map(|r| r.in_flight).fold(f64::INFINITY, f64::min)
     }
 
-    /// Service time of an idle instance: a low quantile, which waits hardly touch.
+    /// Service time without waits: a low quantile of latency before the hold.
     pub fn base_s(&self) -> f64 {
-        self.idle_latency.quantile_us(0.3).map_or(0.0, |us| us / 1e6)
+        let low = self.base_latency.quantile_us(BASE_QUANTILE).map_or(0.0, |us| us / 1e6);
+        self.calmest_s.map_or(low, |calmest| low.min(calmest))
+    }
+
+    /// Typical latency at the calmest moment before the hold: service times that vary show here, waits hardly.
+    pub fn calm_s(&self) -> f64 {
+        self.calmest_s.unwrap_or_else(|| self.base_s())
+    }
+
+    fn note_latency(&mut self, latency: &LatencyHistogram) {
+        self.base_latency.merge(latency);
+        self.moment.merge(latency);
+        if self.moment.total() >= MOMENT_REQUESTS {
+            let median = self.moment.quantile_us(0.5).expect("not empty") / 1e6;
+            self.calmest_s = Some(self.calmest_s.map_or(median, |calmest| calmest.min(median)));
+            self.moment = LatencyHistogram::default();
+        }
     }
 
     /// Mean wait of late, by Little's law: what is in flight beyond what service alone explains, over what completes.
