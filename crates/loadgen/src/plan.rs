@@ -271,7 +271,7 @@ impl Plan {
                 return Err(refuse(field, value, "at least 1"));
             }
         }
-        if !(self.lag_p99_ms_max > 0.0) {
+        if self.lag_p99_ms_max.is_nan() || self.lag_p99_ms_max <= 0.0 {
             return Err(refuse("lag_p99_ms_max", self.lag_p99_ms_max, "a time above 0"));
         }
         Ok(())

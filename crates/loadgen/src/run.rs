@@ -68,7 +68,8 @@ impl Run {
     fn new(plan: Plan) -> Result<Self, Error> {
         let template = plan.template()?;
         let mut crowd = Crowd::new(plan.users, plan.seed);
-        let first = gap(plan.arrivals, &mut crowd);
+        // Half a gap before the first, so that rounding at the very end neither adds nor loses a request.
+        let first = gap(plan.arrivals, &mut crowd) / 2.0;
         let pools = plan.targets.iter().map(|target| Arc::new(Pool::new(*target, plan.connections_max))).collect();
         Ok(Self {
             template,
