@@ -1,0 +1,90 @@
+//! The Prometheus text format (version 0.0.4) of a series store.
+
+use crate::series::{Buckets, Family, Kind, LATENCY_BOUNDS_US, Labels, Refused};
+use model::UnixMs;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+fn escaped_help(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\n', "\\n")
+}
+
+fn escaped_value(text: &str) -> String {
+    escaped_help(text).replace('"', "\\\"")
+}
+
+fn head(to: &mut String, name: &str, kind: &str, help: &str) {
+    writeln!(to, "# HELP {name} {}\n# TYPE {name} {kind}", escaped_help(help)).expect("a String takes all");
+}
+
+fn line(to: &mut String, name: &str, labels: &Labels, bound: Option<&str>, value: impl std::fmt::Display) {
+    let known = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped_value(value)));
+    let all: Vec<_> = known.chain(bound.map(|bound| format!("le=\"{bound}\""))).collect();
+    let labels = if all.is_empty() { String::new() } else { format!("{{{}}}", all.join(",")) };
+    writeln!(to, "{name}{labels} {value}").expect("a String takes all");
+}
+
+fn seconds(us: u64) -> f64 {
+    us as f64 / 1e6
+}
+
+fn histogram(to: &mut String, name: &str, labels: &Labels, newest: &Buckets) {
+    let bucket = format!("{name}_bucket");
+    for (bound, up_to) in LATENCY_BOUNDS_US.iter().zip(&newest.up_to) {
+        line(to, &bucket, labels, Some(&seconds(*bound).to_string()), up_to);
+    }
+    line(to, &bucket, labels, Some("+Inf"), newest.count);
+    line(to, &format!("{name}_sum"), labels, None, seconds(newest.sum_us));
+    line(to, &format!("{name}_count"), labels, None, newest.count);
+}
+
+/// Writes all series with a point since `oldest`, and how the store itself is.
+pub(crate) fn write<'a>(
+    families: impl Iterator<Item = &'a Family>,
+    oldest: UnixMs,
+    series: usize,
+    refused: &BTreeMap<Refused, u64>,
+) -> String {
+    let mut text = String::new();
+    for family in families {
+        let fresh: Vec<_> = family
+            .series
+            .iter()
+            .filter_map(|(labels, ring)| ring.newest().map(|newest| (labels, newest)))
+            .filter(|(_, (time_ms, _))| *time_ms >= oldest)
+            .collect();
+        let fresh_histograms: Vec<_> = family.histograms.iter().filter(|(_, at)| at.time_ms >= oldest).collect();
+        if fresh.is_empty() && fresh_histograms.is_empty() {
+            continue;
+        }
+        let name = family.description.name;
+        let kind = match family.description.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        head(&mut text, name, kind, family.description.help);
+        for (labels, (_, value)) in fresh {
+            line(&mut text, name, labels, None, value);
+        }
+        for (labels, newest) in fresh_histograms {
+            histogram(&mut text, name, labels, newest);
+        }
+    }
+    head(&mut text, "springtide_series", "gauge", "Series in memory.");
+    line(&mut text, "springtide_series", &Vec::new(), None, series);
+    let name = "springtide_points_refused_total";
+    head(&mut text, name, "counter", "Points that the series store refused, by reason.");
+    let reasons = [
+        (Refused::Undescribed, "undescribed"),
+        (Refused::BadLabel, "bad_label"),
+        (Refused::TooManySeries, "too_many_series"),
+        (Refused::OutOfOrder, "out_of_order"),
+        (Refused::NotFinite, "not_finite"),
+    ];
+    for (why, reason) in reasons {
+        let labels = vec![("reason".into(), reason.into())];
+        line(&mut text, name, &labels, None, refused.get(&why).copied().unwrap_or(0));
+    }
+    text
+}

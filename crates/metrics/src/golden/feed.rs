@@ -1,0 +1,202 @@
+//! Golden signals written into the series, under these names and labels.
+
+use super::machine::Machine;
+use super::traffic::{Flow, Flows};
+use crate::series::{Description, Kind, Refused, SeriesStore};
+use model::UnixMs;
+
+macro_rules! descriptions {
+    ($($kind:ident $name:ident in $unit:literal: $help:literal;)*) => {
+        &[$(Description { name: stringify!($name), kind: Kind::$kind, unit: $unit, help: $help }),*]
+    };
+}
+
+/// All metrics written here.
+pub(super) const DESCRIPTIONS: &[Description] = descriptions! {
+    Counter springtide_instance_requests_total in "requests": "Requests answered by an instance, one way or another.";
+    Counter springtide_instance_errors_total in "errors": "Requests to an instance that failed: 5xx, broken connections, timeouts.";
+    Counter springtide_instance_rejects_total in "rejects": "Fast rejections by an instance; also counted as errors.";
+    Gauge springtide_instance_in_flight_requests in "requests": "Requests in flight at an instance.";
+    Gauge springtide_instance_requests_per_second in "second": "Requests answered a second, over 5 s.";
+    Gauge springtide_instance_errors_per_second in "second": "Errors a second, over 5 s.";
+    Gauge springtide_instance_latency_p50_seconds in "seconds": "Median latency over 5 s.";
+    Gauge springtide_instance_latency_p99_seconds in "seconds": "99th percentile of latency over 5 s.";
+    Histogram springtide_instance_latency_seconds in "seconds": "Latency of an instance as its proxies saw it.";
+    Counter springtide_service_requests_total in "requests": "Requests answered by a service, one way or another.";
+    Counter springtide_service_errors_total in "errors": "Requests to a service that failed.";
+    Counter springtide_service_rejects_total in "rejects": "Fast rejections by a service; also counted as errors.";
+    Gauge springtide_service_requests_per_second in "second": "Requests answered a second, over 5 s.";
+    Gauge springtide_service_errors_per_second in "second": "Errors a second, over 5 s.";
+    Gauge springtide_service_rejects_per_second in "second": "Fast rejections a second, over 5 s.";
+    Gauge springtide_service_latency_p50_seconds in "seconds": "Median latency over 5 s, of all requests to the service.";
+    Gauge springtide_service_latency_p99_seconds in "seconds": "99th percentile of latency over 5 s, of all requests to the service.";
+    Histogram springtide_service_latency_seconds in "seconds": "Latency of a service as its proxies saw it.";
+    Counter springtide_edge_requests_total in "requests": "Requests of a caller answered by a service.";
+    Counter springtide_edge_errors_total in "errors": "Requests of a caller to a service that failed.";
+    Gauge springtide_edge_requests_per_second in "second": "Requests of a caller to a service a second, over 5 s.";
+    Gauge springtide_edge_errors_per_second in "second": "Errors of a caller at a service a second, over 5 s.";
+    Gauge springtide_edge_latency_p99_seconds in "seconds": "99th percentile of latency of a caller at a service, over 5 s.";
+    Counter springtide_slice_cpu_seconds_total in "seconds": "CPU used by a slice.";
+    Counter springtide_slice_throttled_seconds_total in "seconds": "Time a slice was throttled.";
+    Counter springtide_slice_throttled_periods_total in "periods": "Periods in which a slice was throttled.";
+    Counter springtide_slice_periods_total in "periods": "Periods of a slice's CPU quota.";
+    Counter springtide_slice_oom_kills_total in "kills": "Kills in a slice for want of memory.";
+    Counter springtide_slice_cpu_pressure_seconds_total in "seconds": "Time in which some task of a slice waited for CPU.";
+    Counter springtide_slice_memory_pressure_seconds_total in "seconds": "Time in which some task of a slice waited for memory.";
+    Gauge springtide_slice_cpu_cores in "cores": "CPU used by a slice, over 5 s.";
+    Gauge springtide_slice_throttled_ratio in "ratio": "Share of periods in which a slice was throttled, over 5 s.";
+    Gauge springtide_slice_cpu_pressure_ratio in "ratio": "Share of time in which some task of a slice waited for CPU, over 5 s.";
+    Gauge springtide_slice_memory_pressure_ratio in "ratio": "Share of time in which some task of a slice waited for memory, over 5 s.";
+    Gauge springtide_slice_memory_bytes in "bytes": "Memory in use by a slice.";
+    Gauge springtide_slice_tasks in "tasks": "Processes and threads of a slice.";
+    Counter springtide_host_cpu_seconds_total in "seconds": "CPU used on a host, all cores.";
+    Counter springtide_host_cpu_steal_seconds_total in "seconds": "CPU that the hypervisor took from a host.";
+    Counter springtide_host_cpu_pressure_seconds_total in "seconds": "Time in which some task of a host waited for CPU.";
+    Counter springtide_host_memory_pressure_seconds_total in "seconds": "Time in which some task of a host waited for memory.";
+    Counter springtide_host_io_pressure_seconds_total in "seconds": "Time in which some task of a host waited for disks.";
+    Gauge springtide_host_used_cores in "cores": "CPU used on a host, over 5 s.";
+    Gauge springtide_host_cores in "cores": "Cores of a host.";
+    Gauge springtide_host_memory_used_bytes in "bytes": "Memory in use on a host.";
+    Gauge springtide_host_memory_bytes in "bytes": "Memory of a host.";
+    Gauge springtide_proxies in "proxies": "Proxies heard from in the last 5 s.";
+};
+
+/// Writes for one tick. The store counts what it refuses, and its exposition shows the counts.
+struct Pen<'a> {
+    store: &'a mut SeriesStore,
+    now: UnixMs,
+    refused: u64,
+}
+
+impl Pen<'_> {
+    fn note(&mut self, done: Result<(), Refused>) {
+        self.refused += u64::from(done.is_err());
+    }
+
+    fn put(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let done = self.store.push(name, labels, self.now, value);
+        self.note(done);
+    }
+
+    fn put_some(&mut self, name: &str, labels: &[(&str, &str)], value: Option<f64>) {
+        if let Some(value) = value {
+            self.put(name, labels, value);
+        }
+    }
+
+    fn put_us(&mut self, name: &str, labels: &[(&str, &str)], us: u64) {
+        self.put(name, labels, us as f64 / 1e6);
+    }
+
+    fn latency(&mut self, name: &str, labels: &[(&str, &str)], flow: &Flow) {
+        let traffic = &flow.traffic;
+        let done = self.store.set_histogram(name, labels, self.now, &traffic.latency, traffic.latency_us_sum);
+        self.note(done);
+    }
+}
+
+/// Writes everything at `now`; gives how many points were refused.
+pub(super) fn feed(flows: &Flows, machine: &Machine, now: UnixMs, store: &mut SeriesStore) -> u64 {
+    let mut pen = Pen { store, now, refused: 0 };
+    pen.put("springtide_proxies", &[], flows.proxies(now) as f64);
+    instances(flows, &mut pen);
+    services(flows, &mut pen);
+    edges(flows, &mut pen);
+    slices(machine, &mut pen);
+    hosts(machine, &mut pen);
+    pen.refused
+}
+
+fn seconds(us: Option<f64>) -> Option<f64> {
+    us.map(|us| us / 1e6)
+}
+
+fn instances(flows: &Flows, pen: &mut Pen<'_>) {
+    let in_flight = flows.in_flight(pen.now);
+    for (instance, flow) in &flows.instances {
+        let labels = [("instance", instance.as_str()), ("service", flow.service.as_str())];
+        let (rates, latency) = (flow.window.rates(pen.now), flow.window.latency(pen.now));
+        pen.put("springtide_instance_requests_total", &labels, flow.traffic.requests as f64);
+        pen.put("springtide_instance_errors_total", &labels, flow.traffic.errors as f64);
+        pen.put("springtide_instance_rejects_total", &labels, flow.traffic.rejects as f64);
+        let in_flight = in_flight.get(instance.as_str()).copied().unwrap_or(0);
+        pen.put("springtide_instance_in_flight_requests", &labels, f64::from(in_flight));
+        pen.put("springtide_instance_requests_per_second", &labels, rates.requests);
+        pen.put("springtide_instance_errors_per_second", &labels, rates.errors);
+        pen.put_some("springtide_instance_latency_p50_seconds", &labels, seconds(latency.quantile_us(0.5)));
+        pen.put_some("springtide_instance_latency_p99_seconds", &labels, seconds(latency.quantile_us(0.99)));
+        pen.latency("springtide_instance_latency_seconds", &labels, flow);
+    }
+}
+
+fn services(flows: &Flows, pen: &mut Pen<'_>) {
+    for (service, flow) in &flows.services {
+        let labels = [("service", service.as_str())];
+        let (rates, latency) = (flow.window.rates(pen.now), flow.window.latency(pen.now));
+        pen.put("springtide_service_requests_total", &labels, flow.traffic.requests as f64);
+        pen.put("springtide_service_errors_total", &labels, flow.traffic.errors as f64);
+        pen.put("springtide_service_rejects_total", &labels, flow.traffic.rejects as f64);
+        pen.put("springtide_service_requests_per_second", &labels, rates.requests);
+        pen.put("springtide_service_errors_per_second", &labels, rates.errors);
+        pen.put("springtide_service_rejects_per_second", &labels, rates.rejects);
+        pen.put_some("springtide_service_latency_p50_seconds", &labels, seconds(latency.quantile_us(0.5)));
+        pen.put_some("springtide_service_latency_p99_seconds", &labels, seconds(latency.quantile_us(0.99)));
+        pen.latency("springtide_service_latency_seconds", &labels, flow);
+    }
+}
+
+fn edges(flows: &Flows, pen: &mut Pen<'_>) {
+    for ((caller, service), flow) in &flows.pairs {
+        let labels = [("caller", caller.as_str()), ("service", service.as_str())];
+        let (rates, latency) = (flow.window.rates(pen.now), flow.window.latency(pen.now));
+        pen.put("springtide_edge_requests_total", &labels, flow.traffic.requests as f64);
+        pen.put("springtide_edge_errors_total", &labels, flow.traffic.errors as f64);
+        pen.put("springtide_edge_requests_per_second", &labels, rates.requests);
+        pen.put("springtide_edge_errors_per_second", &labels, rates.errors);
+        pen.put_some("springtide_edge_latency_p99_seconds", &labels, seconds(latency.quantile_us(0.99)));
+    }
+}
+
+fn slices(machine: &Machine, pen: &mut Pen<'_>) {
+    for (instance, slice) in &machine.slices {
+        let (at, rates) = (&slice.newest, slice.readings.rates());
+        let labels = [("host", slice.host.as_str()), ("instance", instance.as_str()), ("service", at.service.as_str())];
+        pen.put_us("springtide_slice_cpu_seconds_total", &labels, at.cpu_usage_us);
+        pen.put_us("springtide_slice_throttled_seconds_total", &labels, at.throttled_us);
+        pen.put("springtide_slice_throttled_periods_total", &labels, at.throttled_periods as f64);
+        pen.put("springtide_slice_periods_total", &labels, at.periods as f64);
+        pen.put("springtide_slice_oom_kills_total", &labels, at.oom_kills as f64);
+        pen.put("springtide_slice_memory_bytes", &labels, at.memory_bytes as f64);
+        pen.put("springtide_slice_tasks", &labels, f64::from(at.pids));
+        if let Some(us) = at.cpu_pressure_us {
+            pen.put_us("springtide_slice_cpu_pressure_seconds_total", &labels, us);
+        }
+        if let Some(us) = at.memory_pressure_us {
+            pen.put_us("springtide_slice_memory_pressure_seconds_total", &labels, us);
+        }
+        pen.put_some("springtide_slice_cpu_cores", &labels, rates.cpu_cores);
+        pen.put_some("springtide_slice_throttled_ratio", &labels, rates.throttled);
+        pen.put_some("springtide_slice_cpu_pressure_ratio", &labels, rates.cpu_pressure);
+        pen.put_some("springtide_slice_memory_pressure_ratio", &labels, rates.memory_pressure);
+    }
+}
+
+fn hosts(machine: &Machine, pen: &mut Pen<'_>) {
+    for (host, known) in &machine.hosts {
+        let (at, labels) = (&known.newest, [("host", host.as_str())]);
+        pen.put_us("springtide_host_cpu_seconds_total", &labels, at.cpu_busy_us);
+        pen.put_us("springtide_host_cpu_steal_seconds_total", &labels, at.cpu_steal_us);
+        let pressures = [
+            ("springtide_host_cpu_pressure_seconds_total", at.cpu_pressure_us),
+            ("springtide_host_memory_pressure_seconds_total", at.memory_pressure_us),
+            ("springtide_host_io_pressure_seconds_total", at.io_pressure_us),
+        ];
+        for (name, us) in pressures {
+            pen.put_some(name, &labels, us.map(|us| us as f64 / 1e6));
+        }
+        pen.put_some("springtide_host_used_cores", &labels, known.readings.rates().cpu_cores);
+        pen.put("springtide_host_cores", &labels, f64::from(at.cores));
+        pen.put("springtide_host_memory_used_bytes", &labels, at.memory_used_bytes as f64);
+        pen.put("springtide_host_memory_bytes", &labels, at.memory_total_bytes as f64);
+    }
+}

@@ -1,0 +1,355 @@
+//! Series of points in memory, bounded in number and length.
+//!
+//! What happens at a bound: a series has a ring, and its oldest point goes when it is full; a new series beyond
+//! [`Limits::series_max`] is refused, those that exist live on, and the refusal is counted (`springtide_points_refused_total`).
+//! A series nobody wrote to for [`Limits::idle_ms_max`] is forgotten, so that instances that went make room for new ones.
+
+mod ring;
+#[cfg(test)]
+mod tests;
+
+use model::{LatencyHistogram, UnixMs};
+use ring::Ring;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Points that one series gives for one range at most; a finer step is widened until they suffice.
+pub const RANGE_POINTS_MAX: u64 = 11_000;
+/// Bytes of one label's value at most.
+pub const LABEL_BYTES_MAX: usize = 256;
+/// Labels of one series at most.
+pub const LABELS_MAX: usize = 8;
+/// Upper bounds of exposed latency buckets, in microseconds; one without bound follows.
+pub const LATENCY_BOUNDS_US: [u64; 13] = [
+    1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000,
+];
+
+/// Bounds of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Series at the same time; a histogram counts as one.
+    pub series_max: usize,
+    /// Points of one series; at one a second 900 are 15 minutes, and 16 bytes each.
+    pub points_max: usize,
+    /// Time without a point after which a series is forgotten.
+    pub idle_ms_max: u64,
+    /// Age of the newest point beyond which a series is not exposed any more.
+    pub stale_ms_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { series_max: 40_000, points_max: 900, idle_ms_max: 900_000, stale_ms_max: 15_000 }
+    }
+}
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows; its name ends in `_total`.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// A distribution of latencies; its name ends in `_seconds`.
+    Histogram,
+}
+
+/// A metric's name and meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Description {
+    /// Name, with the unit (and `_total` for counters) last.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Unit, as in the name: `seconds`, `bytes`, `requests`, `ratio`…
+    pub unit: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+}
+
+/// Why a point was not taken. Each is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum Refused {
+    /// The metric was not described, or as something else.
+    #[error("the metric is not described as this kind: describe it first")]
+    Undescribed,
+    /// A label that cannot be exposed.
+    #[error("a label is refused: names are a-z, 0-9 and _, not le; values have at most 256 bytes; at most 8 labels")]
+    BadLabel,
+    /// No room for one more series.
+    #[error("the store has as many series as it may")]
+    TooManySeries,
+    /// It is older than the newest point of its series.
+    #[error("the point is older than the newest of its series")]
+    OutOfOrder,
+    /// It is not a number.
+    #[error("the value is not a finite number")]
+    NotFinite,
+}
+
+/// Which series: those of one name whose labels have these values; other labels may have any.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selector {
+    /// Name of the metric.
+    pub name: String,
+    /// Label and value.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Selector {
+    /// All series of a metric.
+    pub fn of(name: &str) -> Self {
+        Self { name: name.to_owned(), labels: BTreeMap::new() }
+    }
+
+    /// Only those with this label.
+    #[must_use]
+    pub fn with(mut self, label: &str, value: &str) -> Self {
+        self.labels.insert(label.to_owned(), value.to_owned());
+        self
+    }
+}
+
+/// A series and some of its points.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeriesPoints {
+    /// Name of the metric.
+    pub name: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Time and value, in order of time.
+    pub points: Vec<(UnixMs, f64)>,
+}
+
+/// Labels in order of their names, texts shared between series.
+pub(crate) type Labels = Vec<(Arc<str>, Arc<str>)>;
+
+/// Newest state of a histogram.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Buckets {
+    pub(crate) time_ms: UnixMs,
+    /// Counts up to each bound of [`LATENCY_BOUNDS_US`].
+    pub(crate) up_to: [u64; LATENCY_BOUNDS_US.len()],
+    pub(crate) count: u64,
+    pub(crate) sum_us: u64,
+}
+
+/// All series of one metric.
+#[derive(Debug)]
+pub(crate) struct Family {
+    pub(crate) description: Description,
+    pub(crate) series: BTreeMap<Labels, Ring>,
+    pub(crate) histograms: BTreeMap<Labels, Buckets>,
+}
+
+/// The store. See the module for its bounds.
+#[derive(Debug)]
+pub struct SeriesStore {
+    limits: Limits,
+    families: BTreeMap<&'static str, Family>,
+    texts: BTreeSet<Arc<str>>,
+    series: usize,
+    refused: BTreeMap<Refused, u64>,
+}
+
+fn label_name_is_good(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let good = |c: &u8| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == b'_';
+    bytes.first().is_some_and(u8::is_ascii_lowercase) && bytes.iter().all(good) && name != "le"
+}
+
+fn matches(labels: &Labels, selector: &Selector) -> bool {
+    selector.labels.iter().all(|(name, value)| labels.iter().any(|(n, v)| **n == **name && **v == **value))
+}
+
+fn owned(labels: &Labels) -> BTreeMap<String, String> {
+    labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
+impl SeriesStore {
+    /// An empty store.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, families: BTreeMap::new(), texts: BTreeSet::new(), series: 0, refused: BTreeMap::new() }
+    }
+
+    /// Makes a metric known. Describing it again changes nothing.
+    ///
+    /// # Panics
+    /// When the name does not follow from kind and unit: that is a mistake in the program, not in data.
+    pub fn describe(&mut self, description: Description) {
+        let base = match description.kind {
+            Kind::Counter => description.name.strip_suffix("_total"),
+            Kind::Gauge => Some(description.name).filter(|name| !name.ends_with("_total")),
+            Kind::Histogram => Some(description.name).filter(|_| description.unit == "seconds"),
+        };
+        let good = base.is_some_and(|name| label_name_is_good(name) && name.ends_with(description.unit));
+        assert!(good, "{} is not a name for a {:?} in {}", description.name, description.kind, description.unit);
+        let family = || Family { description, series: BTreeMap::new(), histograms: BTreeMap::new() };
+        self.families.entry(description.name).or_insert_with(family);
+    }
+
+    /// Adds a point. A point at the time of the newest replaces it.
+    pub fn push(&mut self, name: &str, labels: &[(&str, &str)], time_ms: UnixMs, value: f64) -> Result<(), Refused> {
+        let pushed = self.try_push(name, labels, time_ms, value);
+        self.count(pushed)
+    }
+
+    /// Sets the newest state of a histogram of latencies: counts from its beginning, and their sum.
+    pub fn set_histogram(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        time_ms: UnixMs,
+        latency: &LatencyHistogram,
+        sum_us: u64,
+    ) -> Result<(), Refused> {
+        let set = self.try_set_histogram(name, labels, time_ms, latency, sum_us);
+        self.count(set)
+    }
+
+    fn count(&mut self, done: Result<(), Refused>) -> Result<(), Refused> {
+        if let Err(why) = done {
+            *self.refused.entry(why).or_insert(0) += 1;
+        }
+        done
+    }
+
+    fn try_push(&mut self, name: &str, labels: &[(&str, &str)], time_ms: UnixMs, value: f64) -> Result<(), Refused> {
+        if !value.is_finite() {
+            return Err(Refused::NotFinite);
+        }
+        let labels = self.labels(labels)?;
+        let full = self.series >= self.limits.series_max;
+        let family = self.families.get_mut(name).filter(|family| family.description.kind != Kind::Histogram);
+        let family = family.ok_or(Refused::Undescribed)?;
+        if let Some(ring) = family.series.get_mut(&labels) {
+            return ring.push(time_ms, value, self.limits.points_max);
+        }
+        if full {
+            return Err(Refused::TooManySeries);
+        }
+        let mut ring = Ring::default();
+        ring.push(time_ms, value, self.limits.points_max)?;
+        family.series.insert(labels, ring);
+        self.series += 1;
+        Ok(())
+    }
+
+    fn try_set_histogram(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        time_ms: UnixMs,
+        latency: &LatencyHistogram,
+        sum_us: u64,
+    ) -> Result<(), Refused> {
+        let labels = self.labels(labels)?;
+        let full = self.series >= self.limits.series_max;
+        let family = self.families.get_mut(name).filter(|family| family.description.kind == Kind::Histogram);
+        let family = family.ok_or(Refused::Undescribed)?;
+        match family.histograms.get(&labels) {
+            Some(newest) if newest.time_ms > time_ms => return Err(Refused::OutOfOrder),
+            Some(_) => {}
+            None if full => return Err(Refused::TooManySeries),
+            None => self.series += 1,
+        }
+        family.histograms.insert(labels, coarse(time_ms, latency, sum_us));
+        Ok(())
+    }
+
+    /// Checks labels, orders them and shares their texts.
+    fn labels(&mut self, labels: &[(&str, &str)]) -> Result<Labels, Refused> {
+        let good = |(name, value): &(&str, &str)| label_name_is_good(name) && value.len() <= LABEL_BYTES_MAX;
+        if labels.len() > LABELS_MAX || !labels.iter().all(good) {
+            return Err(Refused::BadLabel);
+        }
+        let mut shared: Labels = labels.iter().map(|(name, value)| (self.text(name), self.text(value))).collect();
+        shared.sort_unstable();
+        let twice = shared.windows(2).any(|pair| pair[0].0 == pair[1].0);
+        if twice { Err(Refused::BadLabel) } else { Ok(shared) }
+    }
+
+    fn text(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return known.clone();
+        }
+        let new: Arc<str> = text.into();
+        self.texts.insert(new.clone());
+        new
+    }
+
+    /// Points from `from` to `to` (both included). With a step, one point at each `from + n × step`: the newest of
+    /// the step before it; steps without a point are left out. A step of 0 gives the points as they came.
+    pub fn range(&self, selector: &Selector, from: UnixMs, to: UnixMs, step_ms: u64) -> Vec<SeriesPoints> {
+        let widest = to.saturating_sub(from).div_ceil(RANGE_POINTS_MAX);
+        let step_ms = if step_ms == 0 { 0 } else { step_ms.max(widest) };
+        self.select(selector, |ring| ring.range(from, to, step_ms))
+    }
+
+    /// The newest point of each series.
+    pub fn latest(&self, selector: &Selector) -> Vec<SeriesPoints> {
+        self.select(selector, |ring| ring.newest().into_iter().collect())
+    }
+
+    fn select(&self, selector: &Selector, points: impl Fn(&Ring) -> Vec<(UnixMs, f64)>) -> Vec<SeriesPoints> {
+        let family = self.families.get(selector.name.as_str());
+        let series = family.into_iter().flat_map(|family| &family.series);
+        let chosen = series.filter(|(labels, _)| matches(labels, selector));
+        let taken = chosen.map(|(labels, ring)| SeriesPoints {
+            name: selector.name.clone(),
+            labels: owned(labels),
+            points: points(ring),
+        });
+        taken.filter(|series| !series.points.is_empty()).collect()
+    }
+
+    /// Names, kinds, units and meanings of all metrics.
+    pub fn descriptions(&self) -> impl Iterator<Item = &Description> {
+        self.families.values().map(|family| &family.description)
+    }
+
+    /// How many series there are.
+    pub fn len(&self) -> usize {
+        self.series
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.series == 0
+    }
+
+    /// How many points were refused for this reason.
+    pub fn refused(&self, why: Refused) -> u64 {
+        self.refused.get(&why).copied().unwrap_or(0)
+    }
+
+    /// Forgets series that nobody wrote to for long. Call it every few seconds.
+    pub fn forget_idle(&mut self, now: UnixMs) {
+        let oldest = now.saturating_sub(self.limits.idle_ms_max);
+        let mut left = 0;
+        for family in self.families.values_mut() {
+            family.series.retain(|_, ring| ring.newest().is_some_and(|(time_ms, _)| time_ms >= oldest));
+            family.histograms.retain(|_, newest| newest.time_ms >= oldest);
+            left += family.series.len() + family.histograms.len();
+        }
+        self.series = left;
+        self.texts.retain(|text| Arc::strong_count(text) > 1);
+    }
+
+    /// Everything written lately, in the Prometheus text format.
+    pub fn exposition(&self, now: UnixMs) -> String {
+        let oldest = now.saturating_sub(self.limits.stale_ms_max);
+        crate::exposition::write(self.families.values(), oldest, self.series, &self.refused)
+    }
+}
+
+/// Counts up to each bound; a bucket that a bound cuts goes where its middle lies (at most 1.6% off).
+fn coarse(time_ms: UnixMs, latency: &LatencyHistogram, sum_us: u64) -> Buckets {
+    let mut buckets = Buckets { time_ms, up_to: [0; LATENCY_BOUNDS_US.len()], count: latency.total(), sum_us };
+    for (bucket, count) in latency.buckets() {
+        let middle = model::histogram::bucket_middle_us(bucket);
+        let first = LATENCY_BOUNDS_US.partition_point(|bound| (*bound as f64) < middle);
+        buckets.up_to[first..].iter_mut().for_each(|up_to| *up_to += count);
+    }
+    buckets
+}
