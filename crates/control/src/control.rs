@@ -4,7 +4,7 @@ use crate::contract::{Action, Event, Observed};
 use crate::housekeep::Housekeeping;
 use crate::recall::{HookAsked, Recall, View};
 use crate::reconcile::Reconciler;
-use crate::{rollback, walk};
+use crate::{rollback, stress, walk};
 use model::{HostName, Operation, OperationId, OperationPhase, OperationSpec, Snapshot, UnixMs, Versioned, keys};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,7 +69,10 @@ impl Control {
                 Scope::Named(BTreeSet::from([operation]))
             }
             Event::Stress { operation, sample } => {
-                let _ = sample;
+                if let Some(at) = view.snapshot.operations.get(&operation) {
+                    let recall = self.recalls.entry(operation.clone()).or_default();
+                    stress::take_sample(view, &at.value, recall, &sample);
+                }
                 Scope::Named(BTreeSet::from([operation]))
             }
             Event::CommitFailed { operation, why: _ } => {
@@ -96,7 +99,7 @@ impl Control {
         }
         recall.enter(&at.value, view.now);
         let actions = match (at.value.phase, &at.value.spec) {
-            (_, OperationSpec::Stress { .. }) => Vec::new(),
+            (_, OperationSpec::Stress { .. }) => stress::advance(view, at, recall),
             (OperationPhase::Pending | OperationPhase::Running, _) => walk::advance(view, at, recall),
             (OperationPhase::RollingBack, _) => rollback::advance(view, at, recall),
             _ => {

@@ -1,8 +1,13 @@
 //! A whole small world in virtual time: a store with guards, agents that bring instances up, proxies that spread
 //! traffic by the endpoints, hooks and records. It can crash the control plane between any two events.
 
-use control::*;
-use model::*;
+use control::{
+    Action, Commit, Control, Event, HostObserved, HostState, InstanceObserved, Observed, Override, Phase, Refusal,
+};
+use model::{
+    Curve, DatacenterName, Digest, GateOutcome, HostName, InstanceId, InstanceIntent, Operation, OperationId,
+    OperationSpec, Placement, ServiceName, Snapshot, StepState, keys,
+};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Milliseconds of virtual time in one turn.
