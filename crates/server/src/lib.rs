@@ -1,1 +1,46 @@
-//! HTTP API, agent gRPC and xDS; executes what control decides
+//! HTTP API, agent gRPC and xDS; executes what `control` decides.
+//!
+//! [`run`] serves until a signal, [`start`] gives a handle. Decisions are absent on purpose: they are made by `control`,
+//! `scheduler` and `capacity`; this crate owns the I/O around them.
+
+mod audit;
+mod clock;
+mod config;
+mod control_loop;
+mod failpoint;
+mod feed;
+mod file;
+mod fleet;
+mod http;
+mod report;
+mod start;
+mod token;
+mod xds;
+
+pub use config::{Config, Error, SOCKET_PATH_BYTES_MAX};
+pub use failpoint::VARIABLE as FAILPOINT_VARIABLE;
+pub use start::{Handle, start, start_on};
+
+/// Serves until SIGTERM or SIGINT, or until something fails.
+pub async fn run(config: Config) -> Result<(), Error> {
+    let mut handle = start(config).await?;
+    tracing::info!(socket = %handle.socket.display(), fleet = %handle.fleet, "the server is ready");
+    let signal = |kind| {
+        let listened = tokio::signal::unix::signal(kind);
+        listened.map_err(|error| Error::Stopped(format!("signals cannot be listened to: {error}")))
+    };
+    let mut terminate = signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut interrupt = signal(tokio::signal::unix::SignalKind::interrupt())?;
+    let failed = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        error = handle.failed() => Some(error),
+    };
+    match failed {
+        None => handle.stop().await,
+        Some(error) => {
+            handle.close().await;
+            Err(error)
+        }
+    }
+}

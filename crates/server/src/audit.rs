@@ -1,0 +1,137 @@
+//! The audit: who changed what, when, from what to what. Entries are made before a commit and kept after it.
+//!
+//! Placements are told apart by instance, operations by what an operator sees of them; counters are no news.
+
+use api::http::AuditEntry;
+use control::Commit;
+use model::{HostPlacements, Operation, Snapshot, UnixMs, keys};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use store::records::{Kind, RecordError, Records};
+
+/// Key under which a transaction carries its audit entries until they are in the records.
+pub const PENDING: &str = "/audit-pending";
+/// Largest pending entries carried whole; beyond it the values before and after are left out (they are recorded all
+/// the same, unless the server dies within that very commit).
+const PENDING_BYTES_MAX: usize = 128 * 1024;
+
+fn value(of: &impl Serialize) -> Value {
+    serde_json::to_value(of).unwrap_or(Value::Null)
+}
+
+/// The entries of a commit, without sequence and revision.
+pub fn entries(snapshot: &Snapshot, commit: &Commit, at: UnixMs) -> Vec<AuditEntry> {
+    let mut entries = Vec::new();
+    for write in &commit.writes {
+        let after = write.value.as_deref();
+        let Some((what, before, after)) = change(snapshot, &write.key, after) else { continue };
+        entries.push(AuditEntry { sequence: 0, at, who: commit.who.clone(), revision: 0, what, before, after });
+    }
+    entries
+}
+
+fn change(snapshot: &Snapshot, key: &str, after: Option<&[u8]>) -> Option<(String, Value, Value)> {
+    let json = || after.map_or(Value::Null, |bytes| serde_json::from_slice(bytes).unwrap_or(Value::Null));
+    if let Some(at) = keys::parse_resource(key) {
+        let before = snapshot.resources.get(&at).map_or(Value::Null, |at| value(&*at.value));
+        return Some((at.to_string(), before, json()));
+    }
+    if let Some(host) = key.strip_prefix(keys::PLACEMENTS) {
+        let before = snapshot.placements.get(host).map(|at| at.value.clone());
+        let after = after.and_then(|bytes| serde_json::from_slice::<HostPlacements>(bytes).ok());
+        let (before, after) = instances(before.as_deref(), after.as_ref());
+        return Some((format!("placements of {host}"), before, after));
+    }
+    if let Some(id) = key.strip_prefix(keys::OPERATIONS) {
+        let before = snapshot.operations.get(id).map_or(Value::Null, |at| outline(&at.value));
+        let after = after.and_then(|bytes| serde_json::from_slice::<Operation>(bytes).ok());
+        return Some((format!("operation {id}"), before, after.as_ref().map_or(Value::Null, outline)));
+    }
+    if let Some(service) = key.strip_prefix(keys::SCALES) {
+        let before = snapshot.scales.get(service).map_or(Value::Null, |at| value(&*at.value));
+        return Some((format!("scale of {service}"), before, json()));
+    }
+    if let Some(host) = key.strip_prefix(keys::HOST_INTENTS) {
+        let before = snapshot.host_intents.get(host).map_or(Value::Null, |at| value(&*at.value));
+        return Some((format!("intent of host {host}"), before, json()));
+    }
+    if let Some(id) = key.strip_prefix(keys::SILENCES) {
+        let before = snapshot.silences.get(id).map_or(Value::Null, |at| value(&*at.value));
+        return Some((format!("silence {id}"), before, json()));
+    }
+    None
+}
+
+/// The instances that differ.
+fn instances(before: Option<&HostPlacements>, after: Option<&HostPlacements>) -> (Value, Value) {
+    let by_id = |on: Option<&HostPlacements>| -> BTreeMap<String, Value> {
+        on.into_iter().flat_map(|on| &on.instances).map(|at| (at.instance.to_string(), value(at))).collect()
+    };
+    let (mut before, mut after) = (by_id(before), by_id(after));
+    before.retain(|id, placement| match after.get(id) {
+        Some(same) if same == placement => {
+            after.remove(id);
+            false
+        }
+        _ => true,
+    });
+    (value(&before), value(&after))
+}
+
+/// What an operator sees of an operation; the whole is in the journal.
+fn outline(operation: &Operation) -> Value {
+    let steps: BTreeMap<String, Value> = operation
+        .steps
+        .iter()
+        .filter_map(|step| Some((value(&step.name).as_str()?.to_owned(), value(&step.state))))
+        .collect();
+    json!({
+        "spec": operation.spec, "phase": operation.phase, "batch": operation.batch, "batches": operation.batches,
+        "gray_permille": operation.gray_permille, "steps": steps, "failures": operation.failures,
+    })
+}
+
+/// What the transaction carries.
+pub fn pending(entries: &[AuditEntry]) -> Vec<u8> {
+    let whole = serde_json::to_vec(entries).expect("audit entries are plain data");
+    if whole.len() <= PENDING_BYTES_MAX {
+        return whole;
+    }
+    let bare: Vec<AuditEntry> =
+        entries.iter().map(|entry| AuditEntry { before: Value::Null, after: Value::Null, ..entry.clone() }).collect();
+    serde_json::to_vec(&bare).expect("audit entries are plain data")
+}
+
+/// Keeps the entries of a committed revision; those already there stay as they are.
+pub fn append(records: &Records, revision: u64, entries: &[AuditEntry]) -> Result<(), RecordError> {
+    let made: Vec<(String, Vec<u8>)> = entries
+        .iter()
+        .enumerate()
+        .map(|(index, entry)| {
+            let entry = AuditEntry { revision, ..entry.clone() };
+            (format!("{revision}-{index}"), serde_json::to_vec(&entry).expect("an audit entry is plain data"))
+        })
+        .collect();
+    let made: Vec<(&str, &[u8])> = made.iter().map(|(id, bytes)| (id.as_str(), bytes.as_slice())).collect();
+    match made.is_empty() {
+        true => Ok(()),
+        false => records.append_all(Kind::Audit, &made).map(drop),
+    }
+}
+
+/// Appends what a crash kept out of the records: `pending` as stored, at the revision that stored it.
+pub fn recover(records: &Records, revision: u64, pending: &[u8]) -> Result<(), RecordError> {
+    let entries: Vec<AuditEntry> = serde_json::from_slice(pending).unwrap_or_default();
+    append(records, revision, &entries)
+}
+
+/// Entries after a sequence, in order.
+pub fn list(records: &Records, after: u64, limit: usize) -> Result<Vec<AuditEntry>, RecordError> {
+    let found = records.list(Kind::Audit, after, limit)?;
+    let read = found.into_iter().filter_map(|record| {
+        let entry: AuditEntry = serde_json::from_slice(&record.bytes).ok()?;
+        Some(AuditEntry { sequence: record.sequence, ..entry })
+    });
+    Ok(read.collect())
+}

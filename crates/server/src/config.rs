@@ -1,0 +1,142 @@
+//! How a server is started, and why it may refuse.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// What a server needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Data folder: the store, the records, the packages, the tokens.
+    pub data: PathBuf,
+    /// Unix socket of the HTTP API.
+    pub socket: PathBuf,
+    /// Loopback address of the HTTP API for browsers and remote tools (with a token); absent: none.
+    pub http: Option<SocketAddr>,
+    /// Address of the fleet listener; port 0 chooses a free one.
+    pub fleet: SocketAddr,
+    /// Mesh address given to instances where no proxy of their datacenter has announced one.
+    pub mesh: Option<String>,
+}
+
+/// Why a server does not start, or stops.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store refused; for a second server on one data folder it says so.
+    #[error("store in {}: {source}", data.display())]
+    Store {
+        /// The data folder.
+        data: PathBuf,
+        /// What the store said.
+        #[source]
+        source: store::Error,
+    },
+    /// A stored value is of another version.
+    #[error(transparent)]
+    Format(#[from] model::FoldError),
+    /// The store was written by a newer version.
+    #[error("the store has layout version {found}, this binary knows {known}: start the newer springtide")]
+    Layout {
+        /// Found in the store.
+        found: String,
+        /// Known here.
+        known: u32,
+    },
+    /// A file or a socket failed.
+    #[error("{what} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An address could not be listened on.
+    #[error("cannot listen on {address}: {source}; choose a free address")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An address beyond loopback.
+    #[error(
+        "{address} is reachable from other machines and {what} has no TLS yet: use a loopback address (127.0.0.0/8 or [::1])"
+    )]
+    Beyond {
+        /// The address.
+        address: SocketAddr,
+        /// Which listener.
+        what: &'static str,
+    },
+    /// The path of the socket does not fit into a socket address.
+    #[error("socket path {} has {bytes} bytes; Linux allows {SOCKET_PATH_BYTES_MAX}: choose a shorter --socket", path.display())]
+    SocketPath {
+        /// The path.
+        path: PathBuf,
+        /// Its length.
+        bytes: usize,
+    },
+    /// Another server answers on the socket.
+    #[error("{} is in use by another springtide process: stop that one, or choose another socket", path.display())]
+    SocketInUse {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The control loop ended.
+    #[error("the control loop stopped: {0}")]
+    Stopped(String),
+}
+
+/// Longest path of a Unix socket (`sun_path`, less its end mark).
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+impl Config {
+    /// Refuses what cannot be served safely.
+    pub fn check(&self) -> Result<(), Error> {
+        let listeners = [(self.http, "the HTTP API"), (Some(self.fleet), "the fleet listener")];
+        for (address, what) in listeners {
+            if let Some(address) = address.filter(|at| !at.ip().is_loopback()) {
+                return Err(Error::Beyond { address, what });
+            }
+        }
+        let bytes = self.socket.as_os_str().len();
+        if bytes > SOCKET_PATH_BYTES_MAX {
+            return Err(Error::SocketPath { path: self.socket.clone(), bytes });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config {
+            data: "/tmp/d".into(),
+            socket: "/tmp/d/s".into(),
+            http: None,
+            fleet: ([127, 0, 0, 1], 0).into(),
+            mesh: None,
+        }
+    }
+
+    #[test]
+    fn addresses_beyond_loopback_are_refused() {
+        assert!(config().check().is_ok());
+        let open = Config { fleet: ([0, 0, 0, 0], 7_000).into(), ..config() };
+        let why = open.check().expect_err("all interfaces").to_string();
+        assert!(why.contains("0.0.0.0:7000") && why.contains("TLS") && why.contains("loopback"), "{why}");
+        let open = Config { http: Some(([10, 0, 0, 1], 80).into()), ..config() };
+        assert!(open.check().expect_err("a private address").to_string().contains("HTTP API"));
+    }
+
+    #[test]
+    fn a_socket_path_that_cannot_be_bound_is_refused_with_the_limit() {
+        let long = Config { socket: format!("/tmp/{}", "x".repeat(110)).into(), ..config() };
+        assert!(long.check().expect_err("too long").to_string().contains("107"));
+    }
+}

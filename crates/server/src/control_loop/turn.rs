@@ -1,0 +1,248 @@
+//! Folding commits in, and telling the fleet and the data plane what changed.
+
+use super::engine::Engine;
+use super::world::placements_on;
+use crate::clock::now_ms;
+use crate::config::Error;
+use crate::fleet::assign;
+use crate::xds::cache::Type;
+use crate::xds::encode;
+use api::fleet::{Assignments, agent_down};
+use control::Event;
+use model::{HostName, Kind, ServiceName, keys};
+use std::collections::{BTreeMap, BTreeSet};
+use store::WatchEvent;
+use store::staged;
+
+impl Engine {
+    /// Takes one event of the watch in.
+    pub(super) async fn take_watch(&mut self, event: WatchEvent) -> Result<(), Error> {
+        match event {
+            WatchEvent::Commit(commit) => {
+                let mut changed = Vec::with_capacity(commit.changes.len());
+                for change in &commit.changes {
+                    self.fold(&change.key, change.value.as_deref(), commit.revision)?;
+                    changed.push(change.key.to_string());
+                }
+                self.world.snapshot.revision = self.world.snapshot.revision.max(commit.revision);
+                self.events.push_back(Event::Committed { keys: changed });
+                Ok(())
+            }
+            WatchEvent::Compacted { oldest } => {
+                tracing::warn!(oldest, "the watch fell behind; reading everything again");
+                self.relist().await
+            }
+        }
+    }
+
+    fn fold(&mut self, key: &str, value: Option<&[u8]>, revision: u64) -> Result<(), Error> {
+        if key == staged::RECORD {
+            self.staged = value.is_some();
+            return Ok(());
+        }
+        if key.starts_with(keys::OPERATIONS) {
+            // Gray weights of the old and of the new state both matter.
+            self.touch_operation(key);
+        }
+        let touched = self.world.fold(key, value, revision)?;
+        self.services_dirty.extend(touched);
+        if let Some(Ok(host)) = key.strip_prefix(keys::PLACEMENTS).map(HostName::new) {
+            self.hosts_dirty.insert(host);
+        } else if key.starts_with(keys::OPERATIONS) {
+            self.touch_operation(key);
+        } else if let Some(at) = keys::parse_resource(key) {
+            self.touch_resource(at.kind, &at.name, value.is_none());
+        }
+        Ok(())
+    }
+
+    fn touch_operation(&mut self, key: &str) {
+        let Some(id) = key.strip_prefix(keys::OPERATIONS) else { return };
+        let Some(operation) = self.world.snapshot.operations.get(id) else { return };
+        if let Some(service) = operation.value.spec.service() {
+            self.services_dirty.insert(service.clone());
+            return;
+        }
+        let instances = operation.value.adds.iter().chain(&operation.value.removes).map(|at| at.instance.as_str());
+        let services = instances.filter_map(|instance| self.world.placement(instance));
+        let services: BTreeSet<ServiceName> = services.map(|(_, placement)| placement.service.clone()).collect();
+        self.services_dirty.extend(services);
+    }
+
+    fn touch_resource(&mut self, kind: Kind, name: &str, deleted: bool) {
+        match kind {
+            Kind::Service | Kind::External => {
+                self.clusters_dirty.insert(name.to_owned());
+                self.services_dirty.extend(ServiceName::new(name).ok().filter(|_| kind == Kind::Service));
+            }
+            Kind::Host => {
+                let Ok(host) = HostName::new(name) else { return };
+                self.services_dirty.extend(self.world.services_on(&host));
+                if deleted && let Some(link) = self.world.links.agents.remove(&host) {
+                    // The agent may be gone already; then nobody needs to know.
+                    let _ = link.to.try_send(Err(tonic::Status::not_found(format!("host {host} was deleted"))));
+                    self.world.observed.hosts.remove(&host);
+                }
+                self.hosts_dirty.insert(host);
+            }
+            _ => {}
+        }
+    }
+
+    /// Reads everything again, as after a compaction.
+    async fn relist(&mut self) -> Result<(), Error> {
+        let stopped = |error: store::Error| Error::Stopped(error.to_string());
+        let range = self.store.range(keys::ALL).await.map_err(stopped)?;
+        self.watch = self.store.watch(keys::ALL, range.revision).await.map_err(stopped)?;
+        let there: BTreeSet<&str> = range.items.iter().map(|item| item.key.as_ref()).collect();
+        let gone: Vec<String> = self.known_keys().into_iter().filter(|key| !there.contains(key.as_str())).collect();
+        let mut changed = gone.clone();
+        for key in gone {
+            self.fold(&key, None, range.revision)?;
+        }
+        self.staged = false;
+        for item in &range.items {
+            self.fold(&item.key, Some(&item.value), item.mod_revision)?;
+            changed.push(item.key.to_string());
+        }
+        self.world.snapshot.revision = range.revision;
+        self.events.push_back(Event::Committed { keys: changed });
+        Ok(())
+    }
+
+    fn known_keys(&self) -> Vec<String> {
+        let snapshot = &self.world.snapshot;
+        let resources = snapshot.resources.keys().map(keys::resource);
+        let placements = snapshot.placements.keys().map(keys::placements);
+        let scales = snapshot.scales.keys().map(keys::scale);
+        let intents = snapshot.host_intents.keys().map(keys::host_intent);
+        let silences = snapshot.silences.keys().map(keys::silence);
+        let operations = snapshot.operations.keys().map(keys::operation);
+        let counters = snapshot.counters.keys().cloned();
+        let some = resources.chain(placements).chain(scales).chain(intents);
+        some.chain(silences).chain(operations).chain(counters).collect()
+    }
+
+    /// Publishes everything, as after a start.
+    pub(super) fn publish_all(&mut self) {
+        self.publish_routes();
+        self.publish_dirty();
+    }
+
+    /// Tells agents and the data plane what changed.
+    pub(super) fn publish_dirty(&mut self) {
+        if self.staged {
+            return;
+        }
+        for name in std::mem::take(&mut self.clusters_dirty) {
+            self.publish_cluster(&name);
+            self.publish_routes();
+        }
+        let dirty = std::mem::take(&mut self.services_dirty);
+        let leased = std::mem::take(&mut self.overrides_dirty);
+        for service in dirty.union(&leased) {
+            self.publish_endpoints(service, leased.contains(service));
+        }
+        for host in std::mem::take(&mut self.hosts_dirty) {
+            self.publish_assignments(&host);
+        }
+    }
+
+    fn publish_routes(&self) {
+        self.cache.set(Type::Routes, "entry", &encode::entry_routes(&self.world.snapshot));
+        self.cache.set(Type::Routes, "mesh", &encode::mesh_routes(&self.world.snapshot));
+    }
+
+    fn publish_cluster(&self, name: &str) {
+        let snapshot = &self.world.snapshot;
+        let service = snapshot.service(name).filter(|service| !service.ports.is_empty()).map(encode::service_cluster);
+        match service.or_else(|| snapshot.external(name).and_then(encode::external_cluster)) {
+            Some(cluster) => self.cache.set(Type::Cluster, name, &cluster),
+            None => self.cache.remove(Type::Cluster, name),
+        }
+    }
+
+    fn publish_endpoints(&mut self, service: &ServiceName, leased_anew: bool) {
+        let world = &self.world;
+        if world.snapshot.service(service).is_none() {
+            self.published.remove(service);
+            self.cache.remove(Type::Endpoints, service.as_str());
+            return;
+        }
+        let endpoints = control::endpoints(&world.snapshot, &world.observed, service);
+        let known = self.published.get(service);
+        // An empty list is never pushed: the last one that was true serves better than none.
+        if endpoints.is_empty() || (known == Some(&endpoints) && !leased_anew) {
+            return;
+        }
+        match world.overrides.get(service) {
+            Some(leased) => {
+                self.cache.set_leased(service.as_str(), &endpoints, leased.weights.clone(), leased.until);
+            }
+            None => self.cache.set(
+                Type::Endpoints,
+                service.as_str(),
+                &encode::endpoints(service.as_str(), &endpoints, None),
+            ),
+        }
+        self.published.insert(service.clone(), endpoints);
+    }
+
+    /// Sends a host what it lacks: everything after a hello, later only what changed.
+    pub(super) fn publish_assignments(&mut self, host: &HostName) {
+        let Some(link) = self.world.links.agents.get(host) else { return };
+        let snapshot = &self.world.snapshot;
+        let datacenter = snapshot.datacenter_of(host).cloned();
+        let mesh = self.world.links.mesh_of(datacenter.as_ref()).to_owned();
+        let first = link.sent.is_none();
+        let before = link.sent.clone().unwrap_or_default();
+        let mut now = BTreeMap::new();
+        let mut message = Assignments {
+            revision: snapshot.revision,
+            snapshot: first,
+            mesh_address: mesh.clone(),
+            ..Assignments::default()
+        };
+        let records = self.records.clone();
+        let recall = move |id: &str| {
+            let record = records.get(store::records::Kind::Config, id).ok().flatten()?;
+            serde_json::from_slice(&record.bytes).ok()
+        };
+        for placement in placements_on(snapshot, host) {
+            let Some(datacenter) = &datacenter else { break };
+            let Some(template) = self.templates.get(snapshot, placement, datacenter, &recall, now_ms()) else {
+                tracing::error!(instance = %placement.instance, "what its config digest stands for is not known");
+                // Kept as it is on the host: a snapshot without it would stop it.
+                message.snapshot = false;
+                continue;
+            };
+            let Some(host_at) = snapshot.host(host) else { break };
+            let id = assign::template_id(placement, datacenter);
+            let print = assign::fingerprint(placement, &id, &host_at.address.to_string());
+            if before.get(&placement.instance) != Some(&print) {
+                message.set.extend(assign::assignment(snapshot, host, datacenter, placement, &template));
+            }
+            now.insert(placement.instance.clone(), print);
+        }
+        let removed = before.keys().filter(|instance| !now.contains_key(*instance));
+        message.remove = removed.map(ToString::to_string).collect();
+        self.record_templates();
+        let changed = first || !message.set.is_empty() || !message.remove.is_empty();
+        let link = self.world.links.agents.get_mut(host).expect("it was there above");
+        if !changed && link.mesh == mesh {
+            return;
+        }
+        link.sent = Some(now);
+        link.mesh = mesh;
+        self.world.links.send(host, agent_down::Message::Assignments(message));
+    }
+
+    fn record_templates(&mut self) {
+        for (id, template) in std::mem::take(&mut self.templates.unrecorded) {
+            let bytes = serde_json::to_vec(&*template).expect("a template is plain data");
+            if let Err(error) = self.records.append(store::records::Kind::Config, &id, &bytes) {
+                tracing::error!(%error, "a config could not be kept; a restarted server may not know it");
+            }
+        }
+    }
+}

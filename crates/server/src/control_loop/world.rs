@@ -1,0 +1,161 @@
+//! What the loop knows: intent (the snapshot), what was observed, who is connected, and indexes over them.
+
+use crate::feed::Feed;
+use crate::fleet::links::Links;
+use control::{Observed, Phase};
+use model::{Curve, HostName, InstanceId, OperationId, Placement, ServiceName, Snapshot, UnixMs, keys};
+use std::collections::{BTreeMap, BTreeSet};
+use tokio::time::Instant;
+
+/// Curves kept in memory, the newest of each service and host type first; older ones stay in the records.
+pub const CURVES_MAX: usize = 10_000;
+
+/// Overrides of one service, with the end of their lease.
+#[derive(Debug, Clone)]
+pub struct Leased {
+    /// Weight of each overridden instance.
+    pub weights: BTreeMap<String, u32>,
+    /// When the lease lapses.
+    pub until: Instant,
+}
+
+/// A service under 100-ms sampling.
+#[derive(Debug, Clone)]
+pub struct Fast {
+    /// The service.
+    pub service: ServiceName,
+    /// The instance under test.
+    pub instance: InstanceId,
+    /// When it lapses.
+    pub until: Instant,
+}
+
+/// Everything the loop knows.
+pub struct World {
+    /// Intent.
+    pub snapshot: Snapshot,
+    /// What agents and proxies last said.
+    pub observed: Observed,
+    /// When this server started.
+    pub started_at: UnixMs,
+    /// Who is connected.
+    pub links: Links,
+    /// Leased weights in force.
+    pub overrides: BTreeMap<ServiceName, Leased>,
+    /// Services under fast sampling, by the operation that asked.
+    pub fast: BTreeMap<OperationId, Fast>,
+    /// Numbers: series and golden signals.
+    pub feed: Feed,
+    /// Curves, oldest first.
+    pub curves: Vec<Curve>,
+    /// Hosts that carry a service.
+    hosts_of: BTreeMap<ServiceName, BTreeSet<HostName>>,
+    /// The host of each intended instance.
+    host_of: BTreeMap<InstanceId, HostName>,
+}
+
+impl World {
+    /// A world that knows nothing yet.
+    pub fn new(started_at: UnixMs) -> Self {
+        Self {
+            snapshot: Snapshot::default(),
+            observed: Observed::default(),
+            started_at,
+            links: Links::default(),
+            overrides: BTreeMap::new(),
+            fast: BTreeMap::new(),
+            feed: Feed::default(),
+            curves: Vec::new(),
+            hosts_of: BTreeMap::new(),
+            host_of: BTreeMap::new(),
+        }
+    }
+
+    /// Folds one change in and keeps the indexes; says which services it touches.
+    pub fn fold(
+        &mut self,
+        key: &str,
+        value: Option<&[u8]>,
+        revision: u64,
+    ) -> Result<BTreeSet<ServiceName>, model::FoldError> {
+        let host = key.strip_prefix(keys::PLACEMENTS).and_then(|name| HostName::new(name).ok());
+        let mut touched = BTreeSet::new();
+        if let Some(host) = &host {
+            touched.extend(self.services_on(host));
+            for service in &touched {
+                if let Some(hosts) = self.hosts_of.get_mut(service) {
+                    hosts.remove(host);
+                }
+            }
+            for placement in placements_on(&self.snapshot, host) {
+                self.host_of.remove(&placement.instance);
+            }
+        }
+        self.snapshot.fold(key, value, revision)?;
+        if let Some(host) = &host {
+            for placement in placements_on(&self.snapshot, host) {
+                touched.insert(placement.service.clone());
+                self.hosts_of.entry(placement.service.clone()).or_default().insert(host.clone());
+                self.host_of.insert(placement.instance.clone(), host.clone());
+            }
+            self.hosts_of.retain(|_, hosts| !hosts.is_empty());
+        }
+        Ok(touched)
+    }
+
+    /// Services with instances intended on a host.
+    pub fn services_on(&self, host: &HostName) -> BTreeSet<ServiceName> {
+        placements_on(&self.snapshot, host).map(|placement| placement.service.clone()).collect()
+    }
+
+    /// Hosts that carry a service.
+    pub fn hosts_of(&self, service: &ServiceName) -> impl Iterator<Item = &HostName> {
+        self.hosts_of.get(service).into_iter().flatten()
+    }
+
+    /// The instances intended of a service, with their hosts: costs what the service has, not what the fleet has.
+    pub fn placements_of<'a>(
+        &'a self,
+        service: &'a ServiceName,
+    ) -> impl Iterator<Item = (&'a HostName, &'a Placement)> + 'a {
+        self.hosts_of(service).flat_map(move |host| {
+            placements_on(&self.snapshot, host)
+                .filter(move |placement| &placement.service == service)
+                .map(move |placement| (host, placement))
+        })
+    }
+
+    /// An intended instance and its host.
+    pub fn placement(&self, instance: &str) -> Option<(&HostName, &Placement)> {
+        let host = self.host_of.get(instance)?;
+        let placement = placements_on(&self.snapshot, host).find(|at| at.instance.as_str() == instance)?;
+        Some((host, placement))
+    }
+
+    /// Instances of a service that are healthy.
+    pub fn healthy(&self, service: &ServiceName) -> u32 {
+        let healthy = |instance: &InstanceId| {
+            self.observed.instances.get(instance).is_some_and(|seen| seen.phase == Phase::Healthy)
+        };
+        self.placements_of(service).filter(|(_, placement)| healthy(&placement.instance)).count() as u32
+    }
+
+    /// The newest curve of each service.
+    pub fn newest_curves(&self) -> BTreeMap<ServiceName, Curve> {
+        self.curves.iter().map(|curve| (curve.service.clone(), curve.clone())).collect()
+    }
+
+    /// Remembers a curve; one of the same operation is replaced.
+    pub fn add_curve(&mut self, curve: Curve) {
+        self.curves.retain(|known| known.operation != curve.operation);
+        if self.curves.len() == CURVES_MAX {
+            self.curves.remove(0);
+        }
+        self.curves.push(curve);
+    }
+}
+
+/// The instances intended on a host.
+pub fn placements_on<'a>(snapshot: &'a Snapshot, host: &HostName) -> impl Iterator<Item = &'a Placement> + use<'a> {
+    snapshot.placements.get(host).into_iter().flat_map(|on| on.value.instances.iter())
+}

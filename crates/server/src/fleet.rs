@@ -1,0 +1,195 @@
+//! The streams of agents and proxies: hello first, then what they report goes to the control loop.
+//!
+//! What they are told is decided in the loop (`assign`, `links`); nothing is kept here but log requests on their way.
+
+pub mod assign;
+pub mod links;
+pub mod listener;
+pub mod logs;
+
+use crate::control_loop::{Input, Loop};
+use api::fleet::fleet_server::Fleet;
+use api::fleet::{
+    AgentDown, AgentHello, AgentSamples, AgentUp, InstanceReport, LogRequest, ProxyDown, ProxyHello, ProxySamples,
+    ProxyUp, agent_up, proxy_up,
+};
+use links::{AgentSender, DOWN_QUEUED_MAX, ProxySender};
+use logs::Logs;
+use model::HostName;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Version of the protocol spoken.
+pub const PROTOCOL: u32 = 1;
+/// Oldest version of the protocol understood.
+const PROTOCOL_OLDEST: u32 = 1;
+/// Time in which a stream must say hello.
+const HELLO_SECONDS_MAX: u64 = 10;
+
+/// What agents and proxies tell the loop.
+pub enum FleetInput {
+    /// An agent is here; answered with its epoch, or why it may not be.
+    AgentHello(HostName, Box<AgentHello>, AgentSender, oneshot::Sender<Result<u64, Status>>),
+    /// Instances changed.
+    AgentReports(HostName, u64, Vec<InstanceReport>),
+    /// Slices and the host were read.
+    AgentSamples(HostName, u64, Box<AgentSamples>),
+    /// The stream ended.
+    AgentGone(HostName, u64),
+    /// A proxy is here.
+    ProxyHello(Box<ProxyHello>, ProxySender, oneshot::Sender<u64>),
+    /// Edges were read.
+    ProxySamples(String, u64, Box<ProxySamples>),
+    /// The stream ended.
+    ProxyGone(String, u64),
+    /// A client wants a log; answered whether the agent was told.
+    LogRequest(HostName, LogRequest, oneshot::Sender<bool>),
+    /// The client has gone.
+    LogCancel(HostName, u64),
+}
+
+/// The service.
+#[derive(Clone)]
+pub struct FleetService {
+    control: Loop,
+    logs: Logs,
+}
+
+impl FleetService {
+    /// Reports to `control`, and hands log chunks to `logs`.
+    pub fn new(control: Loop, logs: Logs) -> Self {
+        Self { control, logs }
+    }
+
+    async fn tell(&self, input: FleetInput) -> Result<(), Status> {
+        self.control.tell(Input::Fleet(input)).await.map_err(|ended| Status::unavailable(ended.to_string()))
+    }
+
+    async fn agent_stream(&self, host: &HostName, epoch: u64, mut up: Streaming<AgentUp>) -> Result<(), Status> {
+        while let Some(message) = up.message().await? {
+            let host = host.clone();
+            match message.message {
+                Some(agent_up::Message::Reports(reports)) => {
+                    self.tell(FleetInput::AgentReports(host, epoch, reports.instances)).await?;
+                }
+                Some(agent_up::Message::Samples(samples)) => {
+                    self.tell(FleetInput::AgentSamples(host, epoch, Box::new(samples))).await?;
+                }
+                Some(agent_up::Message::Log(chunk)) => self.logs.take(chunk),
+                // A second hello changes nothing; an unknown message is one of a newer version.
+                Some(agent_up::Message::Hello(_)) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn proxy_stream(&self, proxy: &str, epoch: u64, mut up: Streaming<ProxyUp>) -> Result<(), Status> {
+        while let Some(message) = up.message().await? {
+            if let Some(proxy_up::Message::Samples(samples)) = message.message {
+                self.tell(FleetInput::ProxySamples(proxy.to_owned(), epoch, Box::new(samples))).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_protocol(theirs: u32) -> Result<(), Status> {
+    if (PROTOCOL_OLDEST..=PROTOCOL).contains(&theirs) {
+        return Ok(());
+    }
+    Err(Status::failed_precondition(format!(
+        "protocol version {theirs} is not spoken here, {PROTOCOL_OLDEST} to {PROTOCOL} are: upgrade the older side"
+    )))
+}
+
+/// Waits for the first message of a stream.
+async fn first<M>(up: &mut Streaming<M>) -> Result<M, Status> {
+    let waited = tokio::time::timeout(Duration::from_secs(HELLO_SECONDS_MAX), up.message()).await;
+    let message = waited.map_err(|_| Status::deadline_exceeded(format!("no hello within {HELLO_SECONDS_MAX} s")))?;
+    message?.ok_or_else(|| Status::invalid_argument("the stream ended before its hello"))
+}
+
+type Down<M> = Pin<Box<dyn tokio_stream::Stream<Item = Result<M, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Fleet for FleetService {
+    type AgentStream = Down<AgentDown>;
+    type ProxyStream = Down<ProxyDown>;
+
+    async fn agent(&self, request: Request<Streaming<AgentUp>>) -> Result<Response<Self::AgentStream>, Status> {
+        let mut up = request.into_inner();
+        let (to, down) = mpsc::channel(DOWN_QUEUED_MAX);
+        let service = self.clone();
+        // The answer must not wait for the hello: a client may send it only once the stream stands.
+        tokio::spawn(async move {
+            let greeted = service.greet_agent(&mut up, to.clone()).await;
+            let ended = match greeted {
+                Ok((host, epoch)) => {
+                    let ended = service.agent_stream(&host, epoch, up).await;
+                    // When the loop has ended nobody needs to know.
+                    let _ = service.tell(FleetInput::AgentGone(host, epoch)).await;
+                    ended
+                }
+                Err(refused) => Err(refused),
+            };
+            if let Err(status) = ended {
+                // The client may be gone already; then nobody needs to know.
+                let _ = to.try_send(Err(status));
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(down))))
+    }
+
+    async fn proxy(&self, request: Request<Streaming<ProxyUp>>) -> Result<Response<Self::ProxyStream>, Status> {
+        let mut up = request.into_inner();
+        let (to, down) = mpsc::channel(DOWN_QUEUED_MAX);
+        let service = self.clone();
+        tokio::spawn(async move {
+            let greeted = service.greet_proxy(&mut up, to.clone()).await;
+            let ended = match greeted {
+                Ok((proxy, epoch)) => {
+                    let ended = service.proxy_stream(&proxy, epoch, up).await;
+                    let _ = service.tell(FleetInput::ProxyGone(proxy, epoch)).await;
+                    ended
+                }
+                Err(refused) => Err(refused),
+            };
+            if let Err(status) = ended {
+                let _ = to.try_send(Err(status));
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(down))))
+    }
+}
+
+impl FleetService {
+    async fn greet_agent(&self, up: &mut Streaming<AgentUp>, to: AgentSender) -> Result<(HostName, u64), Status> {
+        let Some(agent_up::Message::Hello(hello)) = first(up).await?.message else {
+            return Err(Status::invalid_argument("the first message of an agent is its hello"));
+        };
+        check_protocol(hello.protocol)?;
+        let host = HostName::new(&hello.host).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let (reply, epoch) = oneshot::channel();
+        self.tell(FleetInput::AgentHello(host.clone(), Box::new(hello), to, reply)).await?;
+        let epoch = epoch.await.map_err(|_| Status::unavailable("the server is shutting down"))??;
+        Ok((host, epoch))
+    }
+
+    async fn greet_proxy(&self, up: &mut Streaming<ProxyUp>, to: ProxySender) -> Result<(String, u64), Status> {
+        let Some(proxy_up::Message::Hello(hello)) = first(up).await?.message else {
+            return Err(Status::invalid_argument("the first message of a proxy is its hello"));
+        };
+        check_protocol(hello.protocol)?;
+        if hello.proxy.is_empty() {
+            return Err(Status::invalid_argument("a proxy needs a name"));
+        }
+        let name = hello.proxy.clone();
+        let (reply, epoch) = oneshot::channel();
+        self.tell(FleetInput::ProxyHello(Box::new(hello), to, reply)).await?;
+        let epoch = epoch.await.map_err(|_| Status::unavailable("the server is shutting down"))?;
+        Ok((name, epoch))
+    }
+}

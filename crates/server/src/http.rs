@@ -1,0 +1,116 @@
+//! The HTTP API of `/v1`, as `api::http` lays it down: over a Unix socket, and over TCP loopback with a token.
+//!
+//! Everything that decides runs in the control loop. Pages for people are the dashboard's work and absent here.
+
+pub mod access;
+mod apply;
+mod capacity;
+mod describe;
+mod extract;
+mod logs;
+mod metrics;
+mod openapi;
+mod operations;
+mod packages;
+pub mod problem;
+mod resources;
+mod status;
+mod views;
+mod watch;
+
+pub use packages::get as package_blob;
+
+use crate::control_loop::Loop;
+use crate::fleet::logs::Logs;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use problem::Failure;
+use std::sync::Arc;
+use std::time::Duration;
+use store::Store;
+use store::records::{Blobs, Records};
+use tokio::sync::Semaphore;
+
+/// Largest JSON body.
+const BODY_BYTES_MAX: usize = 64 << 20;
+/// Time in which an answer must begin; uploads have their own.
+const ANSWER_SECONDS_MAX: u64 = 60;
+/// Requests at work at once.
+const REQUESTS_AT_ONCE_MAX: usize = 1_024;
+
+/// What the handlers share. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    /// The way to the control loop.
+    pub control: Loop,
+    /// The store, for watches only.
+    pub store: Arc<dyn Store>,
+    /// The records.
+    pub records: Arc<Records>,
+    /// The packages.
+    pub blobs: Blobs,
+    /// Log requests on their way.
+    pub logs: Logs,
+    allowed: Arc<Semaphore>,
+}
+
+impl App {
+    /// The state of a server.
+    pub fn new(control: Loop, store: Arc<dyn Store>, records: Arc<Records>, blobs: Blobs, logs: Logs) -> Self {
+        Self { control, store, records, blobs, logs, allowed: Arc::new(Semaphore::new(REQUESTS_AT_ONCE_MAX)) }
+    }
+}
+
+/// All routes; who may come in is decided by the layer that each listener adds.
+pub fn router(app: App) -> Router {
+    Router::new()
+        .route("/v1/plan", post(apply::plan))
+        .route("/v1/apply", post(apply::apply))
+        .route("/v1/resources/{kind}", get(resources::list))
+        .route("/v1/resources/{kind}/{name}", get(resources::get).delete(resources::delete))
+        .route("/v1/describe/{kind}/{name}", get(describe::describe))
+        .route("/v1/instances", get(views::instances))
+        .route("/v1/hosts", get(views::hosts))
+        .route("/v1/services", get(views::services))
+        .route("/v1/instances/{instance}/logs", get(logs::logs))
+        .route("/v1/packages/{digest}/blob", get(packages::get).head(packages::head).put(packages::put))
+        .route("/v1/operations", get(operations::list).post(operations::open))
+        .route("/v1/operations/{id}", get(operations::get))
+        .route("/v1/operations/{id}/watch", get(watch::operation))
+        .route("/v1/operations/{id}/pause", post(operations::pause))
+        .route("/v1/operations/{id}/resume", post(operations::resume))
+        .route("/v1/operations/{id}/rollback", post(operations::rollback))
+        .route("/v1/operations/{id}/report", get(operations::report))
+        .route("/v1/curves", get(capacity::curves))
+        .route("/v1/curves/{operation}/svg", get(capacity::svg))
+        .route("/v1/size", post(capacity::size))
+        .route("/v1/metrics/range", get(metrics::range))
+        .route("/metrics", get(metrics::exposition))
+        .route("/v1/top", get(metrics::top))
+        .route("/v1/audit", get(status::audit))
+        .route("/v1/watch", get(watch::changes))
+        .route("/v1/status", get(status::status))
+        .route("/openapi.json", get(openapi::document))
+        .route("/healthz", get(status::healthz))
+        .fallback(|| async { problem::not_found("there is nothing at this path: /openapi.json lists what there is") })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), bounded))
+        .with_state(app)
+}
+
+/// Bounds what is at work at once, and how long an answer may take to begin.
+async fn bounded(
+    axum::extract::State(app): axum::extract::State<App>,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> Result<axum::response::Response, Failure> {
+    let busy = || problem::unavailable(format!("{REQUESTS_AT_ONCE_MAX} requests are at work: ask again in a second"));
+    let _permit = app.allowed.try_acquire().map_err(|_| busy())?;
+    let seconds = match *request.method() {
+        http::Method::PUT => packages::UPLOAD_SECONDS_MAX,
+        _ => ANSWER_SECONDS_MAX,
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(seconds), next.run(request)).await;
+    answer.map_err(|_| problem::unavailable(format!("no answer within {seconds} s")))
+}

@@ -1,0 +1,166 @@
+//! `plan`, `apply` and what follows from them, for people.
+
+use super::App;
+use super::access::Who;
+use super::extract::Json;
+use super::problem::{self, Failure};
+use crate::control_loop::world::World;
+use api::http::{ApplyRequest, ApplyResponse, ChangeAction, FieldChange, PlanResponse, Problem, ResourceChange};
+use axum::extract::State;
+use model::manifest::Declared;
+use model::plan::{ApplyPlan, PlannedChange};
+use model::{Kind, Placement, Service, ServiceName, Snapshot, Versioned};
+use std::sync::Arc;
+
+/// Files in one apply.
+const FILES_MAX: usize = 10_000;
+
+async fn parse(request: ApplyRequest) -> Result<Vec<Declared>, Failure> {
+    if request.files.len() > FILES_MAX {
+        return Err(problem::malformed(format!("{} files; at most {FILES_MAX} at once", request.files.len())));
+    }
+    let files: Vec<(String, String)> = request.files.into_iter().map(|file| (file.path, file.text)).collect();
+    let parsed = tokio::task::spawn_blocking(move || model::manifest::parse(&files)).await;
+    parsed.map_err(|error| problem::internal(error.to_string()))?.map_err(problem::faults)
+}
+
+/// What apply would change; changes nothing.
+#[utoipa::path(post, path = "/v1/plan", request_body = ApplyRequest, responses(
+    (status = 200, body = PlanResponse), (status = 422, body = Problem, description = "the manifests are at fault")))]
+pub async fn plan(State(app): State<App>, Json(request): Json<ApplyRequest>) -> Result<Json<PlanResponse>, Failure> {
+    let prune = request.prune;
+    let declared = parse(request).await?;
+    let planned = app.control.read(move |world| {
+        let plan = model::plan::plan(&world.snapshot, &declared, prune).map_err(problem::faults)?;
+        Ok(PlanResponse {
+            revision: world.snapshot.revision,
+            changes: changes(&plan),
+            unchanged: plan.unchanged,
+            consequences: consequences(world, &plan),
+        })
+    });
+    planned.await?.map(Json)
+}
+
+/// Applies manifests, wholly or not at all.
+#[utoipa::path(post, path = "/v1/apply", request_body = ApplyRequest, responses(
+    (status = 200, body = ApplyResponse), (status = 422, body = Problem, description = "the manifests are at fault"),
+    (status = 409, body = Problem)))]
+pub async fn apply(
+    State(app): State<App>,
+    who: Who,
+    Json(request): Json<ApplyRequest>,
+) -> Result<Json<ApplyResponse>, Failure> {
+    let prune = request.prune;
+    let declared = parse(request).await?;
+    commit(&app, who, move |snapshot| model::plan::plan(snapshot, &declared, prune)).await
+}
+
+/// Plans in the loop and commits what was planned.
+pub async fn commit(
+    app: &App,
+    who: Who,
+    plan: impl Fn(&Snapshot) -> Result<ApplyPlan, Vec<model::Fault>> + Send + 'static,
+) -> Result<Json<ApplyResponse>, Failure> {
+    let decided = app.control.decide(move |world, _| {
+        let plan = plan(&world.snapshot).map_err(problem::faults)?;
+        let answer = (changes(&plan), consequences(world, &plan));
+        Ok((control::apply(&world.snapshot, &plan, &who.0), answer))
+    });
+    let (revision, (changes, consequences)) = decided.await?;
+    Ok(Json(ApplyResponse { revision, changes, consequences }))
+}
+
+fn changes(plan: &ApplyPlan) -> Vec<ResourceChange> {
+    plan.changes.iter().map(change).collect()
+}
+
+fn change(at: &PlannedChange) -> ResourceChange {
+    let action = match (&at.before, &at.after) {
+        (None, _) => ChangeAction::Create,
+        (Some(_), Some(_)) => ChangeAction::Update,
+        (Some(_), None) => ChangeAction::Delete,
+    };
+    let fields = at.fields.iter().map(|field| FieldChange {
+        field: field.field.clone(),
+        before: field.before.clone(),
+        after: field.after.clone(),
+    });
+    ResourceChange {
+        kind: at.key.kind.as_str().to_owned(),
+        name: at.key.name.clone(),
+        action,
+        fields: fields.collect(),
+    }
+}
+
+/// What will follow: counts that change, and instances that a rollout will replace.
+fn consequences(world: &World, plan: &ApplyPlan) -> Vec<String> {
+    if plan.changes.is_empty() {
+        return Vec::new();
+    }
+    let before = &world.snapshot;
+    let after = result(before, plan);
+    let mut said = Vec::new();
+    let deleted = plan.changes.iter().filter(|at| at.key.kind == Kind::Service && at.after.is_none());
+    for at in deleted {
+        let Ok(service) = ServiceName::new(&at.key.name) else { continue };
+        let placed = world.placements_of(&service).count();
+        if placed > 0 {
+            said.push(format!("{service}: {placed} → 0 instances"));
+        }
+    }
+    for service in after.services() {
+        let was = before.service(&service.name).map_or(0, |service| total(before, service));
+        let now = total(&after, service);
+        if was != now {
+            said.push(format!("{}: {was} → {now} instances", service.name));
+        }
+        let replaced = world
+            .placements_of(&service.name)
+            .filter(|(host, placement)| {
+                let datacenter = before.datacenter_of(host);
+                datacenter.is_some_and(|datacenter| differs(&after, service, datacenter, placement))
+            })
+            .count();
+        if replaced > 0 {
+            said.push(format!("{}: rollout of {} to {replaced} instances", service.name, version(&after, service)));
+        }
+    }
+    said
+}
+
+fn total(snapshot: &Snapshot, service: &Service) -> u32 {
+    snapshot.instances_wanted(service).values().sum()
+}
+
+fn version(snapshot: &Snapshot, service: &Service) -> String {
+    let version = snapshot.package(&service.package).map_or("?", |package| package.version.as_str());
+    format!("{} {version} and its config", service.package)
+}
+
+fn differs(after: &Snapshot, service: &Service, datacenter: &model::DatacenterName, placement: &Placement) -> bool {
+    let package = after.package(&service.package).and_then(|package| package.digest.as_ref());
+    let config = model::config::resolve(after, service, datacenter);
+    package.is_some_and(|digest| *digest != placement.package_digest)
+        || config.is_ok_and(|config| config.digest != placement.config_digest)
+}
+
+/// The resources and counts that the plan leads to; placements and operations are left out.
+fn result(before: &Snapshot, plan: &ApplyPlan) -> Snapshot {
+    let mut after =
+        Snapshot { resources: before.resources.clone(), scales: before.scales.clone(), ..Snapshot::default() };
+    for at in &plan.changes {
+        match &at.after {
+            Some(resource) => {
+                let value = Versioned { value: Arc::new(resource.clone()), revision: before.revision };
+                after.resources.insert(at.key.clone(), value);
+            }
+            None => drop(after.resources.remove(&at.key)),
+        }
+    }
+    for service in &plan.scales_reset {
+        after.scales.remove(service);
+    }
+    after
+}

@@ -1,0 +1,266 @@
+//! Starts a server: opens what it owns, reads what was intended, and puts the parts together.
+
+use crate::audit;
+use crate::clock::now_ms;
+use crate::config::{Config, Error};
+use crate::control_loop::world::World;
+use crate::control_loop::{Engine, Loop, Parts};
+use crate::failpoint::Failpoint;
+use crate::fleet::FleetService;
+use crate::fleet::listener;
+use crate::fleet::logs::Logs;
+use crate::http::{App, access, router};
+use crate::token;
+use crate::xds::Ads;
+use crate::xds::cache::Cache;
+use model::{Curve, keys};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use store::records::{Blobs, Kind, Records};
+use store::{Compare, Op, RedbStore, Store, Txn, Watch};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Version of the layout of keys and values.
+const LAYOUT: u32 = 1;
+
+/// A running server.
+pub struct Handle {
+    /// The Unix socket of the API.
+    pub socket: PathBuf,
+    /// Where the API listens on TCP.
+    pub http: Option<SocketAddr>,
+    /// Where the fleet listens.
+    pub fleet: SocketAddr,
+    /// Token of the fleet listener.
+    pub fleet_token: String,
+    /// Token of the API over TCP.
+    pub api_token: String,
+    stop: watch::Sender<bool>,
+    control: tokio::task::JoinHandle<Result<(), Error>>,
+    listeners: JoinSet<Result<(), Error>>,
+    server_file: PathBuf,
+}
+
+impl Handle {
+    /// Stops, and waits until the store is closed.
+    pub async fn stop(mut self) -> Result<(), Error> {
+        self.stop.send_replace(true);
+        let ended = (&mut self.control).await;
+        self.close().await;
+        ended.unwrap_or_else(|error| Err(Error::Stopped(error.to_string())))
+    }
+
+    /// Waits until the server fails by itself.
+    pub async fn failed(&mut self) -> Error {
+        let ended = tokio::select! {
+            ended = &mut self.control => ended,
+            Some(ended) = self.listeners.join_next() => ended,
+        };
+        match ended {
+            Ok(Ok(())) => Error::Stopped("it ended without being asked to".to_owned()),
+            Ok(Err(error)) => error,
+            Err(error) => Error::Stopped(error.to_string()),
+        }
+    }
+
+    /// Ends the listeners and removes what says that a server is here.
+    pub async fn close(&mut self) {
+        self.control.abort();
+        self.listeners.shutdown().await;
+        for path in [&self.socket, &self.server_file] {
+            if let Err(error) = std::fs::remove_file(path) {
+                tracing::debug!(path = %path.display(), %error, "nothing to remove");
+            }
+        }
+    }
+}
+
+/// Starts a server over the redb store in its data folder.
+pub async fn start(config: Config) -> Result<Handle, Error> {
+    config.check()?;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.data);
+    made.map_err(file("cannot make the data folder", &config.data))?;
+    let path = config.data.join("store.redb");
+    let opened = tokio::task::spawn_blocking(move || RedbStore::open(&path)).await;
+    let opened = opened.map_err(|error| Error::Stopped(error.to_string()))?;
+    let store = opened.map_err(|source| Error::Store { data: config.data.clone(), source })?;
+    start_on(config, Arc::new(store)).await
+}
+
+/// Starts a server over a store of the caller's.
+pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, Error> {
+    config.check()?;
+    let data = &config.data;
+    let stored = |source| Error::Store { data: config.data.clone(), source };
+    let (records, blobs) = open_records(data)?;
+    let fleet_token = token::load_or_make(&data.join("fleet-token"))?;
+    let api_token = token::load_or_make(&data.join("api-token"))?;
+    check_layout(&*store).await.map_err(stored)??;
+    store::staged::recover(&*store).await.map_err(stored)?;
+    let (mut world, watch) = read_world(&*store, &records).await?;
+    world.links.mesh_fallback = config.mesh.clone().unwrap_or_default();
+    let mesh_file = data.join("mesh.json");
+    world.links.mesh = read_mesh(&mesh_file);
+    world.curves = read_curves(&records)?;
+
+    let (to_loop, inputs) = Loop::new();
+    let (stop, stopped) = watch::channel(false);
+    let (cache, logs) = (Cache::default(), Logs::default());
+    crate::xds::set_listeners(&cache);
+    let parts = Parts {
+        world,
+        store: store.clone(),
+        watch,
+        records: records.clone(),
+        failpoint: Arc::new(Failpoint::from_env()),
+        cache: cache.clone(),
+        back: to_loop.clone(),
+        mesh_file,
+    };
+    // Addresses are taken before the loop runs: a server that cannot listen must not decide anything.
+    let fleet = listen(config.fleet).await?;
+    let http = match config.http {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
+    let socket = listen_unix(&config.socket)?;
+    let mut handle = Handle {
+        socket: config.socket.clone(),
+        http: http.as_ref().and_then(|http| http.local_addr().ok()),
+        fleet: fleet.local_addr().map_err(|source| Error::Listen { address: config.fleet, source })?,
+        fleet_token: fleet_token.clone(),
+        api_token: api_token.clone(),
+        stop,
+        control: tokio::spawn(Engine::new(parts).run(inputs, stopped)),
+        listeners: JoinSet::new(),
+        server_file: data.join("server.json"),
+    };
+    let app = App::new(to_loop.clone(), store, records, blobs, logs.clone());
+    let service = FleetService::new(to_loop, logs);
+    let fleet_app = app.clone();
+    handle.listeners.spawn(async move {
+        let served = listener::serve(fleet, service, Ads::new(cache), fleet_app, fleet_token.into()).await;
+        served.map_err(|error| Error::Stopped(error.to_string()))
+    });
+    serve_api(&mut handle.listeners, app, socket, http, api_token);
+    write_server_file(&handle)?;
+    Ok(handle)
+}
+
+fn file<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {
+    move |source| Error::File { what, path: path.to_owned(), source }
+}
+
+fn open_records(data: &Path) -> Result<(Arc<Records>, Blobs), Error> {
+    let stopped = |error: &dyn std::fmt::Display| Error::Stopped(error.to_string());
+    let records = Records::open(&data.join("records")).map_err(|error| stopped(&error))?;
+    let blobs = Blobs::open(&data.join("blobs")).map_err(|error| stopped(&error))?;
+    Ok((Arc::new(records), blobs))
+}
+
+/// Claims an empty store for this layout; refuses a store of a layout that this binary does not know.
+async fn check_layout(store: &dyn Store) -> Result<Result<(), Error>, store::Error> {
+    let found = store.range(keys::FORMAT_VERSION).await?;
+    let known = found.items.iter().find(|item| item.key.as_ref() == keys::FORMAT_VERSION);
+    match known.map(|item| String::from_utf8_lossy(&item.value).into_owned()) {
+        Some(version) if version == LAYOUT.to_string() => Ok(Ok(())),
+        Some(found) => Ok(Err(Error::Layout { found, known: LAYOUT })),
+        None => {
+            let key = keys::FORMAT_VERSION.to_owned();
+            let put = Op::Put { key: key.clone(), value: LAYOUT.to_string().into_bytes(), lease: None };
+            store.txn(Txn { compares: vec![Compare::ModRevision(key, 0)], ops: vec![put] }).await.map(|_| Ok(()))
+        }
+    }
+}
+
+/// Reads all intent, and finishes the audit of a commit that a crash cut off.
+async fn read_world(store: &dyn Store, records: &Records) -> Result<(World, Watch), Error> {
+    let stopped = |error: store::Error| Error::Stopped(error.to_string());
+    let range = store.range(keys::ALL).await.map_err(stopped)?;
+    let watch = store.watch(keys::ALL, range.revision).await.map_err(stopped)?;
+    let mut world = World::new(now_ms());
+    for item in &range.items {
+        if item.key.as_ref() == audit::PENDING {
+            let recovered = audit::recover(records, item.mod_revision, &item.value);
+            recovered.map_err(|error| Error::Stopped(error.to_string()))?;
+            continue;
+        }
+        world.fold(&item.key, Some(&item.value), item.mod_revision)?;
+    }
+    world.snapshot.revision = range.revision;
+    Ok((world, watch))
+}
+
+fn read_mesh(path: &Path) -> std::collections::BTreeMap<String, String> {
+    // Absent or unreadable, it only means that a proxy must announce itself first.
+    std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+fn read_curves(records: &Records) -> Result<Vec<Curve>, Error> {
+    let after = records.last(Kind::Curve).saturating_sub(crate::control_loop::world::CURVES_MAX as u64);
+    let found = records.list(Kind::Curve, after, crate::control_loop::world::CURVES_MAX);
+    let found = found.map_err(|error| Error::Stopped(error.to_string()))?;
+    Ok(found.iter().filter_map(|record| serde_json::from_slice(&record.bytes).ok()).collect())
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+}
+
+/// Binds under another name and renames into place: nobody can connect before the mode is set.
+fn listen_unix(path: &Path) -> Result<UnixListener, Error> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(Error::SocketInUse { path: path.to_owned() });
+    }
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(file("cannot make the socket's folder", folder))?;
+    }
+    let mut new = path.as_os_str().to_owned();
+    new.push("~");
+    let new = PathBuf::from(new);
+    let bind = || {
+        match std::fs::remove_file(&new) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&new)?;
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::rename(&new, path)?;
+        Ok(listener)
+    };
+    bind().map_err(file("cannot listen on the socket", path))
+}
+
+fn serve_api(
+    listeners: &mut JoinSet<Result<(), Error>>,
+    app: App,
+    socket: UnixListener,
+    http: Option<TcpListener>,
+    token: String,
+) {
+    let stopped = |error: std::io::Error| Error::Stopped(error.to_string());
+    if let Some(http) = http {
+        let token: Arc<str> = token.into();
+        let router = router(app.clone()).layer(axum::middleware::from_fn_with_state(token, access::tcp));
+        listeners.spawn(async move { axum::serve(http, router).await.map_err(stopped) });
+    }
+    let router = router(app).layer(axum::middleware::from_fn(access::socket));
+    let service = router.into_make_service_with_connect_info::<access::Peer>();
+    listeners.spawn(async move { axum::serve(socket, service).await.map_err(stopped) });
+}
+
+/// Says that the server is ready, and where.
+fn write_server_file(handle: &Handle) -> Result<(), Error> {
+    let about = serde_json::json!({
+        "pid": std::process::id(),
+        "socket": handle.socket,
+        "http": handle.http.map(|at| at.to_string()),
+        "fleet": handle.fleet.to_string(),
+    });
+    let written = crate::file::replace(&handle.server_file, about.to_string().as_bytes());
+    written.map_err(file("cannot write", &handle.server_file))
+}

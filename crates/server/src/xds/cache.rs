@@ -1,0 +1,194 @@
+//! What every ADS stream is to see: each resource encoded once, with a version of its own, and a log of changes.
+//!
+//! Streams are woken by a counter and read the log from where they stood; one that fell behind it compares everything.
+
+use super::encode::{self, LeasedWeights};
+use control::Endpoint;
+use envoy_types::pb::google::protobuf::Any;
+use prost::{Message, Name};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Changes remembered for streams that lag.
+const CHANGES_MAX: usize = 4_096;
+
+/// The resource types served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Type {
+    /// CDS.
+    Cluster,
+    /// EDS.
+    Endpoints,
+    /// LDS.
+    Listener,
+    /// RDS.
+    Routes,
+}
+
+impl Type {
+    /// In the order in which they are sent: what is referred to goes before what refers to it.
+    pub const ALL: [Type; 4] = [Type::Cluster, Type::Endpoints, Type::Listener, Type::Routes];
+
+    /// The type's URL.
+    pub fn url(self) -> &'static str {
+        match self {
+            Type::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+            Type::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+            Type::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
+            Type::Routes => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+        }
+    }
+
+    /// Reads a URL.
+    pub fn from_url(url: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.url() == url)
+    }
+
+    /// True when an answer must hold everything subscribed to, not only what changed.
+    pub fn is_state_of_the_world(self) -> bool {
+        matches!(self, Type::Cluster | Type::Listener)
+    }
+}
+
+/// The body of a resource.
+#[derive(Debug, Clone)]
+enum Body {
+    /// The same bytes for everybody.
+    Shared(Any),
+    /// Endpoints with overrides, whose remaining life is written when they are sent.
+    Leased { endpoints: Arc<[Endpoint]>, weights: BTreeMap<String, u32>, until: Instant },
+}
+
+#[derive(Debug)]
+struct Entry {
+    version: u64,
+    body: Body,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    version: u64,
+    entries: BTreeMap<(Type, String), Entry>,
+    changes: VecDeque<(u64, Type, String)>,
+}
+
+/// All resources. Cheap to clone: clones share.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    state: Arc<Mutex<State>>,
+    woken: watch::Sender<u64>,
+}
+
+/// What a stream finds since it last looked.
+#[derive(Debug)]
+pub struct Since {
+    /// Where the log stands now.
+    pub version: u64,
+    /// Names that changed by type; `None`: too far behind, compare everything.
+    pub changed: Option<Vec<(Type, String)>>,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { state: Arc::default(), woken: watch::Sender::new(0) }
+    }
+}
+
+impl Cache {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+
+    fn change(&self, at: Type, name: &str, body: Option<Body>) {
+        let version = {
+            let mut state = self.state();
+            state.version += 1;
+            let version = state.version;
+            let key = (at, name.to_owned());
+            match body {
+                Some(body) => drop(state.entries.insert(key, Entry { version, body })),
+                None => drop(state.entries.remove(&key)),
+            }
+            if state.changes.len() == CHANGES_MAX {
+                state.changes.pop_front();
+            }
+            state.changes.push_back((version, at, name.to_owned()));
+            version
+        };
+        self.woken.send_replace(version);
+    }
+
+    /// Sets a resource; does nothing when it says the same as before (its bytes may differ: maps have no order).
+    pub fn set<M: Message + Name + Default + PartialEq>(&self, at: Type, name: &str, resource: &M) {
+        let before = match self.state().entries.get(&(at, name.to_owned())).map(|entry| &entry.body) {
+            Some(Body::Shared(before)) => M::decode(before.value.as_slice()).ok(),
+            _ => None,
+        };
+        if before.as_ref() != Some(resource) {
+            self.change(at, name, Some(Body::Shared(encode::any(resource))));
+        }
+    }
+
+    /// Sets endpoints with leased overrides; each call is sent, since it carries a new life.
+    pub fn set_leased(&self, name: &str, endpoints: &[Endpoint], weights: BTreeMap<String, u32>, until: Instant) {
+        let body = Body::Leased { endpoints: endpoints.into(), weights, until };
+        self.change(Type::Endpoints, name, Some(body));
+    }
+
+    /// Removes a resource.
+    pub fn remove(&self, at: Type, name: &str) {
+        let there = self.state().entries.contains_key(&(at, name.to_owned()));
+        if there {
+            self.change(at, name, None);
+        }
+    }
+
+    /// A receiver that wakes with each change.
+    pub fn wakes(&self) -> watch::Receiver<u64> {
+        self.woken.subscribe()
+    }
+
+    /// What changed after `version`.
+    pub fn since(&self, version: u64) -> Since {
+        let state = self.state();
+        let oldest = state.changes.front().map_or(state.version, |(at, ..)| at - 1);
+        let changed = (version >= oldest).then(|| {
+            let behind = (state.version - version) as usize;
+            let from = state.changes.len().saturating_sub(behind);
+            state.changes.range(from..).map(|(_, at, name)| (*at, name.clone())).collect()
+        });
+        Since { version: state.version, changed }
+    }
+
+    /// All names of a type.
+    pub fn names(&self, of: Type) -> Vec<String> {
+        let state = self.state();
+        let from = (of, String::new());
+        state.entries.range(from..).take_while(|((at, _), _)| *at == of).map(|((_, name), _)| name.clone()).collect()
+    }
+
+    /// Version of a resource.
+    pub fn version_of(&self, of: Type, name: &str) -> Option<u64> {
+        self.state().entries.get(&(of, name.to_owned())).map(|entry| entry.version)
+    }
+
+    /// A resource and its version, as it is to be sent now.
+    pub fn get(&self, of: Type, name: &str) -> Option<(u64, Any)> {
+        let (version, body) = {
+            let state = self.state();
+            let entry = state.entries.get(&(of, name.to_owned()))?;
+            (entry.version, entry.body.clone())
+        };
+        let resource = match body {
+            Body::Shared(resource) => resource,
+            Body::Leased { endpoints, weights, until } => {
+                let life_ms = until.saturating_duration_since(Instant::now()).as_millis() as u64;
+                let leased = LeasedWeights { weights, life_ms };
+                encode::any(&encode::endpoints(name, &endpoints, (life_ms > 0).then_some(&leased)))
+            }
+        };
+        Some((version, resource))
+    }
+}
