@@ -1,0 +1,118 @@
+//! Golden text, and the whole output of a busy server through the strict parser.
+
+use crate::parser::parse;
+use metrics::golden::{EdgeSample, Golden, HostSample, SliceSample};
+use metrics::{Description, Kind, Limits, SeriesStore};
+use model::LatencyHistogram;
+
+#[test]
+fn a_small_store_is_exposed_like_this() {
+    let mut store = SeriesStore::new(Limits::default());
+    let describe = |name, kind, unit, help| Description { name, kind, unit, help };
+    store.describe(describe(
+        "shop_orders_total",
+        Kind::Counter,
+        "orders",
+        "Orders taken.\nSince the start, in \\ all.",
+    ));
+    store.describe(describe("shop_wait_seconds", Kind::Histogram, "seconds", "Time waited."));
+    store.describe(describe("shop_open_doors", Kind::Gauge, "doors", "Doors open."));
+    store.describe(describe("shop_closed_doors", Kind::Gauge, "doors", "Never written, never shown."));
+    let labels = [("name", "a \"b\" \\ c\nd"), ("city", "Shenzhen 深圳")];
+    store.push("shop_orders_total", &labels, 100_000, 12.0).expect("takes");
+    store.push("shop_open_doors", &[], 100_000, 0.25).expect("takes");
+    store.push("shop_open_doors", &[("side", "old")], 1_000, 1.0).expect("takes");
+    let mut latency = LatencyHistogram::default();
+    [900, 30_000, 30_000, 99_000_000].iter().for_each(|us| latency.record(*us));
+    store.set_histogram("shop_wait_seconds", &[("side", "left")], 100_000, &latency, 99_060_900).expect("takes");
+    let text = store.exposition(101_000);
+    parse(&text).expect("the strict parser takes it");
+    let expected = r#"# HELP shop_open_doors Doors open.
+# TYPE shop_open_doors gauge
+shop_open_doors 0.25
+# HELP shop_orders_total Orders taken.\nSince the start, in \\ all.
+# TYPE shop_orders_total counter
+shop_orders_total{city="Shenzhen 深圳",name="a \"b\" \\ c\nd"} 12
+# HELP shop_wait_seconds Time waited.
+# TYPE shop_wait_seconds histogram
+shop_wait_seconds_bucket{side="left",le="0.001"} 1
+shop_wait_seconds_bucket{side="left",le="0.0025"} 1
+shop_wait_seconds_bucket{side="left",le="0.005"} 1
+shop_wait_seconds_bucket{side="left",le="0.01"} 1
+shop_wait_seconds_bucket{side="left",le="0.025"} 1
+shop_wait_seconds_bucket{side="left",le="0.05"} 3
+shop_wait_seconds_bucket{side="left",le="0.1"} 3
+shop_wait_seconds_bucket{side="left",le="0.25"} 3
+shop_wait_seconds_bucket{side="left",le="0.5"} 3
+shop_wait_seconds_bucket{side="left",le="1"} 3
+shop_wait_seconds_bucket{side="left",le="2.5"} 3
+shop_wait_seconds_bucket{side="left",le="5"} 3
+shop_wait_seconds_bucket{side="left",le="10"} 3
+shop_wait_seconds_bucket{side="left",le="+Inf"} 4
+shop_wait_seconds_sum{side="left"} 99.0609
+shop_wait_seconds_count{side="left"} 4
+# HELP springtide_series Series in memory.
+# TYPE springtide_series gauge
+springtide_series 4
+# HELP springtide_points_refused_total Points that the series store refused, by reason.
+# TYPE springtide_points_refused_total counter
+springtide_points_refused_total{reason="undescribed"} 0
+springtide_points_refused_total{reason="bad_label"} 0
+springtide_points_refused_total{reason="too_many_series"} 0
+springtide_points_refused_total{reason="out_of_order"} 0
+springtide_points_refused_total{reason="not_finite"} 0
+"#;
+    assert_eq!(text, expected);
+}
+
+fn busy(second: u64) -> (Vec<EdgeSample>, Vec<SliceSample>, HostSample) {
+    let edges = (0..40).map(|n| EdgeSample {
+        caller: ["outside", "sso"][n % 2].to_owned(),
+        service: format!("service-{}", n % 5),
+        instance: format!("service-{}-{n}", n % 5),
+        requests: second * 10,
+        errors: second,
+        rejects: second / 2,
+        in_flight: 2,
+        latency_us_sum: second * 10 * 1_500,
+        buckets: vec![(100, 6), (300, 4)],
+        started: second * 10 + 2,
+    });
+    let slices = (0..40).map(|n| SliceSample {
+        instance: format!("service-{}-{n}", n % 5),
+        service: format!("service-{}", n % 5),
+        cpu_usage_us: second * 100_000,
+        cpu_pressure_us: Some(second * 1_000),
+        memory_pressure_us: Some(0),
+        time_us: second * 1_000_000,
+        ..SliceSample::default()
+    });
+    let host = HostSample { cpu_busy_us: second, cores: 2, io_pressure_us: Some(second), ..HostSample::default() };
+    (edges.collect(), slices.collect(), host)
+}
+
+#[test]
+fn a_busy_server_is_exposed_without_fault() {
+    let mut store = SeriesStore::new(Limits::default());
+    let mut golden = Golden::new();
+    Golden::describe(&mut store);
+    for second in 1..=10 {
+        let (edges, slices, host) = busy(second);
+        golden.proxy("proxy-1", second * 1_000_000, &edges, second * 1_000);
+        golden.agent("host-a", second * 1_000, Some(&host), &slices, second * 1_000);
+        assert_eq!(golden.tick(second * 1_000, &mut store), 0, "nothing is refused");
+    }
+    let metrics = parse(&store.exposition(10_000)).expect("the strict parser takes it");
+    assert!(metrics.values().all(|metric| metric.help.len() > 10));
+    let missing: Vec<_> = store.descriptions().map(|d| d.name).filter(|name| !metrics.contains_key(*name)).collect();
+    let unmeasured = ["springtide_host_cpu_pressure_seconds_total", "springtide_host_memory_pressure_seconds_total"];
+    assert_eq!(missing, unmeasured, "all but what this host does not measure");
+    let one = &metrics["springtide_instance_requests_total"].samples;
+    assert_eq!(one.len(), 40);
+    assert_eq!(one[0].2, 100.0, "10 requests a second for 10 s");
+    let rate = &metrics["springtide_service_requests_per_second"].samples;
+    assert!(rate.iter().all(|(_, _, value)| (*value - 80.0).abs() < 1.0), "8 instances of 10 a second: {rate:?}");
+    let edge = metrics["springtide_edge_requests_total"].samples.len();
+    assert_eq!(edge, 10, "pairs, not pairs by instance");
+    assert!(store.exposition(100_000).lines().count() < 15, "a silent server exposes nothing old");
+}

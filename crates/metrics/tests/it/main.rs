@@ -1,0 +1,4 @@
+//! What a scraper would read: checked by a strict parser of the Prometheus text format.
+
+mod exposition;
+mod parser;
