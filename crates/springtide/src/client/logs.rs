@@ -1,0 +1,48 @@
+//! `logs`: what an instance wrote.
+
+use super::connect::Connect;
+use super::failure::Failure;
+use super::output::print;
+use std::io::{ErrorKind, Write};
+
+/// Show what an instance wrote
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  springtide logs lottery-3 --tail 20\n  springtide logs -f lottery-3")]
+pub struct Args {
+    /// The instance
+    instance: String,
+    /// Go on as it writes
+    #[arg(short, long)]
+    follow: bool,
+    /// Lines from the end to begin with
+    #[arg(long, default_value_t = 200)]
+    tail: u32,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// `springtide logs`.
+pub async fn logs(args: Args) -> Result<(), Failure> {
+    let client = args.connect.client()?;
+    let mut stream = client.logs(&args.instance, args.tail, args.follow).await?;
+    loop {
+        match stream.chunk().await {
+            Ok(Some(bytes)) => write(&bytes)?,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                print("\n")?;
+                return Err(Failure::Refused(format!("the log of {} broke off: {error}", args.instance)));
+            }
+        }
+    }
+}
+
+/// Logs are bytes, not always text.
+fn write(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Failure::OutputClosed),
+        Err(error) => Err(Failure::Local(format!("cannot write to stdout: {error}"))),
+    }
+}

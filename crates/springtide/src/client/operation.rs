@@ -1,0 +1,260 @@
+//! `scale`, `drain`, `undrain` and `operation …`: what changes the world, and steering it.
+
+use super::connect::Connect;
+use super::failure::Failure;
+use super::output::{Format, Output, Table, age, print};
+use super::progress::{self, Wait};
+use super::tables;
+use api::client::Client;
+use api::http::OperationRequest;
+use clap::Subcommand;
+use model::{Operation, OperationId};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Bring a service to a number of instances
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  springtide scale lottery --to 12\n  springtide scale lottery --in east=8 --in west=4\n\nThe counts stay until the manifest's own counts change.\nExit codes: 0 scaled, 1 failed or rolled back, 3 no server."
+)]
+pub struct ScaleArgs {
+    /// The service
+    service: String,
+    /// Instances in all, spread as the manifest spreads them
+    #[arg(long, required_unless_present = "datacenters", conflicts_with = "datacenters")]
+    to: Option<u32>,
+    /// Instances in one datacenter; may stand several times
+    #[arg(long = "in", value_name = "DATACENTER=N", value_parser = count)]
+    datacenters: Vec<(String, u32)>,
+    #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+fn count(text: &str) -> Result<(String, u32), String> {
+    let parts = text.split_once('=').and_then(|(name, count)| Some((name.to_owned(), count.parse().ok()?)));
+    parts.ok_or_else(|| "write DATACENTER=N, such as east=8".to_owned())
+}
+
+/// Move everything off a host and place nothing new on it
+#[derive(clap::Args)]
+#[command(after_help = "Example: springtide drain host-a\n\nTake it back with: springtide undrain host-a")]
+pub struct DrainArgs {
+    /// The host
+    host: String,
+    #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// Place on a drained host again
+#[derive(clap::Args)]
+#[command(after_help = "Example: springtide undrain host-a")]
+pub struct UndrainArgs {
+    /// The host
+    host: String,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// See and steer operations
+#[derive(Subcommand)]
+pub enum Command {
+    List(ListArgs),
+    Show(ShowArgs),
+    Watch(WatchArgs),
+    Pause(SteerArgs),
+    Resume(SteerArgs),
+    Rollback(SteerArgs),
+    Report(ReportArgs),
+}
+
+/// List operations, newest first
+#[derive(clap::Args)]
+#[command(after_help = "Example: springtide operation list --open")]
+pub struct ListArgs {
+    /// Only those that have not ended
+    #[arg(long)]
+    open: bool,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// Show one operation: steps, judgements, log
+#[derive(clap::Args)]
+#[command(after_help = "Example: springtide operation show op-3")]
+pub struct ShowArgs {
+    /// Its id
+    id: String,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// Follow an operation to its end
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example: springtide operation watch op-3\n\nExit codes: 0 succeeded, 1 failed or rolled back, 3 no server."
+)]
+pub struct WatchArgs {
+    /// Its id
+    id: String,
+    /// Longest wait
+    #[arg(long, default_value_t = 900, value_name = "SECONDS")]
+    wait_seconds: u64,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// Steer an operation
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  springtide operation pause op-3      hold it before its next move\n  springtide operation resume op-3     go on\n  springtide operation rollback op-3   undo what it did"
+)]
+pub struct SteerArgs {
+    /// Its id
+    id: String,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// Save the health report of an operation (HTML)
+#[derive(clap::Args)]
+#[command(after_help = "Example: springtide operation report op-3 --file report.html")]
+pub struct ReportArgs {
+    /// Its id
+    id: String,
+    /// Where to write it [default: stdout]
+    #[arg(long)]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// `springtide scale`.
+pub async fn scale(args: ScaleArgs) -> Result<(), Failure> {
+    let instances: BTreeMap<String, u32> = args.datacenters.into_iter().collect();
+    let request = OperationRequest::Scale { service: args.service, to: args.to, instances };
+    open(&args.connect.client()?, &request, &args.wait, args.output).await
+}
+
+/// `springtide drain`.
+pub async fn drain(args: DrainArgs) -> Result<(), Failure> {
+    open(&args.connect.client()?, &OperationRequest::Drain { host: args.host }, &args.wait, args.output).await
+}
+
+/// `springtide undrain`.
+pub async fn undrain(args: UndrainArgs) -> Result<(), Failure> {
+    let request = OperationRequest::Undrain { host: args.host.clone() };
+    args.connect.client()?.open_operation(&request).await?;
+    print(&format!("{} takes instances again\n", args.host))
+}
+
+async fn open(client: &Client, request: &OperationRequest, wait: &Wait, output: Output) -> Result<(), Failure> {
+    let opened = client.open_operation(request).await?;
+    if wait.no_wait {
+        return output.show(&opened, || format!("{} {} accepted\n", opened.id, progress::title(&opened)));
+    }
+    let ended =
+        if opened.phase.is_final() { Ok(opened) } else { progress::follow(client, &opened.id, wait, output).await };
+    match output.format {
+        Format::Table => ended.map(drop),
+        Format::Json | Format::Yaml => output.show(&ended?, String::new),
+    }
+}
+
+/// `springtide operation …`.
+pub async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::List(args) => list(args).await,
+        Command::Show(args) => {
+            let operation = args.connect.client()?.operation(&args.id).await?;
+            args.output.show(&operation, || shown(&operation))
+        }
+        Command::Watch(args) => watch(args).await,
+        Command::Pause(args) => steer(args, "pause").await,
+        Command::Resume(args) => steer(args, "resume").await,
+        Command::Rollback(args) => steer(args, "rollback").await,
+        Command::Report(args) => report(args).await,
+    }
+}
+
+async fn list(args: ListArgs) -> Result<(), Failure> {
+    let mut operations = args.connect.client()?.operations().await?;
+    operations.retain(|operation| !args.open || !operation.phase.is_final());
+    operations.sort_by_key(|operation| std::cmp::Reverse((operation.created_at, operation.id.clone())));
+    args.output.show(&operations, || tables::operations(&operations).text())
+}
+
+async fn watch(args: WatchArgs) -> Result<(), Failure> {
+    let client = args.connect.client()?;
+    let id: OperationId = args.id.parse().map_err(|error| Failure::Usage(format!("{error}")))?;
+    let wait = Wait { no_wait: false, wait_seconds: args.wait_seconds };
+    let ended = progress::follow(&client, &id, &wait, args.output).await?;
+    match args.output.format {
+        Format::Table => Ok(()),
+        Format::Json | Format::Yaml => args.output.show(&ended, String::new),
+    }
+}
+
+async fn steer(args: SteerArgs, verb: &str) -> Result<(), Failure> {
+    let operation = args.connect.client()?.steer_operation(&args.id, verb).await?;
+    args.output.show(&operation, || format!("{} {}\n", operation.id, progress::phase(operation.phase)))
+}
+
+async fn report(args: ReportArgs) -> Result<(), Failure> {
+    let html = args.connect.client()?.report(&args.id).await?;
+    let Some(file) = args.file else { return print(&html) };
+    let written = std::fs::write(&file, html);
+    written.map_err(|error| Failure::Local(format!("cannot write {}: {error}", file.display())))?;
+    print(&format!("{}\n", file.display()))
+}
+
+/// One operation, for people.
+fn shown(operation: &Operation) -> String {
+    let mut text = format!("{} {}: {}\n", operation.id, progress::title(operation), progress::phase(operation.phase));
+    text.push_str(&format!("asked by {} {} ago", operation.who, age(operation.created_at)));
+    if operation.batches > 1 {
+        text.push_str(&format!(", batch {} of {}", operation.batch + 1, operation.batches));
+    }
+    text.push_str(&format!(", adds {}, removes {}\n\n", operation.adds.len(), operation.removes.len()));
+    let mut steps = Table::new(&["STEP", "STATE", "DONE", "ATTEMPTS", "MESSAGE"]).numbers(&[3]);
+    for step in &operation.steps {
+        let done = format!("{}/{}", step.done, step.total);
+        steps.row([
+            tables::word(&step.name),
+            tables::word(&step.state),
+            done,
+            step.attempts.to_string(),
+            step.message.clone(),
+        ]);
+    }
+    text.push_str(&steps.text());
+    if !operation.verdicts.is_empty() {
+        text.push('\n');
+        text.push_str(&tables::verdicts(&operation.verdicts).text());
+    }
+    for failure in &operation.failures {
+        text.push_str(&format!("\nfailure: {failure}"));
+    }
+    if !operation.log.is_empty() {
+        text.push_str("\nlog:\n");
+    }
+    for line in &operation.log {
+        text.push_str(&format!("  {} {}\n", model::time::rfc3339(line.at), line.text));
+    }
+    text
+}
