@@ -33,8 +33,7 @@ pub(crate) fn complete(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recal
     if !health.failed.is_empty() {
         return Move::Fail(health.failed);
     }
-    let released = draft.op().verdicts.last().is_some_and(|v| v.outcome == GateOutcome::NoRunningFleet);
-    if released && draft.op().gray_permille == GRAY_STAGES_PERMILLE[2] && running_fleet(view, draft.op()).is_empty() {
+    if is_released(draft.op()) {
         return Move::On;
     }
     if !recall.is_journaled(draft.op()) {
@@ -45,6 +44,13 @@ pub(crate) fn complete(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recal
     }
     let Some(verdict) = judge_stage(view, draft.op(), recall, waited_ms) else { return Move::Wait };
     conclude(draft, verdict)
+}
+
+/// True when the last stage has its verdict already (an `after` hook may still be due).
+fn is_released(op: &Operation) -> bool {
+    let full = GRAY_STAGES_PERMILLE[GRAY_STAGES_PERMILLE.len() - 1];
+    let promoted = op.verdicts.last().is_some_and(|last| last.gray_permille == full && last.outcome.promotes());
+    promoted && op.gray_permille == full
 }
 
 fn late(waited_ms: u64, waiting: Vec<String>) -> Move {

@@ -60,7 +60,8 @@ pub(crate) struct Stage {
 #[derive(Debug, Default)]
 pub(crate) struct Recall {
     asked: Option<(Revision, UnixMs)>,
-    failures: u32,
+    /// Commits that failed in a row while the journal stood at this revision.
+    failures: (Revision, u32),
     not_before: UnixMs,
     entered: Option<(Moment, UnixMs)>,
     /// Hooks asked for, by idempotency key.
@@ -78,13 +79,11 @@ pub(crate) struct Recall {
 impl Recall {
     /// True when the operation may be decided now: nothing is in flight and no pause after a failure stands.
     pub fn may_decide(&mut self, revision: Revision, now: UnixMs) -> bool {
-        match self.asked {
-            Some((asked, at)) if asked == revision && now < at + COMMIT_WAIT_MS_MAX => return false,
-            Some((asked, _)) if asked != revision => self.failures = 0,
-            _ => {}
+        if matches!(self.asked, Some((asked, at)) if asked == revision && now < at + COMMIT_WAIT_MS_MAX) {
+            return false;
         }
         self.asked = None;
-        now >= self.not_before
+        self.failures.0 != revision || now >= self.not_before
     }
 
     /// Notes that a commit is on its way.
@@ -92,12 +91,12 @@ impl Recall {
         self.asked = Some((revision, now));
     }
 
-    /// Notes that the commit failed; the next one comes a little later.
+    /// Notes that the commit failed; the next one comes a little later. Late news of an older commit is ignored.
     pub fn failed(&mut self, now: UnixMs) {
-        self.asked = None;
-        let pause_ms = (COMMIT_RETRY_MS_MIN << self.failures.min(16)).min(COMMIT_RETRY_MS_MAX);
-        self.failures += 1;
-        self.not_before = now + pause_ms;
+        let Some((revision, _)) = self.asked.take() else { return };
+        let in_a_row = if self.failures.0 == revision { self.failures.1 } else { 0 };
+        self.failures = (revision, in_a_row + 1);
+        self.not_before = now + (COMMIT_RETRY_MS_MIN << in_a_row.min(16)).min(COMMIT_RETRY_MS_MAX);
     }
 
     /// Starts the clock when the journal shows a new moment.

@@ -1,4 +1,10 @@
 //! Operations and reconciler against a small world in virtual time.
 
+mod bench_instance;
+mod faults;
+mod random;
+mod replace;
 mod scale;
+mod steer;
+mod stress;
 mod world;

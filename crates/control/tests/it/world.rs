@@ -1,6 +1,7 @@
 //! A whole small world in virtual time: a store with guards, agents that bring instances up, proxies that spread
 //! traffic by the endpoints, hooks and records. It can crash the control plane between any two events.
 
+use crate::bench_instance::Bench;
 use control::{
     Action, Commit, Control, Event, HostObserved, HostState, InstanceObserved, Observed, Override, Phase, Refusal,
 };
@@ -58,6 +59,10 @@ pub struct World {
     /// What happened to operations, line by line: the golden trace.
     pub trace: Vec<String>,
     pub carry: BTreeMap<InstanceId, f64>,
+    /// The instance under fast sampling.
+    pub bench: Option<Bench>,
+    /// No readings come.
+    pub mute: bool,
 }
 
 pub const FLEET: &str = "
@@ -134,6 +139,8 @@ impl World {
             refuse_commits: 0,
             trace: Vec::new(),
             carry: BTreeMap::new(),
+            bench: None,
+            mute: false,
         };
         world.apply(manifests, true);
         let names: Vec<HostName> = world.snapshot.hosts().map(|host| host.name.clone()).collect();
@@ -270,6 +277,7 @@ impl World {
         self.now += TURN_MS;
         self.run_agents();
         self.run_traffic();
+        self.run_bench();
         self.inbox.push_back(Event::Tick);
         self.drain_inbox();
     }
@@ -278,7 +286,7 @@ impl World {
         let mut events = 0;
         while let Some(event) = self.inbox.pop_front() {
             events += 1;
-            assert!(events < 10_000, "the engine spins: {event:?}");
+            assert!(events < 300, "the engine spins: {event:?}");
             let actions = self.control.step(&self.snapshot, &self.observed, event, self.now);
             for action in actions {
                 self.act(action);
@@ -306,7 +314,13 @@ impl World {
             Action::Override { service, overrides, life_ms } => {
                 self.overrides.insert(service, (overrides, self.now + u64::from(life_ms)));
             }
-            Action::SampleFast { .. } => {}
+            Action::SampleFast { operation, service, instance, life_ms } => {
+                let until = self.now + u64::from(life_ms);
+                match &mut self.bench {
+                    Some(bench) if bench.operation == operation => bench.until = until,
+                    bench => *bench = Some(Bench::new(operation, service, instance, until)),
+                }
+            }
         }
     }
 
@@ -476,6 +490,11 @@ impl World {
             *counts.entry(self.snapshot.datacenter_of(host).unwrap().clone()).or_insert(0) += 1;
         }
         counts
+    }
+
+    /// All placements, without revisions.
+    pub fn placements(&self) -> Vec<model::HostPlacements> {
+        self.snapshot.placements.values().map(|at| at.value.as_ref().clone()).collect()
     }
 
     pub fn healthy(&self, name: &str) -> usize {
