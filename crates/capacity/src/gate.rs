@@ -152,7 +152,9 @@ fn judge_tail(new: &GateWindow, running: &GateWindow, cfg: &GateConfig) -> Seque
         of.buckets().filter(|(b, _)| model::histogram::bucket_middle_us(*b) > bound).map(|(_, count)| count).sum()
     };
     let equal = SLOW_SHARE.max(2.0 * beyond(&running.latency) as f64 / running.latency.total() as f64);
-    sequential(beyond(&new.latency), new.latency.total(), equal, (equal * 4.0).max(SLOW_SHARE_WORSE).min(0.9), cfg)
+    let equal = equal.min(0.2);
+    let worse = (equal * 4.0).clamp(SLOW_SHARE_WORSE, 0.9);
+    sequential(beyond(&new.latency), new.latency.total(), equal, worse, cfg)
 }
 
 /// True when the whole distribution moved up: by ranks (Mann and Whitney 1947, with ties), and by more than the tolerance.

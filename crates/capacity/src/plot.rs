@@ -1,7 +1,6 @@
 //! Pictures of a curve: SVG for pages, braille for terminals. Absent: interaction, which is the dashboard's.
 
 use model::{Curve, CurvePoint, StressEnd};
-use std::fmt::Write as _;
 
 /// Size of the SVG, user units.
 const WIDTH: f64 = 720.0;
@@ -12,8 +11,8 @@ const LEFT: f64 = 56.0;
 const RIGHT: f64 = 56.0;
 const TOP: f64 = 44.0;
 const GAP: f64 = 56.0;
-/// Points drawn at most; more are thinned evenly.
-const POINTS_MAX: usize = 600;
+/// Points drawn at most; more are drawn together, a few as one.
+const POINTS_MAX: usize = 120;
 
 /// A panel's place and the ranges it shows.
 struct Panel {
@@ -24,23 +23,32 @@ struct Panel {
 
 impl Panel {
     fn x(&self, value: f64) -> f64 {
-        LEFT + (value / self.x_max).clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT)
+        LEFT + part(value, self.x_max) * (WIDTH - LEFT - RIGHT)
     }
 
     fn y(&self, value: f64) -> f64 {
-        self.top + PANEL - (value / self.y_max).clamp(0.0, 1.0) * PANEL
+        self.top + PANEL - part(value, self.y_max) * PANEL
     }
+}
+
+/// `value` as a part of `most`, 0 to 1; what is no number counts as 0.
+fn part(value: f64, most: f64) -> f64 {
+    let part = value / most;
+    if part.is_nan() { 0.0 } else { part.clamp(0.0, 1.0) }
 }
 
 /// The curve as an SVG page of two panels: rates and p99 against time, and p99 against throughput.
 pub fn svg(curve: &Curve) -> String {
     let points = thinned(&curve.points);
-    let height = TOP + 2.0 * PANEL + GAP + 40.0;
+    let height = TOP + 2.0 * PANEL + GAP + 56.0;
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"system-ui, sans-serif\" \
          font-size=\"11\" fill=\"#444\">\n<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#fff\"/>\n"
     );
-    line(&mut out, &format!("<text x=\"{LEFT}\" y=\"18\" font-size=\"14\" fill=\"#111\">{}</text>", title(curve)));
+    line(
+        &mut out,
+        &format!("<text x=\"{LEFT}\" y=\"18\" font-size=\"14\" fill=\"#111\">{}</text>", escaped(&title(curve))),
+    );
     line(&mut out, &format!("<text x=\"{LEFT}\" y=\"34\">{}</text>", summary(curve)));
     let rate_max =
         nice(points.iter().map(|p| p.offered_rps.max(p.completed_rps)).fold(curve.capacity_rps.high, f64::max));
@@ -57,7 +65,7 @@ fn line(out: &mut String, text: &str) {
 }
 
 fn title(curve: &Curve) -> String {
-    format!("{} {} on {} ({})", curve.service, escaped(&curve.package_version), curve.host_type, curve.shape)
+    format!("{} {} on {} ({})", curve.service, curve.package_version, curve.host_type, curve.shape)
 }
 
 fn escaped(text: &str) -> String {
@@ -68,25 +76,41 @@ fn escaped(text: &str) -> String {
 fn summary(curve: &Curve) -> String {
     let capacity = &curve.capacity_rps;
     let bound = if curve.ended == StressEnd::TrafficExhausted { "at least " } else { "" };
+    let upper = if capacity.high.is_finite() { format!("{:.1}", capacity.high) } else { "unknown".to_owned() };
     format!(
-        "capacity {bound}{:.1} rps ({:.1} to {:.1}), knee {:.1} rps, {:.2} ms CPU a request",
+        "capacity {bound}{:.1} rps ({:.1} to {upper}), knee {:.1} rps, {:.2} ms CPU a request",
         capacity.value,
         capacity.low,
-        capacity.high,
         curve.knee_rps,
         curve.cpu_us_per_request.value / 1_000.0
     )
 }
 
+/// Neighbours drawn as one: their mean rates, and the worst of their p99.
 fn thinned(points: &[CurvePoint]) -> Vec<CurvePoint> {
-    points.iter().step_by(points.len().div_ceil(POINTS_MAX).max(1)).copied().collect()
+    let together = |few: &[CurvePoint]| {
+        let mean = |of: fn(&CurvePoint) -> f64| few.iter().map(of).sum::<f64>() / few.len() as f64;
+        CurvePoint {
+            at_ms: few[few.len() / 2].at_ms,
+            offered_rps: mean(|p| p.offered_rps),
+            completed_rps: mean(|p| p.completed_rps),
+            latency_mean_ms: mean(|p| p.latency_mean_ms),
+            latency_p99_ms: few.iter().map(|p| p.latency_p99_ms).fold(0.0, f64::max),
+            in_flight: mean(|p| p.in_flight),
+            cpu_cores: mean(|p| p.cpu_cores),
+        }
+    };
+    points.chunks(points.len().div_ceil(POINTS_MAX).max(1)).map(together).collect()
 }
 
-/// The next of 1, 2, 5 × a power of ten.
+/// Ends of axes: their quarters are round.
+const ENDS: [f64; 10] = [1.0, 1.2, 1.6, 2.0, 2.4, 3.2, 4.0, 6.0, 8.0, 10.0];
+
+/// The next round end of an axis.
 fn nice(value: f64) -> f64 {
     let value = if value.is_finite() { value.max(1e-3) } else { 1.0 };
     let power = 10_f64.powf(value.log10().floor());
-    [1.0, 2.0, 5.0, 10.0].iter().map(|m| m * power).find(|m| *m >= value * 0.999_999).unwrap_or(10.0 * power)
+    ENDS.iter().map(|m| m * power).find(|m| *m >= value * 0.999_999).unwrap_or(10.0 * power)
 }
 
 fn axes(out: &mut String, panel: &Panel, x_label: &str, y_label: &str) {
@@ -172,39 +196,62 @@ fn over_rate(out: &mut String, curve: &Curve, points: &[CurvePoint], rate_max: f
     }
 }
 
-/// The curve in braille dots, `width` × `height` characters and some lines of text around them: rates against time.
+/// Columns left of a terminal panel.
+const LABEL: usize = 8;
+
+/// The curve in braille dots: completed requests a second above, with the capacity dashed, and p99 below; `width` and
+/// `height` in characters, the lines of text around the panels apart.
 pub fn text(curve: &Curve, width: usize, height: usize) -> String {
-    let (width, height) = (width.clamp(20, 400), height.clamp(4, 100));
-    let label = 8;
-    let (columns, rows) = ((width - label) * 2, height * 4);
-    let mut dots = vec![0_u8; (width - label) * height];
-    let rate_max =
-        nice(curve.points.iter().map(|p| p.offered_rps.max(p.completed_rps)).fold(curve.capacity_rps.value, f64::max));
-    let end_ms = curve.points.last().map_or(1, |p| p.at_ms.max(1)) as f64;
-    let mut set = |x: f64, y: f64| {
-        let column = ((x * (columns - 1) as f64) as usize).min(columns - 1);
-        let row = (rows - 1) - ((y.clamp(0.0, 1.0) * (rows - 1) as f64).round() as usize);
-        dots[row / 4 * (width - label) + column / 2] |= BRAILLE[row % 4][column % 2];
-    };
-    for column in (0..columns).step_by(4) {
-        set(column as f64 / columns as f64, curve.capacity_rps.value / rate_max);
-    }
-    for p in &curve.points {
-        set(p.at_ms as f64 / end_ms, p.completed_rps / rate_max);
-    }
+    let (width, height) = (width.clamp(24, 400) - LABEL, height.clamp(6, 100));
+    let points = thinned(&curve.points);
+    let below = height / 3;
+    let capacity = curve.capacity_rps.value;
+    let rates: Vec<(f64, f64)> = points.iter().map(|p| (p.at_ms as f64, p.completed_rps)).collect();
+    let p99: Vec<(f64, f64)> = points.iter().map(|p| (p.at_ms as f64, p.latency_p99_ms)).collect();
     let mut out = format!("{}\n{}\n", title(curve), summary(curve));
-    for (row, cells) in dots.chunks(width - label).enumerate() {
-        let at = rate_max * (1.0 - row as f64 / (height - 1).max(1) as f64);
-        let cells: String =
-            cells.iter().map(|c| char::from_u32(0x2800 + u32::from(*c)).expect("a braille cell")).collect();
-        writeln!(out, "{:>6} \u{2502}{cells}", short(at.round())).expect("writing to a string");
-    }
-    let axis = "\u{2500}".repeat(width - label);
-    writeln!(out, "{:>6} \u{2514}{axis}", "rps").expect("writing to a string");
-    let end = format!("{:.1} s", end_ms / 1_000.0);
-    writeln!(out, "{:>7} 0{end:>1$}", "", width - label - 1).expect("writing to a string");
+    dots(&mut out, "rps", &rates, Some(capacity), (width, height - below));
+    dots(&mut out, "p99 ms", &p99, None, (width, below));
+    let end = format!("{:.1} s", points.last().map_or(0, |p| p.at_ms) as f64 / 1_000.0);
+    line(&mut out, &format!("{:>LABEL$}{end:>1$}", "0", width));
     out
 }
 
+/// One panel of dots with its labels.
+fn dots(out: &mut String, unit: &str, points: &[(f64, f64)], dashed: Option<f64>, (width, height): (usize, usize)) {
+    let (columns, rows) = (width * 2, height * 4);
+    let y_max = nice(points.iter().map(|p| p.1).fold(dashed.unwrap_or(1.0), f64::max));
+    let x_max = points.last().map_or(1.0, |p| p.0.max(1.0));
+    let mut cells = vec![0_u8; width * height];
+    let mut set = |column: usize, value: f64| {
+        let row = rows - 1 - (part(value, y_max) * (rows - 1) as f64).round() as usize;
+        cells[row / 4 * width + column / 2] |= BRAILLE[row % 4][column % 2];
+    };
+    for column in (0..columns).filter(|_| dashed.is_some()).step_by(4) {
+        set(column, dashed.unwrap_or(0.0));
+    }
+    for pair in points.windows(2) {
+        let column = |x: f64| (part(x, x_max) * (columns - 1) as f64).round() as usize;
+        let (from, to) = (column(pair[0].0), column(pair[1].0));
+        for at in from..=to {
+            let along = (at - from) as f64 / (to - from).max(1) as f64;
+            set(at, pair[0].1 + (pair[1].1 - pair[0].1) * along);
+        }
+    }
+    for (row, of_row) in cells.chunks(width).enumerate() {
+        let label = match row {
+            0 => short(y_max),
+            row if row == height - 1 => unit.to_owned(),
+            _ => String::new(),
+        };
+        let drawn: String = of_row.iter().filter_map(|cell| char::from_u32(BRAILLE_BLANK + u32::from(*cell))).collect();
+        line(out, &format!("{label:>6} \u{2502}{drawn}"));
+    }
+}
+
+/// The braille cell without a dot.
+const BRAILLE_BLANK: u32 = 0x2800;
 /// Bits of a braille cell by row and column.
 const BRAILLE: [[u8; 2]; 4] = [[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]];
+
+#[cfg(test)]
+mod tests;

@@ -57,6 +57,13 @@ pub struct ServiceSize {
     pub utilisation_one_lost: f64,
 }
 
+impl ServiceSize {
+    /// True when fewer instances than now suffice.
+    pub fn fewer_suffice(&self) -> bool {
+        self.needed.values().sum::<u32>() < self.now.values().sum::<u32>()
+    }
+}
+
 /// Where a capacity comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Basis {
@@ -251,3 +258,6 @@ fn capacity(service: &Service, curve: &Curve) -> Option<f64> {
     let scale = if curve.binding == model::BindingResource::Cpu { scale } else { scale.min(1.0) };
     Some(curve.capacity_rps.low * scale).filter(|rps| rps.is_finite() && *rps > 0.0)
 }
+
+#[cfg(test)]
+mod tests;

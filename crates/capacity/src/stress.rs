@@ -249,8 +249,8 @@ impl Controller {
     }
 
     fn fit(&self) -> Fit {
-        let wait_bound_s = (f64::from(self.cfg.slo.latency_p99_ms) / 5_000.0).min(WAIT_IDLE_S * 2.0);
-        fit::fit(&self.series, self.quota_cores(), self.hold_from_s, wait_bound_s)
+        let slo_s = f64::from(self.cfg.slo.latency_p99_ms) / 1_000.0;
+        fit::fit(&self.series, self.quota_cores(), self.hold_from_s, slo_s)
     }
 
     fn answer(&self) -> Move {

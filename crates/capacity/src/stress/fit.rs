@@ -15,6 +15,8 @@ const READING_S: f64 = 0.1;
 const LIGHT_S: f64 = 1.0;
 /// Load of the lightest span, as a share of the heaviest, up to which the two tell background from cost.
 const LIGHT_MAX: f64 = 0.6;
+/// Largest mean wait that counts as below the knee.
+const KNEE_WAIT_S_MAX: f64 = 0.04;
 /// Requests by which unfinished work scatters a count.
 const UNFINISHED: f64 = 1.5;
 /// Longest time between two readings that a stretch bridges.
@@ -57,11 +59,12 @@ struct Slope {
 }
 
 /// Reads the series.
-pub(super) fn fit(series: &Series, quota_cores: f64, hold_from_s: Option<f64>, wait_bound_s: f64) -> Fit {
+pub(super) fn fit(series: &Series, quota_cores: f64, hold_from_s: Option<f64>, slo_s: f64) -> Fit {
     let now = series.now_s();
     let (background, cost_all) = utilisation_law(series, hold_from_s);
     let highest = highest_rate(series);
-    let parallel = (FLOOR_ROOM * highest * series.calm_s()).ceil().max(1.0);
+    // A service that was late before the test began is not one with much parallelism: the SLO bounds its service time.
+    let parallel = (FLOOR_ROOM * highest * series.calm_s().min(slo_s)).ceil().max(1.0);
     // Between two readings the backlog wanders by about the square root of what comes and goes.
     let floor = parallel + (highest * READING_S).sqrt();
     let from = hold_from_s.and_then(|from| first_busy(series, from, floor));
@@ -92,7 +95,7 @@ pub(super) fn fit(series: &Series, quota_cores: f64, hold_from_s: Option<f64>, w
         cpu_us_per_request: interval(Slope { value: cost_s * 1e6, relative_error: cost_error, length: 0.0 }),
         background_cores: background,
         capacity_rps: capacity,
-        knee_rps: knee(series, capacity.value, wait_bound_s, reached),
+        knee_rps: knee(series, capacity.value, (slo_s / 5.0).min(KNEE_WAIT_S_MAX), reached),
         binding: binding(reached, cpu_bound, capacity.value * series.calm_s()),
         floor,
         saturated_s: if cpu_bound { busy.map_or(0.0, |(a, b)| b - a) } else { direct.map_or(0.0, |d| d.length) },
@@ -248,7 +251,8 @@ fn knee(series: &Series, capacity: f64, wait_bound_s: f64, reached: bool) -> f64
     if !reached || capacity <= 0.0 {
         return capacity;
     }
-    let (mut top, mut bottom) = (0.0, 0.0);
+    // Before any point: half a service time at half load, as with one server and even service times.
+    let (mut top, mut bottom) = (series.base_s() / 2.0, 1.0);
     for w in series.readings.windows(6).step_by(5).filter(|w| w[0].epoch == w[5].epoch) {
         let rho = (w[5].completed - w[0].completed) / (w[5].at_s - w[0].at_s).max(0.1) / capacity;
         let mean = w[1..].iter().map(|r| r.latency_mean_s).sum::<f64>() / 5.0;
@@ -258,8 +262,7 @@ fn knee(series: &Series, capacity: f64, wait_bound_s: f64, reached: bool) -> f64
             bottom += shape * shape;
         }
     }
-    let scale: f64 = if bottom > 0.0 { top / bottom } else { 0.0 };
-    capacity * wait_bound_s / (wait_bound_s + scale)
+    (capacity * wait_bound_s / (wait_bound_s + top / bottom)).min(capacity)
 }
 
 /// Chance of at least `k` of `n` with probability `p` each.

@@ -13,6 +13,9 @@ const BASE_QUANTILE: f64 = 0.25;
 /// Requests whose latencies make a moment.
 const MOMENT_REQUESTS: u64 = 12;
 
+/// Requests that should have come while every counter stood still, from which readings count as frozen.
+const QUIET_REQUESTS_MAX: f64 = 8.0;
+
 /// Did a sample bring news?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Taken {
@@ -52,6 +55,8 @@ pub(super) struct Series {
     pub cpu: Vec<CpuReading>,
     /// Latencies before the hold, when queues are short.
     base_latency: LatencyHistogram,
+    /// When a counter last moved.
+    moved_at_s: f64,
     /// Latencies of the present moment, and the lowest median of a moment.
     moment: LatencyHistogram,
     calmest_s: Option<f64>,
@@ -73,11 +78,16 @@ impl Series {
         if frozen || self.readings.len() >= READINGS_MAX {
             return Taken::NoNews;
         }
-        let still = sample.service_started == last.service_started && sample.completed == last.completed;
+        let moved = sample.service_started != last.service_started || sample.completed != last.completed;
+        let expected = self.service_rate(2.0);
         self.push_cpu(sample, &last);
         self.push(sample, &last);
         self.last = Some(sample.clone());
-        if still { Taken::NoNews } else { Taken::Fresh }
+        if moved {
+            self.moved_at_s = self.now_s();
+        }
+        // At a few requests a second a quiet reading is no sign of anything.
+        if expected * (self.now_s() - self.moved_at_s) > QUIET_REQUESTS_MAX { Taken::NoNews } else { Taken::Fresh }
     }
 
     fn push(&mut self, sample: &Sample, last: &Sample) {

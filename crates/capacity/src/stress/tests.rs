@@ -50,6 +50,15 @@ fn hold_promises(cases: &[(&str, Case)]) {
         let failed: u64 = all.iter().map(|o| o.failed).sum();
         assert!(failed as f64 <= 0.001 * requests as f64, "{name}: {failed} of {requests} failed");
         let covered = all.iter().filter(|o| o.covered).count();
+        for o in &all {
+            let knee = o.estimate.knee_rps / o.estimate.capacity_rps.value;
+            assert!((0.3..=1.0).contains(&knee), "{name}: knee at {knee:.2} of the capacity");
+        }
+        if let Kind::Cpu { cost_s, .. } = case.kind {
+            let off = |o: &Outcome| (o.estimate.cpu_us_per_request.value / 1e6 / cost_s - 1.0).abs();
+            let p95 = quantile(all.iter().map(off), 0.95);
+            assert!(p95 <= 0.08, "{name}: p95 of the error of the cost {p95:.3}");
+        }
         assert!(covered >= 32, "{name}: the interval holds the truth in {covered} of {} runs", all.len());
     }
 }
@@ -129,6 +138,21 @@ fn readings_that_are_not_exact() {
         ("counters restart, workers", Case { resets_at_s: Some(6.0), ..workers(2, 0.020, 0.0) }),
         ("counters restart, cpu", Case { resets_at_s: Some(5.0), ..cpu(0.2, 0.002, 8) }),
     ]);
+}
+
+#[test]
+fn machines_and_balancers_that_interfere() {
+    hold_promises(&[
+        ("least load, cpu", Case { shy: 0.02, ..cpu(0.2, 0.002, 8) }),
+        ("least load, lock", Case { shy: 0.02, ..workers(1, 0.010, 0.0) }),
+        ("stolen cpu, cpu", Case { stalls: (0.3, 0.06), ..cpu(0.3, 0.004, 8) }),
+        ("stolen cpu, cpu 0.5", Case { stalls: (0.3, 0.06), ..cpu(0.5, 0.004, 8) }),
+    ]);
+}
+
+#[test]
+fn a_service_that_is_late_before_the_test_is_measured_too() {
+    hold_promises(&[("late before, lock", Case { traffic: 4.0, neutral: 0.27, ..workers(1, 0.010, 0.0) })]);
 }
 
 #[test]

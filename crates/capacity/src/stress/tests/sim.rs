@@ -34,6 +34,10 @@ pub struct Case {
     pub neutral: f64,
     /// Proxies whose counters are summed, each read at its own time.
     pub proxies: usize,
+    /// Share of its traffic that an instance loses to balancing by least load, for each request in flight.
+    pub shy: f64,
+    /// Chance, each period, of another tenant stopping the machine's CPU, and for how long at most.
+    pub stalls: (f64, f64),
     /// Error of the readings' time stamps, either way.
     pub stamp_error_s: f64,
     /// Every answer fails from this load on, as a share of capacity.
@@ -52,6 +56,8 @@ impl Case {
             traffic: 3.0,
             neutral: 0.25,
             proxies: 1,
+            shy: 0.0,
+            stalls: (0.1, 0.01),
             stamp_error_s: 0.0,
             fails_above: None,
             freezes_at_s: None,
@@ -198,7 +204,8 @@ impl<'a> World<'a> {
             let proxy = self.rng.random_range(0..self.case.proxies);
             self.proxies[proxy].service += 1;
             let share = if self.share < 0.999 { (self.share * self.balance).min(1.0) } else { 1.0 };
-            if self.rng.random::<f64>() >= share {
+            let backlog = (self.queue.len() + self.busy.len()) as f64;
+            if self.rng.random::<f64>() >= share / (1.0 + self.case.shy * backlog) {
                 continue;
             }
             let left_s = self.service_s();
@@ -281,8 +288,8 @@ impl<'a> World<'a> {
             self.next_period_s += PERIOD_S;
             self.budget_s = self.case.quota() * PERIOD_S;
             self.slow_noise = 1.0 + 0.02 * self.normal();
-            if self.rng.random::<f64>() < 0.1 {
-                self.stalled_until_s = self.now_s + 0.01 * self.rng.random::<f64>();
+            if self.rng.random::<f64>() < self.case.stalls.0 {
+                self.stalled_until_s = self.now_s + self.case.stalls.1 * self.rng.random::<f64>();
             }
         }
         self.arrivals();
@@ -343,29 +350,26 @@ pub fn run(case: &Case, seed: u64) -> Outcome {
     // Half a second passes before the first reading.
     while world.now_s < 25.0 {
         world.tick();
-        for at in 0..next_read.len() {
-            if world.now_s >= next_read[at] {
-                let beat = 0.1 * ((next_read[at] / 0.1).round() + 1.0);
-                next_read[at] = beat + 0.01 + 0.02 * world.rng.random::<f64>() + 0.02 * at as f64;
-                read(&mut reader, &world, at);
-                if at != 0 {
-                    continue;
-                }
-                if world.rng.random::<f64>() < 0.02 {
-                    continue;
-                }
-                let mut sample = sample(case, &mut reader, &mut world);
-                if case.freezes_at_s.is_some_and(|from| world.now_s >= from) {
-                    sample = sent.clone().expect("freezes after the first sample");
-                }
-                let steps = if world.rng.random::<f64>() < 0.02 { 2 } else { 1 };
-                for _ in 0..steps {
-                    let to = controller.step(&sample);
-                    moves.push((world.now_s, to));
-                    world.set_share(if to.neutral { case.neutral } else { to.share });
-                }
-                sent = Some(sample);
+        let due: Vec<usize> = (0..next_read.len()).filter(|at| world.now_s >= next_read[*at]).collect();
+        for at in due {
+            let beat = 0.1 * ((next_read[at] / 0.1).round() + 1.0);
+            next_read[at] = beat + 0.01 + 0.02 * world.rng.random::<f64>() + 0.02 * at as f64;
+            read(&mut reader, &world, at);
+            // One reading in fifty is lost on the way.
+            if at != 0 || world.rng.random::<f64>() < 0.02 {
+                continue;
             }
+            let mut sample = sample(case, &mut reader, &mut world);
+            if case.freezes_at_s.is_some_and(|from| world.now_s >= from) {
+                sample = sent.clone().expect("freezes after the first sample");
+            }
+            // And one in fifty comes twice.
+            for _ in 0..if world.rng.random::<f64>() < 0.02 { 2 } else { 1 } {
+                let to = controller.step(&sample);
+                moves.push((world.now_s, to));
+                world.set_share(if to.neutral { case.neutral } else { to.share });
+            }
+            sent = Some(sample);
         }
         if moves.last().is_some_and(|(_, to)| to.ended.is_some()) {
             break;
