@@ -276,6 +276,7 @@ pub async fn expiring_leases(store: &dyn Store) {
 
 /// Counters that many raise at once by compare-and-swap lose no step, and no revision is used twice.
 pub async fn counters(store: Arc<dyn Store>) {
+    let mut watch = store.watch("/counter", 0).await.expect("watches");
     let tasks: Vec<_> = (0..COUNTERS).map(|_| tokio::spawn(count_up(store.clone()))).collect();
     let mut revisions = Vec::new();
     for task in join(tasks).await {
@@ -284,6 +285,10 @@ pub async fn counters(store: Arc<dyn Store>) {
     revisions.sort_unstable();
     let total = COUNTERS as u64 * COUNTS;
     assert_eq!(revisions, (1..=total).collect::<Vec<_>>());
+    for n in 1..=total {
+        let commit = next_commit(&mut watch).await;
+        assert_eq!(commit, Commit { revision: n, changes: vec![change("/counter", Some(&n.to_string()))] });
+    }
     let counter = store.range("/counter").await.expect("reads").items;
     assert_eq!(counter[0].value.as_ref(), total.to_string().as_bytes());
 }

@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use store::records::{Blobs, Kind, RecordError, Records};
 use store::{Error, Op, RedbStore, Store, Txn, TxnOutcome};
 
 const CHILD: &str = "SPRINGTIDE_STORE_CHILD";
@@ -147,25 +148,76 @@ fn child_fills_the_disk() {
     });
 }
 
-#[test]
-fn a_full_disk_refuses_and_loses_nothing() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("store.redb");
-    let direct = child("kill::child_fills_the_disk", &file);
-    // A file size limit gives real errors of real writes; ignoring its signal is inherited, as is the soft limit.
+/// A process that may write files of 6,000 KiB, and meets real errors of real writes beyond.
+fn limited(entry: &str, file: &Path) -> Child {
+    let direct = child(entry, file);
+    // Ignoring the limit's signal is inherited, as is the soft limit.
     let mut command = Command::new("bash");
     command.args(["-c", "trap '' XFSZ; ulimit -S -f 6000; exec \"$0\" \"$@\""]).arg(direct.get_program());
-    command.args(direct.get_args()).env(CHILD, "1").env(FILE, &file);
-    let mut full = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("starts");
+    command.args(direct.get_args()).env(CHILD, "1").env(FILE, file);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("starts")
+}
+
+/// Waits until the child says `full`, gives it room, waits until it says `again`; gives the numbers it said.
+fn give_room(mut full: Child) -> (u64, u64) {
     let mut lines = BufReader::new(full.stdout.take().expect("piped")).lines().map(|line| line.expect("reads"));
     let number = |line: String| line.rsplit(' ').next().and_then(|n| n.parse::<u64>().ok()).expect("a number");
     let written = number(lines.find(|line| line.contains("full ")).expect("meets the limit"));
     let raised = Command::new("prlimit").args(["--pid", &full.id().to_string(), "--fsize=unlimited"]).status();
     assert!(raised.expect("prlimit is part of util-linux").success());
     full.stdin.take().expect("piped").write_all(b"go on\n").expect("the child listens");
-    assert_eq!(number(lines.find(|line| line.contains("again ")).expect("goes on")), written + 1);
+    let again = number(lines.find(|line| line.contains("again ")).expect("goes on"));
     assert!(full.wait().expect("ends").success());
+    (written, again)
+}
+
+#[test]
+fn a_full_disk_refuses_and_loses_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("store.redb");
+    let (written, again) = give_room(limited("kill::child_fills_the_disk", &file));
+    assert_eq!(again, written + 1);
     let store = RedbStore::open(&file).expect("opens");
     let range = runtime().block_on(store.range("/")).expect("reads");
     assert_eq!((range.revision, range.items.len() as u64), (written + 1, written + 3));
+}
+
+/// Fills the log and the blobs with what is allowed, then goes on. Only a child does anything here.
+#[test]
+fn child_fills_the_records() {
+    let Some(folder) = child_file() else { return };
+    let records = Records::open(&folder.join("records")).expect("opens");
+    let body = vec![7; 100_000];
+    let append = |n: u64| records.append(Kind::Audit, &n.to_string(), &body);
+    let mut written = 0;
+    let failed = loop {
+        match append(written + 1) {
+            Ok(sequence) => written = sequence,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(failed, RecordError::Io { .. }), "{failed}");
+    assert!(append(999).is_err() && records.get(Kind::Audit, "999").expect("reads").is_none(), "still no room");
+    let blobs = Blobs::open(&folder.join("blobs")).expect("opens");
+    let mut blob = blobs.create().expect("begins");
+    blob.write_all(&vec![1; 10_000_000]).expect_err("no room");
+    drop(blob);
+    assert_eq!(std::fs::read_dir(folder.join("blobs/unfinished")).expect("reads").count(), 0);
+    println!("full {written}");
+    std::io::stdin().read_line(&mut String::new()).expect("the parent gives room");
+    assert_eq!(append(written + 1).expect("appends again"), written + 1);
+    println!("again {}", written + 1);
+}
+
+#[test]
+fn full_records_refuse_and_lose_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (written, again) = give_room(limited("kill::child_fills_the_records", folder.path()));
+    assert!(written > 3 && again == written + 1);
+    let records = Records::open(&folder.path().join("records")).expect("opens");
+    let listed = records.list(Kind::Audit, 0, 1_000).expect("lists");
+    assert_eq!(listed.iter().map(|record| record.sequence).collect::<Vec<_>>(), (1..=again).collect::<Vec<_>>());
+    assert!(listed.iter().all(|record| record.bytes.len() == 100_000));
+    let files = std::fs::read_dir(folder.path().join("records/audit")).expect("reads").count();
+    assert_eq!(files, 1, "no torn tail was left behind");
 }
