@@ -1,42 +1,192 @@
 //! Numbers on their way in: samples of agents and proxies become series, golden signals and observed traffic.
 
-use api::fleet::{AgentSamples, ProxySamples};
-use control::{Observed, StressSample};
-use model::{HostName, InstanceId, OperationId, ServiceName, UnixMs};
+mod process;
+
+use crate::clock::now_ms;
+use api::fleet as wire;
+use control::{Observed, StressSample, Traffic};
+use metrics::golden::{EdgeSample, HostSample, SliceSample, Top};
+use metrics::series::{Limits, SeriesStore};
+use metrics::{Golden, Selector, SeriesPoints};
+use model::{InstanceId, UnixMs};
+use process::Process;
+
+/// Time between writes of the golden signals into the series.
+const SERIES_MS: u64 = 1_000;
+/// Time between updates of the traffic that `control` judges by.
+const TRAFFIC_MS: u64 = 200;
+/// Time between rounds in which idle series are forgotten.
+const FORGET_MS: u64 = 10_000;
+/// Edges or slices in one sample; the rest is cut off.
+const SAMPLES_MAX: usize = 100_000;
 
 /// All numbers of the fleet. Owned by the control loop.
-#[derive(Debug, Default)]
-pub struct Feed {}
+pub struct Feed {
+    golden: Golden,
+    series: SeriesStore,
+    process: Process,
+    wrote_series: UnixMs,
+    wrote_traffic: UnixMs,
+    forgot: UnixMs,
+}
+
+impl Default for Feed {
+    fn default() -> Self {
+        let mut series = SeriesStore::new(Limits::default());
+        Golden::describe(&mut series);
+        Process::describe(&mut series);
+        let process = Process::default();
+        Self { golden: Golden::new(), series, process, wrote_series: 0, wrote_traffic: 0, forgot: 0 }
+    }
+}
+
+/// What the server says of itself with each write of the series.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Own {
+    /// Revision of the store.
+    pub revision: u64,
+    /// Agents connected.
+    pub agents: usize,
+    /// Operations not ended.
+    pub operations_open: usize,
+    /// Commits made since the start.
+    pub commits: u64,
+    /// Commits that did not happen since the start.
+    pub conflicts: u64,
+}
 
 impl Feed {
     /// Takes an agent's reading in.
-    pub fn agent_samples(&mut self, host: &HostName, samples: &AgentSamples) {
-        let _ = (host, samples);
+    pub fn agent_samples(&mut self, host: &str, samples: &wire::AgentSamples) {
+        let slices: Vec<SliceSample> = samples.slices.iter().take(SAMPLES_MAX).map(slice).collect();
+        let about = samples.host.as_ref().map(host_sample);
+        self.golden.agent(host, samples.time_unix_ms, about.as_ref(), &slices, now_ms());
     }
 
     /// Takes a proxy's reading in.
-    pub fn proxy_samples(&mut self, proxy: &str, epoch: u64, samples: &ProxySamples) {
-        let _ = (proxy, epoch, samples);
+    pub fn proxy_samples(&mut self, proxy: &str, samples: &wire::ProxySamples) {
+        let edges: Vec<EdgeSample> = samples.edges.iter().take(SAMPLES_MAX).map(edge).collect();
+        self.golden.proxy(proxy, samples.time_unix_us, &edges, now_ms());
     }
 
-    /// Forgets an instance that is gone.
-    pub fn forget(&mut self, instance: &InstanceId) {
-        let _ = instance;
+    /// True when it is time to bring the traffic of instances under judgement up to date.
+    pub fn traffic_due(&mut self, now: UnixMs) -> bool {
+        let due = now.saturating_sub(self.wrote_traffic) >= TRAFFIC_MS;
+        if due {
+            self.wrote_traffic = now;
+        }
+        due
     }
 
-    /// Brings what is derived up to `now`.
-    pub fn tick(&mut self, observed: &mut Observed, now: UnixMs) {
-        let _ = (observed, now);
+    /// Brings the observed traffic of an instance up to date.
+    pub fn observe_traffic(&self, instance: &InstanceId, observed: &mut Observed) {
+        let Some(seen) = self.golden.traffic(instance.as_str()) else { return };
+        let known = observed.traffic.get(instance);
+        if known.is_some_and(|known| known.requests == seen.requests && known.rejects == seen.rejects) {
+            return;
+        }
+        let traffic = Traffic {
+            requests: seen.requests,
+            errors: seen.errors,
+            rejects: seen.rejects,
+            latency: seen.latency.clone(),
+        };
+        observed.traffic.insert(instance.clone(), traffic);
     }
 
-    /// A reading of the service under stress.
-    pub fn stress_sample(
-        &mut self,
-        operation: &OperationId,
-        service: &ServiceName,
-        instance: &InstanceId,
-    ) -> Option<StressSample> {
-        let _ = (operation, service, instance);
-        None
+    /// Writes what is due into the series.
+    pub fn tick(&mut self, now: UnixMs, own: impl FnOnce() -> Own) {
+        if now.saturating_sub(self.wrote_series) < SERIES_MS {
+            return;
+        }
+        self.wrote_series = now;
+        self.golden.tick(now, &mut self.series);
+        self.process.write(&mut self.series, now, own());
+        if now.saturating_sub(self.forgot) >= FORGET_MS {
+            self.forgot = now;
+            self.series.forget_idle(now);
+        }
+    }
+
+    /// A reading of an instance under stress.
+    pub fn stress_sample(&mut self, instance: &InstanceId, now: UnixMs) -> Option<StressSample> {
+        let read = self.golden.stress(instance.as_str(), now)?;
+        Some(StressSample {
+            traffic_time_us: read.traffic_time_us,
+            started: read.started,
+            completed: read.completed,
+            errors: read.errors,
+            latency: read.latency,
+            in_flight: read.in_flight,
+            service_started: read.service_started,
+            slice_time_us: read.slice_time_us,
+            cpu_usage_us: read.cpu_usage_us,
+            throttled_us: read.throttled_us,
+        })
+    }
+
+    /// Ends the readings of an instance under stress.
+    pub fn stress_end(&mut self, instance: &InstanceId) {
+        self.golden.stress_end(instance.as_str());
+    }
+
+    /// The fleet over the last seconds.
+    pub fn top(&self, now: UnixMs) -> Top {
+        self.golden.top(now)
+    }
+
+    /// Series over a time range.
+    pub fn range(&self, selector: &Selector, from: UnixMs, to: UnixMs, step_ms: u64) -> Vec<SeriesPoints> {
+        self.series.range(selector, from, to, step_ms)
+    }
+
+    /// Everything, in Prometheus' text format.
+    pub fn exposition(&self, now: UnixMs) -> String {
+        self.series.exposition(now)
+    }
+}
+
+fn slice(at: &wire::SliceSample) -> SliceSample {
+    SliceSample {
+        instance: at.instance.clone(),
+        service: at.service.clone(),
+        cpu_usage_us: at.cpu_usage_us,
+        throttled_us: at.throttled_us,
+        throttled_periods: at.throttled_periods,
+        periods: at.periods,
+        memory_bytes: at.memory_bytes,
+        pids: at.pids,
+        oom_kills: at.oom_kills,
+        cpu_pressure_us: at.cpu_pressure_us,
+        memory_pressure_us: at.memory_pressure_us,
+        time_us: at.time_unix_us,
+    }
+}
+
+fn host_sample(at: &wire::HostSample) -> HostSample {
+    HostSample {
+        cpu_busy_us: at.cpu_busy_us,
+        cpu_steal_us: at.cpu_steal_us,
+        cores: at.cores,
+        memory_used_bytes: at.memory_used_bytes,
+        memory_total_bytes: at.memory_total_bytes,
+        cpu_pressure_us: at.cpu_pressure_us,
+        memory_pressure_us: at.memory_pressure_us,
+        io_pressure_us: at.io_pressure_us,
+    }
+}
+
+fn edge(at: &wire::EdgeSample) -> EdgeSample {
+    EdgeSample {
+        caller: at.caller.clone(),
+        service: at.service.clone(),
+        instance: at.instance.clone(),
+        requests: at.requests,
+        errors: at.errors,
+        rejects: at.rejects,
+        in_flight: at.in_flight,
+        latency_us_sum: at.latency_us_sum,
+        buckets: at.bucket.iter().copied().zip(at.bucket_count.iter().copied()).collect(),
+        started: at.started,
     }
 }

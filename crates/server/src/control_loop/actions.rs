@@ -4,10 +4,11 @@ use super::engine::Engine;
 use super::world::{Fast, Leased};
 use crate::clock::now_ms;
 use crate::config::Error;
+use crate::feed::Own;
 use api::fleet::{FastSampling, agent_down};
 use control::{Action, Event, Override};
-use model::{Curve, HostName, InstanceId, OperationId, ServiceName};
-use std::collections::{BTreeMap, BTreeSet};
+use model::{Curve, HostName, InstanceId, Operation, OperationId, ServiceName};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use store::records::Kind;
 use tokio::time::Instant;
@@ -73,17 +74,52 @@ impl Engine {
             self.world.overrides.remove(&service);
             self.overrides_dirty.insert(service);
         }
-        self.world.fast.retain(|_, fast| fast.until > now);
+        let feed = &mut self.world.feed;
+        self.world.fast.retain(|_, fast| {
+            let lives = fast.until > now;
+            if !lives {
+                feed.stress_end(&fast.instance);
+            }
+            lives
+        });
     }
 
     /// Gives `control` a reading of each service under stress.
     pub(super) fn stress_readings(&mut self) {
-        let fast: BTreeMap<OperationId, Fast> = self.world.fast.clone();
-        for (operation, fast) in fast {
-            if let Some(sample) = self.world.feed.stress_sample(&operation, &fast.service, &fast.instance) {
-                self.events.push_back(Event::Stress { operation, sample });
+        for (operation, fast) in &self.world.fast {
+            if let Some(sample) = self.world.feed.stress_sample(&fast.instance, now_ms()) {
+                self.events.push_back(Event::Stress { operation: operation.clone(), sample });
             }
         }
+    }
+
+    /// Brings the traffic that operations are judged by up to date, and writes the series.
+    pub(super) fn read_numbers(&mut self) {
+        let now = now_ms();
+        if self.world.feed.traffic_due(now) {
+            let open = self.world.snapshot.operations.values().filter(|at| !at.value.phase.is_final());
+            let judged: BTreeSet<ServiceName> = open.flat_map(|at| services_of(&at.value)).collect();
+            let judged: Vec<InstanceId> = judged
+                .iter()
+                .flat_map(|service| self.world.placements_of(service))
+                .map(|(_, placement)| placement.instance.clone())
+                .collect();
+            for instance in &judged {
+                self.world.feed.observe_traffic(instance, &mut self.world.observed);
+            }
+        }
+        let own = Own {
+            revision: self.world.snapshot.revision,
+            agents: self.world.links.agents.len(),
+            operations_open: 0,
+            commits: self.commits,
+            conflicts: self.conflicts,
+        };
+        let operations = &self.world.snapshot.operations;
+        self.world.feed.tick(now, || {
+            let open = operations.values().filter(|at| !at.value.phase.is_final()).count();
+            Own { operations_open: open, ..own }
+        });
     }
 
     fn write_curve(&mut self, curve: Curve) {
@@ -120,4 +156,12 @@ impl Engine {
             let _ = back.tell(super::Input::ReportDone { operation, result }).await;
         });
     }
+}
+
+/// The services whose instances an operation changes: an instance's id is its service's name and a number.
+fn services_of(operation: &Operation) -> BTreeSet<ServiceName> {
+    let named = operation.spec.service().cloned();
+    let instances = operation.adds.iter().chain(&operation.removes).map(|at| at.instance.as_str());
+    let of = instances.filter_map(|id| ServiceName::new(id.rsplit_once('-')?.0).ok());
+    named.into_iter().chain(of).collect()
 }

@@ -97,12 +97,14 @@ impl Engine {
             Ok(TxnOutcome::Committed(revision)) => revision,
             Ok(TxnOutcome::Conflict(compare)) => {
                 let why = format!("{} changed meanwhile", compare.key());
+                self.conflicts += 1;
                 return Ok(Err(NotCommitted::Conflict(why)));
             }
             Err(error @ (store::Error::Io(_) | store::Error::Closed)) => return Err(Error::Stopped(error.to_string())),
             Err(error) => return Ok(Err(NotCommitted::Refused(error.to_string()))),
         };
         self.failpoint.after_commit();
+        self.commits += 1;
         self.failpoint.before_record();
         if let Err(error) = audit::append(&self.records, revision, &entries) {
             tracing::error!(%error, revision, "the audit could not be written; the next start appends it");

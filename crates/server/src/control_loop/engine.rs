@@ -2,7 +2,6 @@
 
 use super::world::World;
 use super::{Input, Loop};
-use crate::clock::now_ms;
 use crate::config::Error;
 use crate::failpoint::Failpoint;
 use crate::fleet::assign::Templates;
@@ -57,6 +56,9 @@ pub struct Engine {
     pub(super) hooks_open: BTreeSet<String>,
     pub(super) hooks_allowed: Arc<Semaphore>,
     pub(super) http: reqwest::Client,
+    /// Commits made, and those that did not happen.
+    pub(super) commits: u64,
+    pub(super) conflicts: u64,
 }
 
 /// What an engine is made of.
@@ -112,6 +114,8 @@ impl Engine {
             hooks_open: BTreeSet::new(),
             hooks_allowed: Arc::new(Semaphore::new(HOOKS_AT_ONCE_MAX)),
             http: reqwest::Client::new(),
+            commits: 0,
+            conflicts: 0,
         }
     }
 
@@ -180,7 +184,7 @@ impl Engine {
         self.lose_hosts();
         self.lapse();
         self.world.observed.settled |= self.settled();
-        self.world.feed.tick(&mut self.world.observed, now_ms());
+        self.read_numbers();
         self.stress_readings();
         self.events.push_back(Event::Tick);
     }

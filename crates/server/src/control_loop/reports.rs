@@ -34,7 +34,7 @@ impl Engine {
             }
             FleetInput::AgentSamples(host, epoch, samples) => {
                 if self.is_agent(&host, epoch) {
-                    self.world.feed.agent_samples(&host, &samples);
+                    self.world.feed.agent_samples(host.as_str(), &samples);
                 }
             }
             FleetInput::AgentGone(host, epoch) => {
@@ -46,7 +46,7 @@ impl Engine {
             FleetInput::ProxyHello(hello, to, reply) => self.proxy_hello(*hello, to, reply),
             FleetInput::ProxySamples(proxy, epoch, samples) => {
                 if self.world.links.proxies.get(&proxy).is_some_and(|link| link.epoch == epoch) {
-                    self.world.feed.proxy_samples(&proxy, epoch, &samples);
+                    self.world.feed.proxy_samples(&proxy, &samples);
                 }
             }
             FleetInput::ProxyGone(proxy, epoch) => {
@@ -112,7 +112,7 @@ impl Engine {
             } else if phase == Phase::Stopped {
                 // Its last word, and nothing more is wanted of it.
                 self.world.observed.instances.remove(&id);
-                self.world.feed.forget(&id);
+                self.world.observed.traffic.remove(&id);
                 continue;
             }
             let seen = InstanceObserved {

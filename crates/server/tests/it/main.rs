@@ -1,0 +1,6 @@
+//! A real server on a real data folder, met by what meets it: agents and xDS clients over the fleet listener, people
+//! over the Unix socket. Proxies, packages and processes are other crates' tests.
+
+mod agent;
+mod harness;
+mod scale;
