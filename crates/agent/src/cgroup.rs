@@ -1,0 +1,228 @@
+//! Slices: cgroups that hold one instance each, on cgroup v1, hybrid and v2 behind one small layer.
+//!
+//! Layout in each hierarchy: `<base>/<root>/<instance>` for instances and `<base>/<root>/_shims` for their shims
+//! (`_` can be in no instance's name). Only leaves hold processes, as v2 demands. The base is the hierarchy's mount
+//! point where we may write there, so that slices stay outside the agent's own unit and survive its restart; else our
+//! own, delegated cgroup. Deliberately absent: cpusets, io limits and the devices controller.
+
+mod detect;
+mod limits;
+mod meter;
+mod slice;
+
+pub use detect::{Controller, Version};
+pub use limits::Limits;
+pub(crate) use meter::pressure;
+pub use meter::{Meter, Usage};
+pub use slice::Slice;
+
+use detect::Found;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Name of the leaf that holds the shims.
+const SHIMS: &str = "_shims";
+/// Name of the leaf the agent moves itself into when it lives in the very cgroup that was delegated to it.
+const SELF: &str = "springtide-agent";
+
+/// How this machine's hierarchies are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Controllers mounted one by one.
+    V1,
+    /// Controllers mounted one by one, and a cgroup2 without them beside.
+    Hybrid,
+    /// One cgroup2 with all controllers.
+    V2,
+}
+
+impl Layout {
+    /// As reported to the server.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V1 => "cgroup-v1",
+            Self::Hybrid => "cgroup-hybrid",
+            Self::V2 => "cgroup-v2",
+        }
+    }
+}
+
+/// Why slices cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The tables of this process cannot be read.
+    #[error("cannot read {path}: {source}; mount /proc, or run with --isolation none")]
+    Tables {
+        /// The file.
+        path: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A controller is not to be had.
+    #[error(
+        "no cgroup hierarchy here has the {controller} controller: mount it, or boot with cgroup v2 (systemd.unified_cgroup_hierarchy=1), or run with --isolation none"
+    )]
+    NoController {
+        /// Which one.
+        controller: &'static str,
+    },
+    /// We may not write.
+    #[error(
+        "may not make the cgroup {path}: {source}; run as root, or under systemd with Delegate=yes in the unit, or run with --isolation none"
+    )]
+    Denied {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A cgroup file refused.
+    #[error("cannot {action} {path}: {source}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+pub(crate) fn file_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::File { action, path, source }
+}
+
+/// Our folder in one hierarchy.
+#[derive(Debug, Clone)]
+pub(crate) struct Branch {
+    pub(crate) version: Version,
+    pub(crate) controllers: BTreeSet<Controller>,
+    /// Where our part begins; not ours to remove.
+    pub(crate) base: PathBuf,
+    /// `<base>/<root>`.
+    pub(crate) folder: PathBuf,
+}
+
+/// Our folders in all hierarchies: the parent of an agent's slices.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    layout: Layout,
+    branches: Vec<Branch>,
+    root: PathBuf,
+}
+
+impl Tree {
+    /// Finds the hierarchies and makes our folder, with its controllers, in each.
+    ///
+    /// # Errors
+    /// When a controller is missing or we may not write; the message says what to grant.
+    pub fn open(root: &str) -> Result<Self, Error> {
+        let found = detect::detect()?;
+        Self::build(found, root)
+    }
+
+    pub(crate) fn build(found: Found, root: &str) -> Result<Self, Error> {
+        let root: PathBuf =
+            Path::new(root).components().filter(|c| matches!(c, std::path::Component::Normal(_))).collect();
+        let mut branches = Vec::new();
+        for hierarchy in found.hierarchies {
+            let base = hierarchy.writable_base(&root)?;
+            let folder = base.join(&root);
+            branches.push(Branch { version: hierarchy.version, controllers: hierarchy.controllers, base, folder });
+        }
+        let tree = Self { layout: found.layout, branches, root };
+        tree.branches.iter().try_for_each(Branch::enable)?;
+        tree.make_leaf(SHIMS)?;
+        Ok(tree)
+    }
+
+    /// The layout found.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The slice of an instance, existing or not.
+    pub fn slice(&self, instance: &str) -> Slice {
+        Slice::new(&self.branches, instance)
+    }
+
+    /// The leaf of the shims.
+    pub fn shims(&self) -> Slice {
+        Slice::new(&self.branches, SHIMS)
+    }
+
+    /// Names of the slices that exist in any hierarchy.
+    pub fn existing(&self) -> BTreeSet<String> {
+        let folders = self.branches.iter().filter_map(|branch| fs::read_dir(&branch.folder).ok());
+        let entries = folders.flatten().flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
+        entries.filter_map(|e| e.file_name().into_string().ok()).filter(|name| name != SHIMS).collect()
+    }
+
+    fn make_leaf(&self, name: &str) -> Result<(), Error> {
+        for branch in &self.branches {
+            let path = branch.folder.join(name);
+            fs::create_dir_all(&path).map_err(file_error("make", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what is empty of ours: the shims' leaf, our folder, and its parents that nobody else uses.
+    pub fn close(&self) {
+        for branch in &self.branches {
+            let _still_used = fs::remove_dir(branch.folder.join(SHIMS));
+            for folder in self.root.ancestors().filter(|path| !path.as_os_str().is_empty()) {
+                if fs::remove_dir(branch.base.join(folder)).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+impl Branch {
+    /// Version 2 only: passes the controllers down to our slices.
+    fn enable(&self) -> Result<(), Error> {
+        if self.version == Version::One || self.controllers.is_empty() {
+            return Ok(());
+        }
+        let below = self.folder.strip_prefix(&self.base).unwrap_or(Path::new(""));
+        let mut folder = self.base.clone();
+        self.enable_in(&folder)?;
+        for part in below.components() {
+            folder.push(part);
+            self.enable_in(&folder)?;
+        }
+        Ok(())
+    }
+
+    fn enable_in(&self, folder: &Path) -> Result<(), Error> {
+        let path = folder.join("cgroup.subtree_control");
+        let enabled = fs::read_to_string(&path).map_err(file_error("read", &path))?;
+        let has = |wanted: &Controller| enabled.split_ascii_whitespace().any(|name| name == wanted.as_str());
+        let missing: Vec<&Controller> = self.controllers.iter().filter(|c| !has(c)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let wish: Vec<String> = missing.iter().map(|controller| format!("+{}", controller.as_str())).collect();
+        match fs::write(&path, wish.join(" ")) {
+            // Busy: processes live in it, and v2 wants them in leaves. When they are only us, we can step aside.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) => {
+                let leaf = folder.join(SELF);
+                fs::create_dir_all(&leaf).map_err(file_error("make", &leaf))?;
+                let procs = leaf.join("cgroup.procs");
+                fs::write(&procs, "0").map_err(file_error("move the agent into", &procs))?;
+                fs::write(&path, wish.join(" ")).map_err(file_error("enable controllers in", &path))
+            }
+            other => other.map_err(file_error("enable controllers in", &path)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

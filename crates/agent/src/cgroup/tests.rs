@@ -1,0 +1,116 @@
+//! Against this machine's real hierarchies where we may write, and against a folder tree for the other version's paths.
+
+use super::detect::Hierarchy;
+use super::*;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+fn real(name: &str) -> Tree {
+    Tree::open(&format!("springtide-test/{name}-{}", std::process::id()))
+        .expect("the tests run where cgroups can be made")
+}
+
+fn join(slice: &Slice, child: &Child) {
+    for file in slice.join_files() {
+        fs::write(file, child.id().to_string()).expect("a cgroup of ours takes our child");
+    }
+}
+
+fn limits() -> Limits {
+    Limits { cpu_millis: 500, memory_bytes: 64 << 20, pids_max: 20 }
+}
+
+#[test]
+fn a_slice_lives_limits_measures_and_dies() {
+    let tree = real("life");
+    let slice = tree.slice("one");
+    slice.create(&limits()).expect("made");
+    slice.create(&limits()).expect("made again is found");
+    assert!(tree.existing().contains("one"));
+    let mut child = Command::new("sh")
+        .args(["-c", "read go; while :; do :; done"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .expect("sh");
+    join(&slice, &child);
+    drop(child.stdin.take());
+    assert_eq!(slice.processes(), [child.id()].into());
+    let meter = Meter::open(&slice);
+    let until = Instant::now() + Duration::from_secs(5);
+    let mut usage = meter.read().expect("it exists");
+    while (usage.cpu_usage_us == 0 || usage.throttled_periods == 0) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+        usage = meter.read().expect("it exists");
+    }
+    assert!(usage.cpu_usage_us > 0 && usage.throttled_periods > 0 && usage.throttled_us > 0, "{usage:?}");
+    assert_eq!(usage.pids, 1);
+    slice.kill().expect("killed");
+    child.wait().expect("ours");
+    slice.remove().expect("removed");
+    assert!(!slice.exists() && meter.read().is_err());
+    tree.close();
+    assert!(tree.branches.iter().all(|branch| !branch.folder.exists()));
+}
+
+#[test]
+fn a_frozen_slice_uses_no_cpu_and_can_still_be_killed() {
+    let tree = real("freeze");
+    let slice = tree.slice("one");
+    slice.create(&limits()).expect("made");
+    let mut child = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("sh");
+    join(&slice, &child);
+    slice.freeze(true).expect("frozen");
+    let meter = Meter::open(&slice);
+    let still = || {
+        let before = meter.read().expect("there").cpu_usage_us;
+        std::thread::sleep(Duration::from_millis(20));
+        meter.read().expect("there").cpu_usage_us == before
+    };
+    let until = Instant::now() + Duration::from_secs(5);
+    while !still() {
+        assert!(Instant::now() < until, "it went on using CPU");
+    }
+    slice.kill().expect("killed");
+    child.wait().expect("ours");
+    slice.remove().expect("removed");
+    tree.close();
+}
+
+fn folder_v2(dir: &Path) -> Found {
+    let controllers: BTreeSet<_> = [Controller::Cpu, Controller::Memory, Controller::Pids].into();
+    let hierarchy =
+        Hierarchy { version: Version::Two, controllers, mount: dir.to_owned(), own: dir.join("own.service") };
+    Found { layout: Layout::V2, hierarchies: vec![hierarchy] }
+}
+
+#[test]
+fn v2_passes_controllers_down_to_leaves() {
+    let dir = tempfile::tempdir().expect("temp");
+    for folder in ["", "springtide", "springtide/a"] {
+        fs::create_dir_all(dir.path().join(folder)).expect("temp");
+        fs::write(dir.path().join(folder).join("cgroup.subtree_control"), "cpu\n").expect("temp");
+    }
+    let tree = Tree::build(folder_v2(dir.path()), "springtide/a").expect("built");
+    for folder in ["", "springtide", "springtide/a"] {
+        let text = fs::read_to_string(dir.path().join(folder).join("cgroup.subtree_control")).expect("there");
+        assert_eq!(text, "+memory +pids");
+    }
+    let slice = tree.slice("lottery-1");
+    slice.create(&limits()).expect("made");
+    let read = |file: &str| fs::read_to_string(dir.path().join("springtide/a/lottery-1").join(file)).expect(file);
+    assert_eq!(read("cpu.max"), "50000 100000");
+    assert_eq!(read("cpu.weight"), "50");
+    assert_eq!(read("memory.max"), (64 << 20).to_string());
+    assert_eq!(read("pids.max"), "20");
+    assert_eq!(slice.join_files(), [dir.path().join("springtide/a/lottery-1/cgroup.procs")]);
+    assert!(!dir.path().join("springtide/a/lottery-1/cgroup.subtree_control").exists(), "a leaf stays a leaf");
+}
+
+#[test]
+fn what_to_grant_is_said() {
+    let dir = tempfile::tempdir().expect("temp");
+    let file = dir.path().join("file");
+    fs::write(&file, "").expect("temp");
+    let error = Tree::build(folder_v2(&file), "springtide/a").expect_err("a file is no folder");
+    assert!(error.to_string().contains("Delegate=yes"), "{error}");
+}

@@ -1,0 +1,5 @@
+//! The agent against a real fleet listener, with real processes in real slices.
+
+mod agent;
+mod fleet;
+mod life;
