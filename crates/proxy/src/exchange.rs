@@ -40,7 +40,7 @@ pub enum Failure {
 
 enum Attempt {
     /// Nothing reached the endpoint; the request is whole.
-    Unsent(Request<RequestBody>),
+    Unsent(Box<Request<RequestBody>>),
     /// Written, or partly; not a byte came back.
     Silent(hyper::Error),
     Failed(Failure),
@@ -57,7 +57,7 @@ pub async fn exchange(
     let spare = spare(&request);
     match attempt(&mut connection, request, wanted.timeout).await {
         Ok(response) => Ok((response, connection)),
-        Err(Attempt::Unsent(request)) => fresh(wanted, request).await,
+        Err(Attempt::Unsent(request)) => fresh(wanted, *request).await,
         Err(Attempt::Silent(error)) => match spare {
             Some(request) => fresh(wanted, request).await,
             None => Err(Failure::Broken(error)),
@@ -122,7 +122,7 @@ async fn attempt(
     match answer {
         Some(Ok(response)) => Ok(response),
         Some(Err(mut failed)) => Err(match failed.take_message() {
-            Some(request) => Attempt::Unsent(request),
+            Some(request) => Attempt::Unsent(Box::new(request)),
             None if upload.is_some_and(|upload| upload.failed.get()) => Attempt::Failed(Failure::CallerGone),
             None if connection.received() == received => Attempt::Silent(failed.into_error()),
             None => Attempt::Failed(Failure::Broken(failed.into_error())),

@@ -37,6 +37,8 @@ struct Checking {
 impl Drop for Checking {
     fn drop(&mut self) {
         self.task.abort();
+        // Nobody would ever take a verdict back that outlived its check.
+        self.target.state.set_unhealthy(false);
     }
 }
 

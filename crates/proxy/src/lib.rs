@@ -29,7 +29,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use tokio::sync::watch;
-use worker::Listeners;
 
 /// Most worker threads.
 pub const THREADS_MAX: usize = 256;
@@ -106,6 +105,9 @@ pub struct Handle {
     workers: Vec<JoinHandle<io::Result<()>>>,
     steer: Option<JoinHandle<()>>,
     end: watch::Sender<bool>,
+    table: watch::Receiver<Arc<table::Table>>,
+    /// The table that each worker routes by.
+    in_force: Vec<watch::Receiver<Arc<table::Table>>>,
 }
 
 impl Handle {
@@ -122,6 +124,12 @@ impl Handle {
     /// What went wrong without harm.
     pub fn warnings(&self) -> &Warnings {
         &self.warnings
+    }
+
+    /// True when every worker routes by the newest table.
+    pub fn settled(&self) -> bool {
+        let newest = self.table.borrow();
+        self.in_force.iter().all(|table| Arc::ptr_eq(&table.borrow(), &newest))
     }
 
     /// Stops accepting, finishes what is in flight, and ends.
@@ -195,21 +203,30 @@ pub fn start(config: Config) -> Result<Handle, Error> {
         // The saved state is in force before the first connection is accepted.
         let client =
             runtime.block_on(async { xds::Client::new(Arc::clone(&config), clock, Arc::clone(&warnings), tables) });
-        let reporter = report::Reporter::new(config, entry, mesh, announced);
+        let reporter = report::Reporter::new(config, (entry, mesh), announced, ending);
         let table = table.clone();
         std::thread::Builder::new().name("steer".into()).spawn(move || {
-            runtime.block_on(steer(client, reporter, channel, table, ending));
+            runtime.block_on(steer(client, reporter, channel, table));
             runtime.shutdown_background();
         })?
     };
-    let mut handle = Handle { entry, mesh, warnings, stop, workers: Vec::new(), steer: Some(steer), end };
+    let (workers, in_force) = (Vec::new(), Vec::new());
+    let mut handle =
+        Handle { entry, mesh, warnings, stop, workers, steer: Some(steer), end, table: table.clone(), in_force };
     for (index, (entry, mesh)) in entries.into_iter().zip(meshes).enumerate() {
-        let (table, stopping, reporter) = (table.clone(), stopping.clone(), reporter.clone());
-        let listeners = Listeners { entry, mesh };
-        let worker = std::thread::Builder::new()
-            .name(format!("worker-{index}"))
-            .spawn(move || worker::run(listeners, table, stopping, reporter, clock))?;
+        let (in_force, routes_by) = watch::channel(Arc::default());
+        let start = worker::Start {
+            entry,
+            mesh,
+            tables: table.clone(),
+            in_force,
+            stop: stopping.clone(),
+            reporter: reporter.clone(),
+            clock,
+        };
+        let worker = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || worker::run(start))?;
         handle.workers.push(worker);
+        handle.in_force.push(routes_by);
     }
     Ok(handle)
 }
@@ -231,18 +248,16 @@ fn bind_all(
     Ok((bound, sockets))
 }
 
-/// Everything that is not traffic.
+/// Everything that is not traffic; ends with the reporter, which is told to.
 async fn steer(
     client: xds::Client,
     reporter: report::Reporter,
     channel: tonic::transport::Channel,
     tables: watch::Receiver<Arc<table::Table>>,
-    mut end: watch::Receiver<bool>,
 ) {
     tokio::select! {
         () = client.run(channel.clone()) => {}
         () = reporter.run(channel) => {}
         () = health::run(tables) => {}
-        _ = end.wait_for(|end| *end) => {}
     }
 }

@@ -15,10 +15,6 @@ use std::sync::mpsc::Sender;
 use std::time::Instant;
 use tokio::sync::Semaphore;
 
-/// Requests that one worker sends to one endpoint at the same time; each has its own connection.
-pub const IN_FLIGHT_MAX: usize = 1_024;
-/// Requests of one worker that wait for such a slot.
-pub const PENDING_MAX: u32 = 1_024;
 /// Callers told apart on one endpoint; further ones count as `other`.
 const CALLERS_MAX: usize = 256;
 
@@ -84,8 +80,12 @@ pub struct LocalCluster {
 
 impl LocalCluster {
     fn new(shared: &Arc<Cluster>, old: Option<&Self>, seed: u64) -> Self {
-        let kept: HashMap<_, _> =
-            old.into_iter().flat_map(|old| &old.upstreams).map(|u| (Arc::as_ptr(&u.state), u)).collect();
+        let kept: HashMap<_, _> = old
+            .into_iter()
+            .filter(|old| old.shared.in_flight_max == shared.in_flight_max)
+            .flat_map(|old| &old.upstreams)
+            .map(|u| (Arc::as_ptr(&u.state), u))
+            .collect();
         let upstreams = shared
             .endpoints
             .iter()
@@ -94,7 +94,7 @@ impl LocalCluster {
                 None => Rc::new(Upstream {
                     state: Arc::clone(state),
                     pool: Pool::default(),
-                    slots: Semaphore::new(IN_FLIGHT_MAX),
+                    slots: Semaphore::new(shared.in_flight_max),
                     pending: Cell::new(0),
                     edges: Edges::new(Arc::clone(&shared.name), Arc::clone(&state.instance)),
                 }),
@@ -131,8 +131,8 @@ pub struct Local {
 
 impl Local {
     /// Nothing yet.
-    pub fn empty(table: Arc<Table>) -> Self {
-        Self { table, clusters: HashMap::new(), unrouted: Rc::new(Edges::new("".into(), "".into())) }
+    pub fn empty() -> Self {
+        Self { table: Arc::default(), clusters: HashMap::new(), unrouted: Rc::new(Edges::new("".into(), "".into())) }
     }
 
     /// Takes over a new table.

@@ -46,7 +46,7 @@ impl Connection {
         let received = Rc::new(Cell::new(0));
         let io = TokioIo::new(Counted { inner: stream, received: Rc::clone(&received) });
         let (sender, connection) = http1::Builder::new()
-            .max_buf_size(RESPONSE_HEAD_BYTES_MAX)
+            .max_header_size(RESPONSE_HEAD_BYTES_MAX)
             .handshake(io)
             .await
             .map_err(io::Error::other)?;

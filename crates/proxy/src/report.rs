@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -28,6 +28,8 @@ const FASTS_PER_WHOLE: u32 = 10;
 const SAMPLES_QUEUED_MAX: usize = 32;
 /// Time after which an edge without workers (its instance is gone) is forgotten.
 const FORGET: Duration = Duration::from_secs(600);
+/// Time for the last sample to leave when the proxy ends.
+const LAST: Duration = Duration::from_millis(500);
 /// Longest life of fast sampling that is believed.
 const FAST_LIFE_MS_MAX: u32 = 60_000;
 
@@ -132,23 +134,34 @@ pub struct Reporter {
     announced: Receiver<Arc<Edge>>,
     edges: BTreeMap<EdgeKey, Merged>,
     stress: Stress,
+    end: watch::Receiver<bool>,
 }
 
 impl Reporter {
     /// Reads the edges that workers announce.
-    pub fn new(config: Arc<Config>, entry: SocketAddr, mesh: SocketAddr, announced: Receiver<Arc<Edge>>) -> Self {
-        Self { config, entry, mesh, announced, edges: BTreeMap::new(), stress: Stress::default() }
+    pub fn new(
+        config: Arc<Config>,
+        (entry, mesh): (SocketAddr, SocketAddr),
+        announced: Receiver<Arc<Edge>>,
+        end: watch::Receiver<bool>,
+    ) -> Self {
+        Self { config, entry, mesh, announced, edges: BTreeMap::new(), stress: Stress::default(), end }
     }
 
-    /// Reports for ever.
+    /// Reports until the end, and then once more.
     pub async fn run(mut self, channel: Channel) {
-        let mut back_off = BackOff::new();
+        let mut back_off = BackOff::default();
         loop {
             back_off.begin();
             if let Err(status) = self.stream(channel.clone()).await {
                 tracing::warn!(code = ?status.code(), message = status.message(), "sample stream broke; counting goes on");
             }
-            back_off.wait().await;
+            let mut end = self.end.clone();
+            tokio::select! {
+                biased;
+                _ = end.wait_for(|end| *end) => return,
+                () = back_off.wait() => {}
+            }
         }
     }
 
@@ -174,6 +187,7 @@ impl Reporter {
         // A new stream begins with every edge, so that a restarted server knows where each counter stands.
         let mut all = true;
         let mut ticks = 0_u32;
+        let mut end = self.end.clone();
         loop {
             tokio::select! {
                 message = down.message() => match message?.map(|down| down.message) {
@@ -181,6 +195,10 @@ impl Reporter {
                     Some(Some(proxy_down::Message::FastSampling(wish))) => self.stress.set(wish, Instant::now()),
                     Some(None) => {}
                 },
+                _ = end.wait_for(|end| *end) => {
+                    queue(proxy_up::Message::Samples(self.samples(Instant::now(), true, false)))?;
+                    break;
+                }
                 _ = tick.tick() => {
                     let whole = all || ticks.is_multiple_of(FASTS_PER_WHOLE);
                     ticks = ticks.wrapping_add(1);
@@ -192,6 +210,10 @@ impl Reporter {
                 }
             }
         }
+        drop(to);
+        // The server ends its side when it has read all of ours; if it does not, this is as long as we wait.
+        let _ = tokio::time::timeout(LAST, async { while let Ok(Some(_)) = down.message().await {} }).await;
+        Ok(())
     }
 
     /// Reads edges: those under stress, and if `whole` those that moved, and if `all` every one.

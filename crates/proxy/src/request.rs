@@ -186,7 +186,7 @@ async fn take_slot(upstream: &Upstream, cluster: &LocalCluster) -> bool {
         permit.forget();
         return true;
     }
-    if upstream.pending.get() >= crate::local::PENDING_MAX {
+    if upstream.pending.get() >= cluster.shared.pending_max {
         return false;
     }
     let waiting = Waiting::new(upstream);

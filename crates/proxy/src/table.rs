@@ -39,6 +39,10 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// Time without any progress of the answer.
     pub timeout: Duration,
+    /// Requests that one worker sends to one endpoint at the same time; each has its own connection.
+    pub in_flight_max: usize,
+    /// Requests of one worker that wait for such a place.
+    pub pending_max: u32,
     /// Active checks, when wanted.
     pub health: Option<Health>,
     /// Port of the active check of each endpoint, when it is not the traffic's.

@@ -95,12 +95,22 @@ impl Drain {
     }
 }
 
-/// Listening sockets of one worker.
-pub struct Listeners {
-    /// From outside.
+/// What a worker starts with.
+pub struct Start {
+    /// Listener for the outside.
     pub entry: std::net::TcpListener,
-    /// From our own services.
+    /// Listener for our own services.
     pub mesh: std::net::TcpListener,
+    /// Where new tables come from.
+    pub tables: watch::Receiver<Arc<Table>>,
+    /// Where the worker tells which it routes by.
+    pub in_force: watch::Sender<Arc<Table>>,
+    /// Turns true once.
+    pub stop: watch::Receiver<bool>,
+    /// Where new edges are announced.
+    pub reporter: Sender<Arc<Edge>>,
+    /// The proxy's clock.
+    pub clock: Clock,
 }
 
 /// Binds a listener that other workers, and the next proxy process, can share.
@@ -115,20 +125,18 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 }
 
 /// Runs a worker until told to stop and drained.
-pub fn run(
-    listeners: Listeners,
-    tables: watch::Receiver<Arc<Table>>,
-    stop: watch::Receiver<bool>,
-    reporter: Sender<Arc<Edge>>,
-    clock: Clock,
-) -> io::Result<()> {
+pub fn run(start: Start) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
     runtime.block_on(async move {
-        let local = RefCell::new(Rc::new(Local::empty(Arc::default())));
+        let Start { entry, mesh, mut tables, in_force, stop, reporter, clock } = start;
+        // The saved state is in force before the first connection is taken.
+        let table = Arc::clone(&tables.borrow_and_update());
+        let local = RefCell::new(Rc::new(Local::empty().follow(Arc::clone(&table))));
+        in_force.send_replace(table);
         let worker = Rc::new(Worker { clock, reporter, drain: Drain::default(), local });
-        tokio::task::spawn_local(follow(Rc::clone(&worker), tables));
-        let entry = accept(Rc::clone(&worker), TcpListener::from_std(listeners.entry)?, Side::Entry, stop.clone());
-        let mesh = accept(Rc::clone(&worker), TcpListener::from_std(listeners.mesh)?, Side::Mesh, stop);
+        tokio::task::spawn_local(follow(Rc::clone(&worker), tables, in_force));
+        let entry = accept(Rc::clone(&worker), TcpListener::from_std(entry)?, Side::Entry, stop.clone());
+        let mesh = accept(Rc::clone(&worker), TcpListener::from_std(mesh)?, Side::Mesh, stop);
         tokio::join!(entry, mesh);
         finish(&worker).await;
         Ok(())
@@ -136,9 +144,8 @@ pub fn run(
 }
 
 /// Takes over each new table, and sweeps the pools.
-async fn follow(worker: Rc<Worker>, mut tables: watch::Receiver<Arc<Table>>) {
+async fn follow(worker: Rc<Worker>, mut tables: watch::Receiver<Arc<Table>>, in_force: watch::Sender<Arc<Table>>) {
     let mut sweep = tokio::time::interval(SWEEP);
-    tables.mark_changed();
     loop {
         tokio::select! {
             changed = tables.changed() => {
@@ -146,8 +153,9 @@ async fn follow(worker: Rc<Worker>, mut tables: watch::Receiver<Arc<Table>>) {
                     return;
                 }
                 let table = Arc::clone(&tables.borrow_and_update());
-                let next = Rc::new(worker.local().follow(table));
+                let next = Rc::new(worker.local().follow(Arc::clone(&table)));
                 *worker.local.borrow_mut() = next;
+                in_force.send_replace(table);
             }
             _ = sweep.tick() => worker.local().sweep(Instant::now()),
         }
@@ -202,7 +210,7 @@ fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: IpAddr, side: Side) {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(REQUEST_HEAD_BYTES_MAX)
+            .max_header_size(REQUEST_HEAD_BYTES_MAX)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
         let entered = Entered::new(&worker.drain);

@@ -41,6 +41,12 @@ const HEALTH_INTERVAL_MS_MIN: u64 = 50;
 const HEALTH_TIMEOUT_MS: u64 = 1_000;
 /// Failed checks in a row when the cluster does not say.
 const HEALTH_FAILURES_MAX: u64 = 3;
+/// Requests of one worker at one endpoint when the cluster does not say.
+const IN_FLIGHT_MAX: u64 = 1_024;
+/// Requests that wait for a place there when the cluster does not say.
+const PENDING_MAX: u64 = 1_024;
+/// Largest of either that is believed.
+const LIMIT_MAX: u64 = 100_000;
 /// Longest life of an override that is believed: leases are short by design.
 const OVERRIDE_LIFE_MS_MAX: u64 = 60_000;
 
@@ -94,6 +100,12 @@ pub struct ClusterSpec {
     pub eds: Option<String>,
     /// Endpoints of a static cluster.
     pub endpoints: Vec<EndpointSpec>,
+    /// Host names and ports to be resolved (STRICT_DNS).
+    pub names: Vec<(String, u16)>,
+    /// Requests of one worker at one endpoint.
+    pub in_flight_max: usize,
+    /// Requests that wait for a place there.
+    pub pending_max: u32,
     /// Time to connect.
     pub connect_timeout: Duration,
     /// Time without progress.
@@ -204,17 +216,22 @@ pub fn cluster(any: &Any) -> Result<(String, ClusterSpec), Refused> {
         None => Some(DiscoveryType::Static),
     };
     let numbers = Metadatum::of(cluster.metadata.as_ref());
-    let (eds, endpoints) = match kind {
+    let (mut eds, mut endpoints, mut names) = (None, Vec::new(), Vec::new());
+    match kind {
         Some(DiscoveryType::Eds) => {
             let named = cluster.eds_cluster_config.map(|eds| eds.service_name).filter(|named| !named.is_empty());
-            (Some(named.unwrap_or_else(|| name.clone())), Vec::new())
+            eds = Some(named.unwrap_or_else(|| name.clone()));
         }
         Some(DiscoveryType::Static) => {
             let assignment = cluster.load_assignment.unwrap_or_default();
-            (None, endpoints_of(&assignment).map_err(|what| refused(KIND, &name, what))?)
+            endpoints = endpoints_of(&assignment).map_err(|what| refused(KIND, &name, what))?;
         }
-        _ => return Err(refused(KIND, &name, "only the types EDS and STATIC are supported")),
-    };
+        Some(DiscoveryType::StrictDns) => {
+            let assignment = cluster.load_assignment.unwrap_or_default();
+            names = names_of(&assignment).map_err(|what| refused(KIND, &name, what))?;
+        }
+        _ => return Err(refused(KIND, &name, "only the types EDS, STATIC and STRICT_DNS are supported")),
+    }
     let health = numbers.text("health_path").map(|path| Health {
         path,
         interval: Duration::from_millis(
@@ -226,7 +243,11 @@ pub fn cluster(any: &Any) -> Result<(String, ClusterSpec), Refused> {
     let connect_timeout =
         cluster.connect_timeout.as_ref().and_then(duration).unwrap_or(Duration::from_millis(CONNECT_MS));
     let timeout = Duration::from_millis(numbers.number("timeout_ms").filter(|ms| *ms > 0).unwrap_or(TIMEOUT_MS));
-    Ok((name, ClusterSpec { eds, endpoints, connect_timeout, timeout, health }))
+    let limit = |field, default| numbers.number(field).unwrap_or(default).clamp(1, LIMIT_MAX);
+    let in_flight_max = limit("in_flight_max", IN_FLIGHT_MAX) as usize;
+    let pending_max = limit("pending_max", PENDING_MAX) as u32;
+    let spec = ClusterSpec { eds, endpoints, names, in_flight_max, pending_max, connect_timeout, timeout, health };
+    Ok((name, spec))
 }
 
 fn duration(proto: &ProtoDuration) -> Option<Duration> {
@@ -275,18 +296,32 @@ fn endpoint(sent: &LbEndpoint) -> Result<EndpointSpec, String> {
     })
 }
 
+fn names_of(assignment: &ClusterLoadAssignment) -> Result<Vec<(String, u16)>, String> {
+    let sent = assignment.endpoints.iter().flat_map(|locality| &locality.lb_endpoints);
+    sent.map(|sent| match &sent.host_identifier {
+        Some(lb_endpoint::HostIdentifier::Endpoint(endpoint)) => host_and_port(endpoint.address.as_ref()),
+        _ => Err("an endpoint has no address of its own".to_owned()),
+    })
+    .collect()
+}
+
 fn socket_address(address: Option<&Address>) -> Result<SocketAddr, String> {
+    let (host, port) = host_and_port(address)?;
+    let ip: IpAddr = host
+        .parse()
+        .map_err(|_| format!("endpoint address {host:?} is not an IP address: names need the type STRICT_DNS"))?;
+    Ok(SocketAddr::new(ip, port))
+}
+
+fn host_and_port(address: Option<&Address>) -> Result<(String, u16), String> {
     let Some(address::Address::SocketAddress(socket)) = address.and_then(|a| a.address.as_ref()) else {
         return Err("an endpoint has no socket address".to_owned());
     };
     let Some(socket_address::PortSpecifier::PortValue(port)) = socket.port_specifier else {
         return Err(format!("endpoint {:?} has no numeric port", socket.address));
     };
-    let ip: IpAddr = socket.address.parse().map_err(|_| {
-        format!("endpoint address {:?} is not an IP address: names are not resolved here", socket.address)
-    })?;
     let port = u16::try_from(port).ok().filter(|port| *port > 0).ok_or(format!("port {port} is not in 1..=65535"))?;
-    Ok(SocketAddr::new(ip, port))
+    Ok((socket.address.clone(), port))
 }
 
 /// Our own metadata.

@@ -66,6 +66,8 @@ pub struct State {
     condemned: BTreeSet<String>,
     built: HashMap<Arc<str>, Arc<Cluster>>,
     stale: BTreeSet<String>,
+    /// Addresses of the host names of STRICT_DNS clusters.
+    resolved: BTreeMap<(String, u16), Vec<SocketAddr>>,
     entry: Arc<Hosts>,
     mesh: Arc<Hosts>,
     routes_stale: bool,
@@ -199,6 +201,24 @@ impl State {
         self.clusters.parsed.values().filter_map(|cluster| cluster.eds.clone()).collect()
     }
 
+    /// Host names and ports to resolve.
+    pub fn names(&self) -> BTreeSet<(String, u16)> {
+        self.clusters.parsed.values().flat_map(|cluster| cluster.names.iter().cloned()).collect()
+    }
+
+    /// Takes the addresses of a name; true when they changed. No address at all is not believed.
+    pub fn resolve(&mut self, name: (String, u16), mut addresses: Vec<SocketAddr>) -> bool {
+        addresses.sort_unstable();
+        addresses.dedup();
+        if addresses.is_empty() || self.resolved.get(&name) == Some(&addresses) {
+            return false;
+        }
+        let users = self.clusters.parsed.iter().filter(|(_, cluster)| cluster.names.contains(&name));
+        self.stale.extend(users.map(|(cluster, _)| cluster.clone()));
+        self.resolved.insert(name, addresses);
+        true
+    }
+
     /// All resources of a type as received.
     pub fn raw(&self, type_url: &str) -> Vec<Any> {
         let raw = match type_url {
@@ -243,9 +263,12 @@ impl State {
     }
 
     fn build(&self, name: &str, spec: &ClusterSpec) -> Arc<Cluster> {
-        let none = Assigned { endpoints: Vec::new(), received_ms: 0 };
-        let assigned = spec.eds.as_ref().map(|eds| self.assignments.parsed.get(eds).unwrap_or(&none));
-        let (sent, received_ms) = assigned.map_or((&spec.endpoints, 0), |a| (&a.endpoints, a.received_ms));
+        let assigned = spec.eds.as_ref().and_then(|eds| self.assignments.parsed.get(eds));
+        let received_ms = assigned.map_or(0, |a| a.received_ms);
+        let sent: Vec<EndpointSpec> = match assigned {
+            Some(assigned) => assigned.endpoints.clone(),
+            None => spec.endpoints.iter().cloned().chain(self.resolved_endpoints(spec)).collect(),
+        };
         let old = self.built.get(name);
         let known: HashMap<(&str, SocketAddr), &Arc<EndpointState>> =
             old.iter().flat_map(|old| &old.endpoints).map(|e| ((e.instance.as_ref(), e.address), e)).collect();
@@ -256,7 +279,7 @@ impl State {
                 None => Arc::new(EndpointState::new(e.instance.as_str().into(), e.address)),
             })
             .collect::<Vec<_>>();
-        for (state, sent) in endpoints.iter().zip(sent) {
+        for (state, sent) in endpoints.iter().zip(&sent) {
             state.set_reported_unhealthy(sent.unhealthy);
         }
         let weights: Vec<Weighted> = sent
@@ -273,8 +296,22 @@ impl State {
             endpoints,
             connect_timeout: spec.connect_timeout,
             timeout: spec.timeout,
+            in_flight_max: spec.in_flight_max,
+            pending_max: spec.pending_max,
             health: spec.health.clone(),
             health_ports: sent.iter().map(|e| e.health_port).collect(),
+        })
+    }
+
+    fn resolved_endpoints(&self, spec: &ClusterSpec) -> impl Iterator<Item = EndpointSpec> {
+        spec.names.iter().filter_map(|name| self.resolved.get(name)).flatten().map(|address| EndpointSpec {
+            instance: address.to_string(),
+            address: *address,
+            weight: 1,
+            draining: false,
+            unhealthy: false,
+            leased: None,
+            health_port: None,
         })
     }
 

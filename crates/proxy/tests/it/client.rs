@@ -76,6 +76,16 @@ impl Client {
         Some(Answer { status, headers, body })
     }
 
+    /// Reads one chunk of a chunked body onto `text`; its size, 0 at the end.
+    pub fn chunk(&mut self, text: &mut String) -> Option<usize> {
+        let size = usize::from_str_radix(self.line()?.trim(), 16).ok()?;
+        let mut bytes = vec![0; size];
+        self.reader.read_exact(&mut bytes).ok()?;
+        self.line()?;
+        text.push_str(&String::from_utf8(bytes).ok()?);
+        Some(size)
+    }
+
     pub fn read_head(&mut self) -> Option<(u16, Vec<(String, String)>)> {
         let status = self.line()?.split(' ').nth(1)?.parse().ok()?;
         let mut headers = Vec::new();

@@ -1,7 +1,12 @@
 //! The proxy as its users meet it: real sockets, a real control plane stream, real upstream servers.
 
+mod bodies;
 mod client;
+mod failing;
+mod hygiene;
 mod plane;
+mod restart;
+mod samples;
 mod upstream;
 mod weights;
 mod world;
@@ -44,6 +49,12 @@ impl Fixture {
     pub fn tell(&self, world: world::World) {
         let version = self.plane().tell(world);
         until("the world is acknowledged", || self.plane().acknowledged(version));
+        self.settle();
+    }
+
+    /// Waits until every worker routes by the newest table.
+    pub fn settle(&self) {
+        until("the table is in force", || self.proxy.as_ref().expect("the proxy lives").settled());
     }
 
     pub fn stop(&mut self) {

@@ -183,10 +183,9 @@ impl Service {
             };
             for type_url in proxy::xds::TYPES.iter().filter(|t| types.iter().any(|s| s == **t)) {
                 serial += 1;
-                if let Some(answer) = self.answer(type_url, &subscribed[*type_url], serial) {
-                    if to.send(Ok(answer)).await.is_err() {
-                        return;
-                    }
+                let answer = self.answer(type_url, &subscribed[*type_url], serial);
+                if answer.is_some_and(|answer| to.try_send(Ok(answer)).is_err()) {
+                    return;
                 }
             }
         }

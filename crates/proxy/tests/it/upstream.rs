@@ -106,14 +106,18 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<
         }
         "/big" => Response::new(big(argument)),
         "/break" => {
-            let frames =
-                stream::iter([Ok(Frame::data(Bytes::from_static(b"half"))), Err(std::io::Error::other("cut"))]);
-            Response::new(StreamBody::new(frames).boxed())
+            let first = stream::once(async { Ok(Frame::data(Bytes::from_static(b"half"))) });
+            let then = stream::once(async {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Err(std::io::Error::other("cut"))
+            });
+            Response::new(BodyExt::boxed(StreamBody::new(futures_util::StreamExt::chain(first, then))))
         }
         "/stall" => {
             let first = stream::once(async { Ok(Frame::data(Bytes::from_static(b"half"))) });
             Response::new(BodyExt::boxed(StreamBody::new(futures_util::StreamExt::chain(first, stream::pending()))))
         }
+        "/status" => Response::builder().status(argument as u16).body(full("")).expect("valid"),
         "/hops" => Response::builder()
             .header("keep-alive", "timeout=5")
             .header("proxy-authenticate", "Basic")

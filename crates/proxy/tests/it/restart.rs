@@ -1,0 +1,163 @@
+//! What outlives what: the proxy its server, its state a restart, requests a stop; and answers not to be believed.
+
+use crate::client::{Client, get};
+use crate::plane::Plane;
+use crate::upstream::Upstream;
+use crate::world::{World, endpoint};
+use crate::{Fixture, config, until};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+#[test]
+fn a_restart_without_a_server_serves_the_saved_state_and_no_lease() {
+    let mut fixture = Fixture::start();
+    let (one, two) = (Upstream::start(), Upstream::start());
+    let mut endpoints = vec![endpoint("w-1", one.address, 1000), endpoint("w-2", two.address, 0)];
+    endpoints[1].leased = Some((1_000_000, 60_000));
+    fixture.tell(World::web(endpoints));
+    until("it is saved", || fixture.folder.path().join("proxy/state").exists());
+    fixture.plane = None;
+    fixture.stop();
+    let proxy = proxy::start(config(&fixture.folder, "http://127.0.0.1:9", 1)).expect("it starts");
+    until("the table is in force", || proxy.settled());
+    assert_eq!(get(proxy.entry(), "x", "/").text(), "hello");
+    assert_eq!((one.requests(), two.requests()), (1, 0), "a lease does not outlive the clock that measured it");
+    proxy.stop().expect("it stops");
+}
+
+#[test]
+fn a_damaged_state_is_refused_and_the_proxy_starts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = config(&folder, "http://127.0.0.1:9", 1);
+    std::fs::create_dir_all(config.state.parent().expect("a parent")).expect("a folder");
+    for bytes in [&b"nonsense"[..], b"springtide proxy state 1\n\xff\xff\xff", b"springtide proxy state 2\n"] {
+        std::fs::write(&config.state, bytes).expect("writable");
+        let proxy = proxy::start(config.clone()).expect("it starts");
+        assert_eq!(get(proxy.entry(), "x", "/").header("x-springtide-reject"), Some("not-ready"));
+        proxy.stop().expect("it stops");
+    }
+}
+
+#[test]
+fn a_server_that_comes_back_is_followed_again() {
+    let mut fixture = Fixture::start();
+    let (one, two) = (Upstream::start(), Upstream::start());
+    fixture.tell(World::web(vec![endpoint("w-1", one.address, 1000)]));
+    let address = fixture.plane().url().trim_start_matches("http://").parse().expect("an address");
+    fixture.plane = None;
+    assert_eq!(get(fixture.entry, "x", "/").text(), "hello");
+    fixture.plane = Some(Plane::at(address));
+    fixture.tell(World::web(vec![endpoint("w-2", two.address, 1000)]));
+    assert_eq!(get(fixture.entry, "x", "/").text(), "hello");
+    assert_eq!((one.requests(), two.requests()), (1, 1));
+}
+
+#[test]
+fn an_empty_answer_is_not_believed() {
+    let fixture = Fixture::start();
+    let upstream = Upstream::start();
+    fixture.tell(World::web(vec![endpoint("w-1", upstream.address, 1000)]));
+    fixture.tell(World::web(vec![]));
+    assert_eq!(get(fixture.entry, "x", "/").text(), "hello");
+    let warnings = fixture.proxy.as_ref().expect("lives").warnings();
+    assert_eq!(warnings.empty_ignored.load(SeqCst), 1);
+    let mut resources = World::web(vec![]).resources();
+    resources.insert(proxy::xds::resources::LISTENER, Vec::new());
+    let version = fixture.plane().tell_raw(resources);
+    until("it is acknowledged", || fixture.plane().acknowledged(version));
+    fixture.settle();
+    assert_eq!(get(fixture.entry, "x", "/").text(), "hello");
+    assert_eq!(warnings.empty_ignored.load(SeqCst), 3);
+}
+
+#[test]
+fn a_deleted_cluster_goes_when_no_route_names_it() {
+    let fixture = Fixture::start();
+    let upstream = Upstream::start();
+    let mut world = World::web(vec![endpoint("w-1", upstream.address, 1000)]);
+    fixture.tell(world.clone());
+    world.hidden.push("web".into());
+    fixture.tell(world.clone());
+    assert_eq!(get(fixture.entry, "x", "/").text(), "hello", "routes name it still");
+    world.services.clear();
+    world.routes.clear();
+    fixture.tell(world);
+    assert_eq!(get(fixture.entry, "x", "/").status, 404);
+}
+
+#[test]
+fn a_bad_resource_is_refused_alone() {
+    let fixture = Fixture::start();
+    let (one, two) = (Upstream::start(), Upstream::start());
+    fixture.tell(World::web(vec![endpoint("w-1", one.address, 1000)]));
+    let mut resources = World::web(vec![endpoint("w-2", two.address, 1000)]).resources();
+    let clusters = resources.get_mut(proxy::xds::resources::CLUSTER).expect("there");
+    clusters.push(("odd".into(), crate::world::listener("odd")));
+    let version = fixture.plane().tell_raw(resources);
+    until("it is answered", || fixture.plane().acknowledged(version));
+    fixture.settle();
+    assert_eq!(get(fixture.entry, "x", "/").text(), "hello");
+    assert_eq!((one.requests(), two.requests()), (0, 1), "the rest of the update is in force");
+    let nacks = fixture.plane().nacks();
+    assert!(nacks.iter().any(|nack| nack.contains("cluster") && nack.contains("Listener")), "{nacks:?}");
+    let accepted = fixture.plane().version_of(proxy::xds::resources::CLUSTER);
+    assert_eq!(accepted.as_deref(), Some("1"), "a NACK names the version last accepted");
+}
+
+#[test]
+fn a_stop_ends_what_is_in_flight() {
+    let mut fixture = Fixture::start();
+    let upstream = Upstream::start();
+    fixture.tell(World::web(vec![endpoint("w-1", upstream.address, 1000)]));
+    let mut busy = Client::connect(fixture.mesh);
+    busy.send(b"GET /slow?700 HTTP/1.1\r\nhost: web\r\n\r\n");
+    let mut idle = Client::connect(fixture.mesh);
+    assert_eq!(idle.get("web", "/").text(), "hello");
+    until("it is under way", || upstream.requests() == 2);
+    fixture.stop();
+    assert_eq!(busy.read().expect("an answer").text(), "slow");
+    assert!(idle.read().is_none(), "closed");
+    assert!(std::net::TcpStream::connect(fixture.mesh).is_err());
+}
+
+/// Clients that keep asking, on connections they reopen when told `close`, while the proxy is replaced twice.
+#[test]
+fn replacing_a_proxy_drops_no_request() {
+    const CLIENTS: usize = 4;
+    let mut fixture = Fixture::with_threads(2);
+    let upstream = Upstream::start();
+    fixture.tell(World::web(vec![endpoint("w-1", upstream.address, 1000)]));
+    until("it is saved", || fixture.folder.path().join("proxy/state").exists());
+    let (mesh, entry) = (fixture.mesh, fixture.entry);
+    let (done, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let (done, answered) = (Arc::clone(&done), Arc::clone(&answered));
+            std::thread::spawn(move || {
+                let mut client = Client::connect(mesh);
+                while !done.load(SeqCst) {
+                    let answer = client.get("web", "/");
+                    assert_eq!(answer.status, 200);
+                    answered.fetch_add(1, SeqCst);
+                    if answer.header("connection") == Some("close") {
+                        client = Client::connect(mesh);
+                    }
+                }
+            })
+        })
+        .collect();
+    for _ in 0..2 {
+        let before = answered.load(SeqCst);
+        until("traffic flows", || answered.load(SeqCst) > before + 200);
+        let mut config = config(&fixture.folder, &fixture.plane().url(), 2);
+        (config.mesh, config.entry) = (mesh, entry);
+        let next = proxy::start(config).expect("both may listen");
+        fixture.stop();
+        fixture.proxy = Some(next);
+    }
+    let before = answered.load(SeqCst);
+    until("traffic flows", || answered.load(SeqCst) > before + 200);
+    done.store(true, SeqCst);
+    clients.into_iter().for_each(|client| client.join().expect("no request failed"));
+    assert_eq!(upstream.requests(), answered.load(SeqCst));
+}
