@@ -28,7 +28,7 @@ pub struct GateConfig {
     pub error_rate_tolerance: f64,
     /// Rise of latency that is tolerated, as a share of the running fleet's.
     pub latency_tolerance: f64,
-    /// Rise of latency that never matters, milliseconds.
+    /// Rise of the median that never matters, milliseconds; of the tail, twice that.
     pub latency_floor_ms: f64,
     /// Chance that an equal fleet is refused for its errors.
     pub false_alarm: f64,
@@ -43,7 +43,7 @@ impl Default for GateConfig {
             wait_ms_max: 30_000,
             error_rate_tolerance: 0.03,
             latency_tolerance: 0.25,
-            latency_floor_ms: 2.0,
+            latency_floor_ms: 5.0,
             false_alarm: 0.001,
             miss: 0.05,
         }
@@ -55,9 +55,9 @@ const RANK_Z_MIN: f64 = 4.0;
 /// The running fleet's quantile beyond which a request is slow.
 const SLOW_QUANTILE: f64 = 0.99;
 /// Share of slow requests in a running fleet, by that quantile, with room for a coarse histogram.
-const SLOW_SHARE: f64 = 0.015;
+const SLOW_SHARE: f64 = 0.02;
 /// Share of slow requests that must be caught.
-const SLOW_SHARE_WORSE: f64 = 0.06;
+const SLOW_SHARE_WORSE: f64 = 0.10;
 /// Requests the running fleet needs for its quantile to mean something.
 const RUNNING_REQUESTS_MIN: u64 = 50;
 
@@ -72,12 +72,13 @@ pub fn judge(new: &GateWindow, running: &GateWindow, waited_ms: u64, cfg: &GateC
     if errors == Sequential::Worse {
         return Some(GateOutcome::ErrorsWorse);
     }
+    // The first requests to a cold instance are slow; over few of them latency says nothing.
+    if new.requests < cfg.requests_min {
+        return late.then_some(GateOutcome::TooFewRequests);
+    }
     let tail = judge_tail(new, running, cfg);
     if tail == Sequential::Worse || slower(new, running, cfg) {
         return Some(GateOutcome::LatencyWorse);
-    }
-    if new.requests < cfg.requests_min {
-        return late.then_some(GateOutcome::TooFewRequests);
     }
     let clear = errors == Sequential::Fine && tail == Sequential::Fine;
     (clear || late).then_some(GateOutcome::Passed)
@@ -147,7 +148,7 @@ fn judge_tail(new: &GateWindow, running: &GateWindow, cfg: &GateConfig) -> Seque
         return Sequential::Fine;
     }
     let p99 = running.latency.quantile_us(SLOW_QUANTILE).expect("not empty");
-    let bound = p99 * (1.0 + cfg.latency_tolerance) + cfg.latency_floor_ms * 1_000.0;
+    let bound = p99 * (1.0 + cfg.latency_tolerance) + 2.0 * cfg.latency_floor_ms * 1_000.0;
     let beyond = |of: &LatencyHistogram| -> u64 {
         of.buckets().filter(|(b, _)| model::histogram::bucket_middle_us(*b) > bound).map(|(_, count)| count).sum()
     };

@@ -42,7 +42,7 @@ fn equal_fleets_pass_and_false_alarms_are_rare() {
 #[test]
 fn a_clean_fleet_passes_at_a_hundred_requests() {
     let passed: Vec<u64> = (0..100).map(|seed| run(seed, (0.0, 0.0), 1.0, 1_000).1).collect();
-    assert!(passed.iter().filter(|n| **n <= 220).count() >= 90, "{passed:?}");
+    assert!(passed.iter().filter(|n| **n <= 120).count() >= 90, "{passed:?}");
 }
 
 #[test]
@@ -82,6 +82,17 @@ fn a_tail_alone_is_caught() {
     fill(&mut new, 270, 0.0, 1.0, &mut rng);
     fill(&mut new, 30, 0.0, 20.0, &mut rng);
     assert_eq!(judge(&new, &running, 1_000, &GateConfig::default()), Some(GateOutcome::LatencyWorse));
+}
+
+#[test]
+fn a_cold_start_of_a_few_slow_requests_is_forgiven() {
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let (mut new, mut running) = (GateWindow::default(), GateWindow::default());
+    fill(&mut running, 5_000, 0.0, 1.0, &mut rng);
+    fill(&mut new, 5, 0.0, 30.0, &mut rng);
+    assert_eq!(judge(&new, &running, 1_000, &GateConfig::default()), None);
+    fill(&mut new, 155, 0.0, 1.0, &mut rng);
+    assert_eq!(judge(&new, &running, 1_000, &GateConfig::default()), Some(GateOutcome::Passed));
 }
 
 #[test]

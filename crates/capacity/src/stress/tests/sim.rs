@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use std::collections::VecDeque;
 
 /// Step of virtual time.
-const DT_S: f64 = 0.000_25;
+const DT_S: f64 = 0.000_5;
 /// Clients give up here.
 const TIMEOUT_S: f64 = 1.0;
 /// The kernel's period of CPU bandwidth.
