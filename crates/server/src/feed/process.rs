@@ -19,7 +19,7 @@ const DESCRIPTIONS: [Description; 7] = [
     describe(AGENTS, Kind::Gauge, "agents", "Agents connected."),
     describe(OPERATIONS, Kind::Gauge, "operations", "Operations that have not ended."),
     describe(COMMITS, Kind::Counter, "commits", "Commits made since the start."),
-    describe(CONFLICTS, Kind::Counter, "commits", "Commits that did not happen, because a guard failed."),
+    describe(CONFLICTS, Kind::Counter, "conflicts", "Commits that did not happen, because a guard failed."),
 ];
 
 const fn describe(name: &'static str, kind: Kind, unit: &'static str, help: &'static str) -> Description {
