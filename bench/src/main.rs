@@ -1,3 +1,54 @@
-//! Placeholder entry, replaced as the room is built.
+//! Benchmarks of whole processes on this machine, and the demo: what `cargo xtask bench` and `cargo xtask demo` run.
+//!
+//! Each benchmark takes `--seed`, prints its raw rounds and a table with the truth or the floor beside ours, and last one
+//! line `bench NAME: key=value …`; it exits non-zero when a floor is missed. Rounds with steal over 5% are void.
 
-fn main() {}
+mod agent_kill;
+mod demo;
+mod scale_out;
+mod server_kill;
+mod stress;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "springtide-bench")]
+struct Cli {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Name the benchmarks
+    List,
+    /// New Year's Eve of the red-packet business
+    Demo(demo::Args),
+    /// 100 new instances over 6 agents under load: click to healthy and report
+    ScaleOut(scale_out::Args),
+    /// Measured capacity against services of known cost
+    Stress(stress::Args),
+    /// kill -9 of agents under load: instances untouched, readopted fast
+    AgentKill(agent_kill::Args),
+    /// kill -9 of the server at every journal point: resumes, loses nothing, each effect once
+    ServerKill(server_kill::Args),
+}
+
+const NAMES: &[&str] = &["scale-out", "stress", "agent-kill", "server-kill"];
+
+fn main() -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let passed = match Cli::parse().bench {
+        Bench::List => {
+            NAMES.iter().for_each(|name| println!("{name}"));
+            true
+        }
+        Bench::Demo(args) => runtime.block_on(demo::run(args))?,
+        Bench::ScaleOut(args) => runtime.block_on(scale_out::run(args))?,
+        Bench::Stress(args) => runtime.block_on(stress::run(args))?,
+        Bench::AgentKill(args) => runtime.block_on(agent_kill::run(args))?,
+        Bench::ServerKill(args) => runtime.block_on(server_kill::run(args))?,
+    };
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,121 @@
+//! `bench agent-kill`: kill -9 of agents under load. Instances must not notice; the next agent adopts them fast.
+
+use anyhow::{Context, Result, bail, ensure};
+use rand::{RngExt, SeedableRng};
+use springtide_bench::fleet::{self, Fleet, Size};
+use springtide_bench::load::{Load, failed};
+use springtide_bench::machine::{self, CpuTime, Process};
+use springtide_bench::manifests::{Probe, probes};
+use springtide_bench::stats;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// Longest readoption allowed, from the new agent's start to its report.
+const READOPTION_MS_MAX: f64 = 200.0;
+/// Instances of the service, over six agents.
+const INSTANCES: u32 = 24;
+/// Time in which a killed agent must be back.
+const BACK_SECONDS_MAX: u64 = 30;
+
+/// Kill agents under load
+#[derive(clap::Args)]
+pub struct Args {
+    /// Seed of the victims' order and of the load
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Kills
+    #[arg(long, default_value_t = 200)]
+    kills: u32,
+    /// Requests a second
+    #[arg(long, default_value_t = 200.0)]
+    rate: f64,
+}
+
+/// Runs it; false when the floor is missed.
+pub async fn run(args: Args) -> Result<bool> {
+    let fleet = Fleet::start(&Size { datacenters: 2, hosts: 3, cpu: "2", memory: "2GiB" }).await?;
+    let sample = fleet::built("red-packet")?;
+    let half = INSTANCES / 2;
+    let probe = Probe { name: "probe", cpu: 0.1, config: r#"{"cpu_us": 200}"#, instances: &[half, half], more: "" };
+    fleet.apply(&probes(&sample, "1", &[probe])).await?;
+    fleet.await_steady(60).await?;
+    let before: BTreeMap<String, Process> = fleet.instance_processes().await?.into_iter().collect();
+    ensure!(before.len() == INSTANCES as usize, "{} of {INSTANCES} instances run at the start", before.len());
+    let cgroups = machine::cgroups(&fleet.cgroup_part()?);
+    let load = Load::start(fleet.entry, "/probe/work", args.rate, args.seed);
+    let cpu = CpuTime::now()?;
+    let readoptions = kill_all(&fleet, &args).await?;
+    let report = load.stop()?;
+    let lost = before.values().filter(|process| !process.lives()).count();
+    let restarts: u32 = fleet.client.instances(None, None).await?.iter().map(|instance| instance.restarts).sum();
+    let leaked = machine::cgroups(&fleet.cgroup_part()?).len().abs_diff(cgroups.len());
+    let (agent, shims) = memory(&fleet)?;
+    let left = fleet.stop().await?;
+    let worst = stats::max(&readoptions);
+    let passed = lost == 0 && restarts == 0 && leaked == 0 && left.is_empty() && worst <= READOPTION_MS_MAX;
+    println!("memory: agent {} KiB resident; shim {} KiB resident, {} KiB its own share", agent, shims.0, shims.1);
+    println!(
+        "load: {} requests, {} errors; steal {:.2}%",
+        report.offered,
+        failed(&report),
+        CpuTime::now()?.steal_since(cpu) * 100.0
+    );
+    left.iter().for_each(|what| println!("left behind: {what}"));
+    println!(
+        "bench agent-kill: kills={} instances={INSTANCES} lost={lost} restarted={restarts} cgroups_leaked={leaked} left_behind={} readoption_ms_median={:.0} readoption_ms_max={worst:.0} floor_ms={READOPTION_MS_MAX} errors={} passed={passed}",
+        args.kills,
+        left.len(),
+        stats::median(&readoptions),
+        failed(&report)
+    );
+    Ok(passed)
+}
+
+async fn kill_all(fleet: &Fleet, args: &Args) -> Result<Vec<f64>> {
+    let hosts: Vec<String> = fleet.client.hosts().await?.into_iter().map(|host| host.name).collect();
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(args.seed);
+    let mut readoptions = Vec::new();
+    for kill in 1..=args.kills {
+        let host = &hosts[random.random_range(0..hosts.len())];
+        let took = kill_one(fleet, host).await.with_context(|| format!("kill {kill}, of {host}"))?;
+        readoptions.push(took);
+        if kill % 20 == 0 {
+            println!("{kill:>4} kills: last readoption {took:.0} ms, worst {:.0} ms", stats::max(&readoptions));
+        }
+    }
+    Ok(readoptions)
+}
+
+/// Kills a host's agent; gives the time from its successor's start (by the OS) to its report (by the server's clock).
+async fn kill_one(fleet: &Fleet, host: &str) -> Result<f64> {
+    let agent = fleet.part("agent", Some(host)).context("the host has an agent")?;
+    let killed_at = machine::unix_ms();
+    agent.kill()?;
+    let deadline = Instant::now() + Duration::from_secs(BACK_SECONDS_MAX);
+    while Instant::now() < deadline {
+        let view =
+            fleet.client.hosts().await?.into_iter().find(|view| view.name == host).context("the host is listed")?;
+        let next = fleet.part("agent", Some(host)).filter(|next| next.pid != agent.pid);
+        if let Some(next) = next.filter(|_| view.state == "connected" && view.since as f64 > killed_at) {
+            return Ok(view.since as f64 - next.started_unix_ms()?);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    bail!("no agent came back within {BACK_SECONDS_MAX} s")
+}
+
+/// Resident KiB of the largest agent; resident and proportional KiB of the largest shim.
+fn memory(fleet: &Fleet) -> Result<(u64, (u64, u64))> {
+    let folder = fleet.folder().to_string_lossy().into_owned();
+    let of = |command: &str| {
+        machine::processes(|process| {
+            process.args.get(1).is_some_and(|word| word == command)
+                && process.args.iter().any(|word| word.contains(&folder))
+        })
+    };
+    let agents = of("agent").iter().map(Process::resident_kib).max().context("agents run")?;
+    let shims = of("shim");
+    let resident = shims.iter().map(Process::resident_kib).max().context("shims run")?;
+    let own = shims.iter().map(Process::proportional_kib).max().unwrap_or(0);
+    Ok((agents, (resident, own)))
+}

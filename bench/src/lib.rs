@@ -1,0 +1,7 @@
+//! A fleet as a user starts it, load in the background, and what the OS says of both: for benchmarks and whole-system tests.
+
+pub mod fleet;
+pub mod load;
+pub mod machine;
+pub mod manifests;
+pub mod stats;

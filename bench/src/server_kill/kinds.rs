@@ -1,0 +1,160 @@
+//! The kinds of operation: how each is made ready, asked for, and awaited through restarts of the server.
+
+use super::witness::Witness;
+use anyhow::{Result, bail};
+use api::http::OperationRequest;
+use clap::ValueEnum;
+use model::{Operation, OperationSpec};
+use springtide_bench::fleet::{self, Fleet};
+use std::time::{Duration, Instant};
+
+/// Instances before a scale-out and after a scale-in.
+const FEW: u32 = 2;
+/// Instances after a scale-out and before a scale-in.
+const MANY: u32 = 4;
+/// The host that is drained.
+const HOST: &str = "host-a1";
+
+/// A kind of operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// From few to many.
+    ScaleOut,
+    /// From many to few.
+    ScaleIn,
+    /// A changed config.
+    Rollout,
+    /// A host emptied.
+    Drain,
+    /// A stress test.
+    Stress,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::ScaleOut, Self::ScaleIn, Self::Rollout, Self::Drain, Self::Stress];
+
+    /// Instances that must run once it has ended.
+    pub fn wanted(self) -> u32 {
+        match self {
+            Self::ScaleOut => MANY,
+            Self::ScaleIn => FEW,
+            Self::Rollout | Self::Drain | Self::Stress => FEW,
+        }
+    }
+
+    /// Brings the fleet to where the operation has something to do.
+    pub async fn prepare(self, fleet: &Fleet, witness: &Witness) -> Result<()> {
+        if self == Self::Drain {
+            // Undraining a host that is not drained is refused: that is as good.
+            drop(fleet.client.open_operation(&OperationRequest::Undrain { host: HOST.into() }).await);
+        }
+        let before = if self == Self::ScaleIn { MANY } else { FEW };
+        let placed = fleet.client.instances(Some("probe"), None).await?.len();
+        if placed != before as usize {
+            self.scale(fleet, before, 60).await?;
+        }
+        fleet.await_steady(60).await?;
+        witness.forget()
+    }
+
+    /// Asks for it and waits for its end.
+    pub async fn run(self, fleet: &Fleet, witness: &Witness, seconds_max: u64) -> Result<()> {
+        match self {
+            Self::ScaleOut => self.scale(fleet, MANY, seconds_max).await,
+            Self::ScaleIn => self.scale(fleet, FEW, seconds_max).await,
+            Self::Rollout => self.rollout(fleet, witness, seconds_max).await,
+            Self::Drain => self.ask(fleet, OperationRequest::Drain { host: HOST.into() }, seconds_max).await,
+            Self::Stress => self.stress(fleet, seconds_max).await,
+        }
+    }
+
+    async fn scale(self, fleet: &Fleet, to: u32, seconds_max: u64) -> Result<()> {
+        let request = OperationRequest::Scale { service: "probe".into(), to: Some(to), instances: Default::default() };
+        self.ask(fleet, request, seconds_max).await
+    }
+
+    /// The click is repeated while no answer came: a server that died while answering may have taken it or not. When it
+    /// has, the second click is refused (already at work, or nothing to do), and the first one's operation is awaited.
+    async fn ask(self, fleet: &Fleet, request: OperationRequest, seconds_max: u64) -> Result<()> {
+        let newest = newest(fleet).await.map(|operation| operation.id);
+        let deadline = Instant::now() + Duration::from_secs(seconds_max);
+        while Instant::now() < deadline {
+            let opened = fleet.client.open_operation(&request).await;
+            let id = match opened {
+                Ok(operation) => Some(operation.id),
+                Err(api::client::Error::Refused(..)) => self
+                    .newest_of_kind(fleet)
+                    .await
+                    .map(|operation| operation.id)
+                    .filter(|id| Some(id) != newest.as_ref()),
+                Err(_) => None,
+            };
+            if let Some(id) = id {
+                return fleet::succeeded(&fleet.await_operation(id.as_str(), seconds_max).await?);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bail!("the operation was not taken within {seconds_max} s")
+    }
+
+    async fn rollout(self, fleet: &Fleet, witness: &Witness, seconds_max: u64) -> Result<()> {
+        let newest = newest(fleet).await.map(|operation| operation.id);
+        let manifests = witness.manifests(witness.next_version())?;
+        let deadline = Instant::now() + Duration::from_secs(seconds_max);
+        while fleet.apply(&manifests).await.is_err() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        while Instant::now() < deadline {
+            let opened = self.newest_of_kind(fleet).await.filter(|operation| Some(&operation.id) != newest.as_ref());
+            if let Some(operation) = opened {
+                return fleet::succeeded(&fleet.await_operation(operation.id.as_str(), seconds_max).await?);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bail!("no rollout began within {seconds_max} s")
+    }
+
+    /// A test that the server's death interrupts must end as failed, with the weights back; undisturbed it succeeds.
+    async fn stress(self, fleet: &Fleet, seconds_max: u64) -> Result<()> {
+        let request =
+            OperationRequest::Stress { service: "probe".into(), instance: None, duration_ms_max: Some(3_000) };
+        let newest = newest(fleet).await.map(|operation| operation.id);
+        drop(fleet.client.open_operation(&request).await);
+        let deadline = Instant::now() + Duration::from_secs(seconds_max);
+        while Instant::now() < deadline {
+            let latest = self.newest_of_kind(fleet).await.filter(|operation| Some(&operation.id) != newest.as_ref());
+            if latest.is_some_and(|operation| operation.phase.is_final()) {
+                return Ok(());
+            }
+            if fleet.client.status().await.is_ok_and(|status| status.operations_open == 0) {
+                // It died before it had taken the click: there is nothing to resume.
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bail!("the stress test did not end within {seconds_max} s")
+    }
+
+    async fn newest_of_kind(self, fleet: &Fleet) -> Option<Operation> {
+        let operations = fleet.client.operations().await.ok()?;
+        operations.into_iter().filter(|operation| self.is_kind(operation)).max_by_key(number)
+    }
+
+    fn is_kind(self, operation: &Operation) -> bool {
+        match self {
+            Self::ScaleOut | Self::ScaleIn => matches!(operation.spec, OperationSpec::Scale { .. }),
+            Self::Rollout => matches!(operation.spec, OperationSpec::Rollout { .. }),
+            Self::Drain => matches!(operation.spec, OperationSpec::Drain { .. }),
+            Self::Stress => matches!(operation.spec, OperationSpec::Stress { .. }),
+        }
+    }
+}
+
+fn number(operation: &Operation) -> u64 {
+    operation.id.as_str().rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+async fn newest(fleet: &Fleet) -> Option<Operation> {
+    fleet.client.operations().await.ok()?.into_iter().max_by_key(number)
+}

@@ -1,0 +1,6 @@
+//! The whole system, as a user meets it: `springtide dev`, the command line, real traffic, real deaths.
+
+mod docs;
+mod faults;
+mod life;
+mod probe;

@@ -1,0 +1,4 @@
+//! The commands, one file a group.
+
+pub mod dev;
+pub mod run;

@@ -1,0 +1,210 @@
+//! `springtide dev`: a whole small fleet on this machine in one command.
+//!
+//! Control plane, agents and proxies are real processes, as on a fleet; this one starts them, restarts what dies,
+//! and at Ctrl-C stops exactly those and every instance they started. Killed hard, it leaves the instances running,
+//! and the next `dev` on the same folder adopts them.
+
+mod children;
+mod fleet;
+
+use anyhow::{Context, Result, bail};
+use children::Children;
+use clap::Parser;
+use fleet::Fleet;
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Time in which the server must be ready.
+const SERVER_READY_MS_MAX: u64 = 20_000;
+/// Time in which all agents and proxies must have connected.
+const FLEET_READY_MS_MAX: u64 = 20_000;
+
+/// Run a small fleet on this machine: control plane, agents and access proxy
+#[derive(clap::Args, Clone)]
+#[command(
+    after_help = "Examples:\n  springtide dev\n  springtide dev --datacenters 1 --hosts 2 --entry 127.0.0.1:9000\n\nThen, in another terminal:\n  springtide get hosts\n  springtide apply -f examples/red-packet/manifests"
+)]
+pub struct Args {
+    /// Folder of everything it keeps
+    #[arg(long, default_value = "./.springtide")]
+    data: PathBuf,
+    /// Datacenters
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=8))]
+    datacenters: u8,
+    /// Hosts in each datacenter
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
+    hosts: u8,
+    /// CPU of each host, in cores (may add up to more than this machine has)
+    #[arg(long, default_value = "2")]
+    host_cpu: String,
+    /// Memory of each host
+    #[arg(long, default_value = "2GiB")]
+    host_memory: String,
+    /// Where traffic from outside enters
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    entry: SocketAddr,
+    /// Where services call one another
+    #[arg(long, default_value = "127.0.0.1:8081")]
+    mesh: SocketAddr,
+    /// Also serve the API on this loopback address (token in DATA/server/api-token)
+    #[arg(long)]
+    http: Option<SocketAddr>,
+    /// Worker threads of the proxy
+    #[arg(long, default_value_t = 1)]
+    proxy_threads: usize,
+    /// How instances are kept apart
+    #[arg(long, value_enum, default_value_t = super::run::Isolation::Auto)]
+    isolation: super::run::Isolation,
+    /// Leave the instances running at the end
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Runs the fleet until TERM or Ctrl-C.
+pub fn main(args: Args) -> Result<()> {
+    std::fs::create_dir_all(&args.data).with_context(|| format!("cannot make {}", args.data.display()))?;
+    let data = args.data.canonicalize()?;
+    let _lock = lock(&data)?;
+    check_free(args.entry, "--entry")?;
+    check_free(args.mesh, "--mesh")?;
+    let stop = children::stop_flag()?;
+    let fleet = Fleet::new(&args, &data);
+    let mut children = Children::new(&data)?;
+    let outcome = serve(&args, &data, &fleet, &mut children, &stop);
+    children.stop_all();
+    if !args.keep {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // No server is left to fetch from: stopping needs none.
+        runtime.block_on(fleet.stop_instances("http://127.0.0.1:9"))?;
+    }
+    outcome
+}
+
+fn serve(args: &Args, data: &Path, fleet: &Fleet, children: &mut Children, stop: &children::StopFlag) -> Result<()> {
+    let socket = data.join("springtide.sock");
+    children.start(fleet.server(&socket))?;
+    let server = await_server(data, children, stop)?;
+    let client = api::client::Client::at_socket(&socket);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(client.apply(&fleet.manifest())).context("cannot declare the fleet")?;
+    for child in fleet.agents(&server).into_iter().chain(fleet.proxies(&server)) {
+        children.start(child)?;
+    }
+    await_fleet(&runtime, &client, fleet, children, stop)?;
+    announce(args, data, fleet);
+    while !stop.is_set() {
+        children.revive()?;
+        stop.wait(Duration::from_millis(200));
+    }
+    println!("springtide: stopping");
+    Ok(())
+}
+
+/// One `dev` a folder: a second one says who is there.
+fn lock(data: &Path) -> Result<File> {
+    let path = data.join("dev.lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path)?;
+    if file.try_lock().is_err() {
+        bail!(
+            "{} is in use by another `springtide dev`: stop that one, or choose another folder with --data",
+            data.display()
+        );
+    }
+    Ok(file)
+}
+
+/// A taken port is said now, not by a proxy that keeps dying.
+fn check_free(address: SocketAddr, flag: &str) -> Result<()> {
+    TcpListener::bind(address)
+        .map(drop)
+        .with_context(|| format!("cannot listen on {address}: choose another address with {flag}"))
+}
+
+fn await_server(data: &Path, children: &mut Children, stop: &children::StopFlag) -> Result<String> {
+    let path = data.join("server/server.json");
+    let pid = children.pid("server").context("the server was started")?;
+    let deadline = Instant::now() + Duration::from_millis(SERVER_READY_MS_MAX);
+    while Instant::now() < deadline && !stop.is_set() {
+        children.fail_if_dead("server")?;
+        let ready =
+            std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+        if let Some(ready) = ready.filter(|ready| ready["pid"].as_u64() == Some(u64::from(pid))) {
+            let fleet = ready["fleet"].as_str().context("server.json names the fleet listener")?;
+            return Ok(format!("http://{fleet}"));
+        }
+        stop.wait(Duration::from_millis(20));
+    }
+    bail!("the server was not ready within {SERVER_READY_MS_MAX} ms; its log: {}", children.log("server").display())
+}
+
+fn await_fleet(
+    runtime: &tokio::runtime::Runtime,
+    client: &api::client::Client,
+    fleet: &Fleet,
+    children: &mut Children,
+    stop: &children::StopFlag,
+) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_millis(FLEET_READY_MS_MAX);
+    while Instant::now() < deadline && !stop.is_set() {
+        children.fail_if_any_dead()?;
+        let status = runtime.block_on(client.status())?;
+        if status.hosts_connected >= fleet.host_count() && status.proxies >= 1 {
+            return Ok(());
+        }
+        stop.wait(Duration::from_millis(50));
+    }
+    if stop.is_set() {
+        return Ok(());
+    }
+    bail!("not all agents connected within {FLEET_READY_MS_MAX} ms; logs: {}", children.logs().display())
+}
+
+fn announce(args: &Args, data: &Path, fleet: &Fleet) {
+    println!("springtide: {} hosts in {} datacenters are up", fleet.host_count(), args.datacenters);
+    println!("  entry traffic   http://{}", args.entry);
+    println!("  API             {}/springtide.sock", data.display());
+    println!("  logs            {}/logs", data.display());
+    println!(
+        "next: springtide apply -f examples/red-packet/manifests, then springtide top (Ctrl-C here stops everything)"
+    );
+}
+
+/// The arguments with their defaults, for callers inside the program.
+#[derive(Parser)]
+struct Defaults {
+    #[command(flatten)]
+    args: Args,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_dev_on_the_same_folder_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = lock(folder.path()).unwrap();
+        let refused = lock(folder.path()).unwrap_err().to_string();
+        assert!(refused.contains("in use by another `springtide dev`"), "{refused}");
+        drop(first);
+        lock(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_taken_entry_port_is_named() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let refused = check_free(taken.local_addr().unwrap(), "--entry").unwrap_err().to_string();
+        assert!(refused.contains("--entry"), "{refused}");
+    }
+
+    #[test]
+    fn the_fleet_manifest_has_each_host_once() {
+        let args = Defaults::parse_from(["dev"]).args;
+        let manifest = fleet::Fleet::new(&args, Path::new("/tmp")).manifest();
+        let files: Vec<_> = manifest.files.into_iter().map(|file| (file.path, file.text)).collect();
+        let declared = model::manifest::parse(&files).unwrap();
+        assert_eq!(declared.iter().filter(|d| d.resource.kind() == model::Kind::Host).count(), 6);
+    }
+}

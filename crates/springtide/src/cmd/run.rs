@@ -1,0 +1,211 @@
+//! The long-running parts, each its own process: `server`, `agent`, `proxy`, and the `shim` under each instance.
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Run the control plane
+#[derive(clap::Args)]
+#[command(after_help = "Example: springtide server --data /var/lib/springtide --fleet 127.0.0.1:7400")]
+pub struct ServerArgs {
+    /// Folder of the store, the records and the packages
+    #[arg(long, default_value = "/var/lib/springtide")]
+    data: PathBuf,
+    /// Unix socket of the API
+    #[arg(long, default_value = "/run/springtide/springtide.sock")]
+    socket: PathBuf,
+    /// Also serve the API here (loopback only; bearer token in DATA/api-token)
+    #[arg(long)]
+    http: Option<SocketAddr>,
+    /// Where agents and proxies connect (port 0: any free one, written to DATA/server.json)
+    #[arg(long, default_value = "127.0.0.1:7400")]
+    fleet: SocketAddr,
+    #[command(flatten)]
+    parent: Parent,
+}
+
+/// Run the agent of one host
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example: springtide agent --host web-1 --server http://10.0.0.1:7400 --token-file /etc/springtide/token"
+)]
+pub struct AgentArgs {
+    /// Name of the host, as in the CMDB
+    #[arg(long)]
+    host: String,
+    /// Folder of packages, instances and logs
+    #[arg(long, default_value = "/var/lib/springtide-agent")]
+    data: PathBuf,
+    /// Cgroup under which the slices are made
+    #[arg(long, default_value = "springtide")]
+    cgroup_root: String,
+    /// How instances are kept apart
+    #[arg(long, value_enum, default_value_t = Isolation::Auto)]
+    isolation: Isolation,
+    #[command(flatten)]
+    control: Control,
+    #[command(flatten)]
+    parent: Parent,
+}
+
+/// How instances are kept apart.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Isolation {
+    /// Cgroup slices, or an error that says what to grant
+    Auto,
+    /// Process groups only: no limits are enforced
+    None,
+}
+
+/// Run a traffic proxy
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example: springtide proxy --name access-1 --server http://10.0.0.1:7400 --entry 127.0.0.1:8080"
+)]
+pub struct ProxyArgs {
+    /// Name of this proxy
+    #[arg(long)]
+    name: String,
+    /// Datacenter it stands in
+    #[arg(long, default_value = "")]
+    datacenter: String,
+    /// Where traffic from outside enters
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    entry: SocketAddr,
+    /// Where services call one another
+    #[arg(long, default_value = "127.0.0.1:8081")]
+    mesh: SocketAddr,
+    /// Worker threads
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Folder of the last good routing state
+    #[arg(long, default_value = "/var/lib/springtide-proxy")]
+    data: PathBuf,
+    #[command(flatten)]
+    control: Control,
+    #[command(flatten)]
+    parent: Parent,
+}
+
+/// Keep one instance (started by the agent, never by hand)
+#[derive(clap::Args)]
+#[command(hide = true)]
+pub struct ShimArgs {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<OsString>,
+}
+
+/// Where the control plane is.
+#[derive(clap::Args)]
+struct Control {
+    /// The server's fleet listener
+    #[arg(long, default_value = "http://127.0.0.1:7400")]
+    server: String,
+    /// File with the fleet token (DATA/fleet-token of the server)
+    #[arg(long)]
+    token_file: PathBuf,
+}
+
+/// A process that this one must not outlive (`dev` starts its parts so).
+#[derive(clap::Args)]
+struct Parent {
+    #[arg(long, hide = true)]
+    parent: Option<i32>,
+}
+
+impl Parent {
+    /// Asks the kernel for TERM when the parent dies; fails when it already has.
+    fn bind(&self) -> Result<()> {
+        use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+        let Some(parent) = self.parent else { return Ok(()) };
+        set_parent_process_death_signal(Some(Signal::TERM)).context("cannot bind to the parent's life")?;
+        if getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(parent) {
+            bail!("the parent process {parent} is gone");
+        }
+        Ok(())
+    }
+}
+
+impl Control {
+    fn token(&self) -> Result<String> {
+        read_token(&self.token_file)
+    }
+}
+
+/// Reads a token from its file.
+pub fn read_token(path: &Path) -> Result<String> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the token {}: it is made by the server's first start", path.display()))?;
+    Ok(text.trim().to_owned())
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SPRINGTIDE_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}
+
+fn current_thread() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the async runtime")
+}
+
+/// `springtide server`.
+pub fn server(args: ServerArgs) -> Result<()> {
+    args.parent.bind()?;
+    log_to_stderr();
+    let config =
+        server::Config { data: args.data, socket: args.socket, http: args.http, fleet: args.fleet, mesh: None };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    Ok(runtime.block_on(server::run(config))?)
+}
+
+/// `springtide agent`.
+pub fn agent(args: AgentArgs) -> Result<()> {
+    args.parent.bind()?;
+    log_to_stderr();
+    let config = agent::Config {
+        host: args.host,
+        data: args.data,
+        server: args.control.server.clone(),
+        token: args.control.token()?,
+        isolation: args.isolation.into(),
+        cgroup_root: args.cgroup_root,
+        shim: vec![std::env::current_exe()?.into(), "shim".into()],
+        user: None,
+    };
+    Ok(current_thread()?.block_on(agent::run(config))?)
+}
+
+/// `springtide proxy`.
+pub fn proxy(args: ProxyArgs) -> Result<()> {
+    args.parent.bind()?;
+    log_to_stderr();
+    std::fs::create_dir_all(&args.data).with_context(|| format!("cannot make {}", args.data.display()))?;
+    let config = proxy::Config {
+        name: args.name,
+        server: args.control.server.clone(),
+        token: args.control.token()?,
+        datacenter: args.datacenter,
+        entry: args.entry,
+        mesh: args.mesh,
+        threads: args.threads,
+        state: args.data.join("routing.state"),
+    };
+    Ok(proxy::run(config)?)
+}
+
+/// `springtide shim`.
+pub fn shim(args: ShimArgs) -> ExitCode {
+    agent::shim::main(args.rest)
+}
+
+impl From<Isolation> for agent::Isolation {
+    fn from(wanted: Isolation) -> Self {
+        match wanted {
+            Isolation::Auto => Self::Auto,
+            Isolation::None => Self::None,
+        }
+    }
+}
