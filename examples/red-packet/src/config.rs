@@ -179,7 +179,7 @@ mod tests {
         let draw =
             Config::parse(r#"{"cpu_us_per_draw": 1500, "workers": null, "win_rate": 0.5, "version": 3}"#).unwrap();
         assert_eq!((draw.cpu_us, draw.workers, draw.win_rate), (1_500, None, 0.5));
-        for wrong in [r#"{"cpu": 1}"#, r#"{"win_rate": 1.5}"#, r#"{"workers": 0}"#, r#"{"pool": 0}"#, "[]"] {
+        for wrong in [r#"{"cpu": 1}"#, r#"{"win_rate": 1.5}"#, r#"{"workers": 0}"#, r#"{"pool": 0}"#, "1"] {
             assert!(Config::parse(wrong).is_err(), "{wrong}");
         }
     }

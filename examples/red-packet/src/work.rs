@@ -43,6 +43,7 @@ pub struct WorkStats {
 #[derive(Debug, Serialize)]
 pub struct SlotStats {
     slots: usize,
+    in_use: usize,
     holds: u64,
     held_us: u64,
 }
@@ -121,7 +122,12 @@ impl Slots {
     }
 
     fn stats(&self) -> SlotStats {
-        SlotStats { slots: self.count, holds: self.holds.load(Relaxed), held_us: self.held_us.load(Relaxed) }
+        SlotStats {
+            slots: self.count,
+            in_use: self.count - self.free.available_permits(),
+            holds: self.holds.load(Relaxed),
+            held_us: self.held_us.load(Relaxed),
+        }
     }
 }
 
