@@ -6,7 +6,8 @@
 //! So series grow with instances + services + pairs, not with proxies × instances; the limits below hold per server,
 //! which at fleet size owns a share of the services.
 //!
-//! A counter that went back is a restarted proxy or slice: it counts from zero again. The counters of an edge met for
+//! A counter that went back is a restarted proxy or slice: it counts from zero again; so is one whose latency buckets
+//! show that all of it is new. The counters of an edge met for
 //! the first time may be old (the server restarted, not the proxy); they are taken only as far as the sample's own
 //! latency buckets, which are what came since the proxy's last sample, vouch for them.
 
@@ -120,7 +121,7 @@ pub struct HostSample {
 /// A reading of an instance under stress; counters only grow.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StressReading {
-    /// Time of the reading of traffic, by the proxies' clocks: the mean over the proxies summed.
+    /// Time of the reading of traffic, by the proxies' clocks: the mean over the proxies that carry the service.
     pub traffic_time_us: u64,
     /// Requests sent to the instance (counter).
     pub started: u64,
@@ -222,7 +223,7 @@ impl Golden {
         let slice = self.machine.slices.get(instance).map(|slice| &slice.newest);
         let service = self.flows.services.get(&flow.service);
         let reading = StressReading {
-            traffic_time_us: self.flows.time_us(now).max(earlier),
+            traffic_time_us: self.flows.time_us(&flow.service, now).max(earlier),
             started: flow.traffic.started,
             completed: flow.traffic.requests,
             errors: flow.traffic.errors,

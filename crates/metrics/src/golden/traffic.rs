@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 /// Time between a proxy's samples of edges that are not under stress.
 const PUSH_MS: u64 = 1_000;
 
+/// Requests by which buckets may run ahead of counters, since a proxy reads them one after the other.
+pub(super) const UNTIDY_REQUESTS_MAX: u64 = 64;
+
 /// Counters of traffic, over all proxies, since it was first heard of; they only grow.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Traffic {
@@ -88,9 +91,12 @@ impl Seen {
         }
     }
 
-    /// Any counter that went back tells of a restart.
-    fn restarted(&self, sample: &EdgeSample) -> bool {
-        sample.started < self.started
+    /// A counter that went back tells of a restart; so do buckets that hold the counters' whole life, and much more than
+    /// came since they were seen.
+    fn restarted(&self, sample: &EdgeSample, fresh: u64) -> bool {
+        let whole_life = fresh >= sample.requests && fresh + self.requests > sample.requests + UNTIDY_REQUESTS_MAX;
+        whole_life
+            || sample.started < self.started
             || sample.requests < self.requests
             || sample.errors < self.errors
             || sample.rejects < self.rejects
@@ -105,7 +111,7 @@ fn delta(seen: Option<Seen>, sample: &EdgeSample) -> Traffic {
         latency.add(*bucket as usize, *count);
     }
     let since = match seen {
-        Some(seen) if !seen.restarted(sample) => seen,
+        Some(seen) if !seen.restarted(sample, latency.total()) => seen,
         Some(_) => Seen::default(),
         None if latency.total() >= sample.requests => Seen::default(),
         None => {
@@ -198,9 +204,11 @@ impl Flows {
         self.live(now).count()
     }
 
-    /// Mean of the live proxies' clocks at their newest samples: sums of their counters belong to that time.
-    pub(crate) fn time_us(&self, now: UnixMs) -> u64 {
-        let times: Vec<_> = self.live(now).map(|proxy| proxy.time_us).collect();
+    /// Mean of the clocks of the live proxies that carry a service, at their newest samples: sums of their counters
+    /// belong to that time. Other proxies speak more seldom and would only blur it.
+    pub(crate) fn time_us(&self, service: &str, now: UnixMs) -> u64 {
+        let carries = |proxy: &&Proxy| proxy.edges.keys().any(|(_, called, _)| called == service);
+        let times: Vec<_> = self.live(now).filter(carries).map(|proxy| proxy.time_us).collect();
         let base = times.iter().copied().min().unwrap_or(0);
         let above: u64 = times.iter().map(|time_us| time_us - base).sum();
         base + above / (times.len() as u64).max(1)
