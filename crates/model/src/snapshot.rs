@@ -8,7 +8,7 @@ use crate::operation::Operation;
 use crate::placement::*;
 use crate::resource::*;
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Revision of the store: grows by one with each transaction.
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub resources: BTreeMap<ResourceKey, Versioned<Resource>>,
     /// Placements by host.
     pub placements: BTreeMap<HostName, Versioned<HostPlacements>>,
+    /// Index over `placements`, kept by [`Snapshot::fold`]: the hosts of each service. Empty in a snapshot filled by hand.
+    pub hosts_of: BTreeMap<ServiceName, BTreeSet<HostName>>,
     /// Scale intents by service.
     pub scales: BTreeMap<ServiceName, Versioned<ScaleIntent>>,
     /// Host intents.
@@ -81,7 +83,7 @@ impl Snapshot {
         let done = if let Some(at) = keys::parse_resource(key) {
             set(&mut self.resources, at, value, revision)
         } else if let Some(Ok(at)) = after(keys::PLACEMENTS).map(HostName::new) {
-            set(&mut self.placements, at, value, revision)
+            self.fold_placements(at, value, revision)
         } else if let Some(Ok(at)) = after(keys::SCALES).map(ServiceName::new) {
             set(&mut self.scales, at, value, revision)
         } else if let Some(Ok(at)) = after(keys::HOST_INTENTS).map(HostName::new) {
@@ -166,18 +168,89 @@ impl Snapshot {
         self.scales.get(&service.name).map_or_else(|| service.instances.clone(), |scale| scale.value.instances.clone())
     }
 
-    /// The placements of a service, with their hosts.
+    /// The placements of a service, with their hosts, in the order of hosts. Costs as much as the service is large,
+    /// or, in a snapshot filled by hand, as the fleet is.
     pub fn placements_of<'a>(
         &'a self,
         service: &'a ServiceName,
     ) -> impl Iterator<Item = (&'a HostName, &'a Placement)> {
-        self.placements.iter().flat_map(move |(host, on)| {
+        let by_hand = self.hosts_of.is_empty();
+        let indexed =
+            self.hosts_of.get(service).into_iter().flatten().filter_map(|host| self.placements.get_key_value(host));
+        let all = self.placements.iter().filter(move |_| by_hand);
+        indexed.chain(all).flat_map(move |(host, on)| {
             on.value.instances.iter().filter(move |p| &p.service == service).map(move |p| (host, p))
         })
+    }
+
+    fn fold_placements(
+        &mut self,
+        host: HostName,
+        value: Option<&[u8]>,
+        revision: Revision,
+    ) -> Result<(), serde_json::Error> {
+        let before = self.placements.get(&host).map(|at| at.value.clone());
+        set(&mut self.placements, host.clone(), value, revision)?;
+        for placement in before.iter().flat_map(|on| &on.instances) {
+            if let Some(hosts) = self.hosts_of.get_mut(&placement.service) {
+                hosts.remove(&host);
+                if hosts.is_empty() {
+                    self.hosts_of.remove(&placement.service);
+                }
+            }
+        }
+        for placement in self.placements.get(&host).iter().flat_map(|on| &on.value.instances) {
+            self.hosts_of.entry(placement.service.clone()).or_default().insert(host.clone());
+        }
+        Ok(())
     }
 
     /// A counter's last number given; 0 before the first.
     pub fn counter(&self, key: &str) -> u64 {
         self.counters.get(key).map_or(0, |at| *at.value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on(host: &str, services: &[&str]) -> Vec<u8> {
+        let instances: Vec<serde_json::Value> = services
+            .iter()
+            .enumerate()
+            .map(|(n, service)| {
+                serde_json::json!({
+                    "instance": format!("{service}-{n}"), "service": service, "layer": "logic", "package": service,
+                    "package_version": "1", "package_digest": crate::Digest::of(b"p"),
+                    "config_digest": crate::Digest::of(b"c"), "shape": "1C1G", "ports": {}, "intent": "running",
+                })
+            })
+            .collect();
+        serde_json::to_vec(&serde_json::json!({ "host": host, "instances": instances })).unwrap()
+    }
+
+    #[test]
+    fn the_index_over_placements_follows_every_fold() {
+        let mut snapshot = Snapshot::default();
+        let folds: [(&str, Option<&[&str]>); 6] = [
+            ("h1", Some(&["lottery", "lottery", "gift"])),
+            ("h2", Some(&["lottery"])),
+            ("h1", Some(&["gift"])),
+            ("h2", Some(&["pay", "lottery"])),
+            ("h1", None),
+            ("h2", Some(&[])),
+        ];
+        for (revision, (host, services)) in (1..).zip(folds) {
+            let value = services.map(|services| on(host, services));
+            let key = keys::placements(&HostName::new(host).unwrap());
+            snapshot.fold(&key, value.as_deref(), revision).unwrap();
+            let by_hand = Snapshot { placements: snapshot.placements.clone(), ..Snapshot::default() };
+            for service in ["lottery", "gift", "pay"].map(|name| ServiceName::new(name).unwrap()) {
+                let indexed: Vec<_> = snapshot.placements_of(&service).collect();
+                assert_eq!(indexed, by_hand.placements_of(&service).collect::<Vec<_>>(), "{service} at {revision}");
+            }
+        }
+        assert!(snapshot.hosts_of.is_empty());
     }
 }
