@@ -118,6 +118,8 @@ const HOLD_WAIT_S_MAX: f64 = 0.3;
 const CPU_LIKELY: f64 = 0.7;
 /// Least offered while a backlog drains, as a share of the throughput.
 const DRAIN: f64 = 0.1;
+/// Time between two readings of the whole series.
+const FIT_EVERY_S: f64 = 0.4;
 /// Shortest time of saturation that an estimate rests on.
 const SATURATED_S_MIN: f64 = 5.0;
 /// Half-width of the 95% interval, relative, at which the test has converged.
@@ -164,6 +166,9 @@ pub struct Controller {
     baseline_errors: (f64, f64),
     /// What arrives ÷ what was commanded: balancing by weight is not exact.
     balance: f64,
+    /// Requests in flight from which the instance is busy, as last read, and when that was.
+    floor: f64,
+    fitted_at_s: f64,
     /// Time since which the full share leaves the queue idle.
     idle_full_since_s: Option<f64>,
 }
@@ -183,6 +188,8 @@ impl Controller {
             stale: 0,
             baseline_errors: (0.0, 0.0),
             balance: 1.0,
+            floor: 2.0,
+            fitted_at_s: 0.0,
             idle_full_since_s: None,
         }
     }
@@ -346,12 +353,15 @@ impl Controller {
 
     /// Keeps a short backlog: what is offered is what completes, corrected by how far the backlog is from its target.
     fn hold(&mut self, now: f64) {
-        let fit = self.fit();
+        if now - self.fitted_at_s >= FIT_EVERY_S {
+            self.refit(now);
+        }
         let throughput = self.series.completed_rate(1.0).max(1.0);
         let spread = (throughput * HOLD_TAU_S / 2.0).sqrt();
         let cpu = self.series.cpu_rate(0.5) / self.quota_cores();
-        let floor = if cpu > CPU_LIKELY { 2.0 + self.quota_cores().ceil() } else { fit.floor };
-        let target = floor + if cpu > CPU_LIKELY { 0.5 * spread } else { spread };
+        let (floor, spreads) =
+            if cpu > CPU_LIKELY { (2.0 + self.quota_cores().ceil(), 0.5) } else { (self.floor, 1.0) };
+        let target = floor + spreads * spread;
         let in_flight = self.series.in_flight_now();
         let offered = if in_flight > target.max(floor + HOLD_WAIT_S_MAX * throughput) {
             DRAIN * throughput
@@ -362,15 +372,21 @@ impl Controller {
             (base + off).clamp(DRAIN * throughput, 1.5 * throughput)
         };
         self.set_offered(offered);
+        let idle_full = self.share >= 1.0 && in_flight < self.floor;
+        self.idle_full_since_s = if idle_full { self.idle_full_since_s.or(Some(now)) } else { None };
+        if self.idle_full_since_s.is_some_and(|at| now - at >= 2.0 * EXHAUSTED_S) {
+            self.phase = Phase::Ended(StressEnd::TrafficExhausted);
+        }
+    }
+
+    /// Reads the series anew, and ends the test when they say enough.
+    fn refit(&mut self, now: f64) {
+        let fit = self.fit();
+        self.fitted_at_s = now;
+        self.floor = fit.floor;
         let half = (fit.capacity_rps.high - fit.capacity_rps.low) / 2.0;
         if fit.saturated_s >= SATURATED_S_MIN && half <= HALF_WIDTH_MAX * fit.capacity_rps.value {
             self.phase = Phase::Ended(StressEnd::Converged);
-        }
-        let idle_full = self.share >= 1.0 && in_flight < fit.floor;
-        let since = if idle_full { self.idle_full_since_s.or(Some(now)) } else { None };
-        self.idle_full_since_s = since;
-        if since.is_some_and(|at| now - at >= 2.0 * EXHAUSTED_S) {
-            self.phase = Phase::Ended(StressEnd::TrafficExhausted);
         }
     }
 

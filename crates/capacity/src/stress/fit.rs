@@ -11,6 +11,8 @@ const HALF_WIDTH_MIN: f64 = 0.015;
 const STRETCH_S_MIN: f64 = 0.5;
 /// Time between two readings.
 const READING_S: f64 = 0.1;
+/// Time before the hold from which CPU is charged to requests.
+const CHARGED_BEFORE_S: f64 = 1.0;
 /// Length of the span of lightest load: the baseline.
 const LIGHT_S: f64 = 1.0;
 /// Load of the lightest span, as a share of the heaviest, up to which the two tell background from cost.
@@ -71,11 +73,13 @@ pub(super) fn fit(series: &Series, quota_cores: f64, hold_from_s: Option<f64>, s
     let stretches = from.map_or(Vec::new(), |from| stretches(series, from, floor, parallel));
     let direct = slope(&stretches);
     let busy = from.map(|from| (from, now)).filter(|(a, b)| b - a >= STRETCH_S_MIN);
-    let per_cpu = busy.and_then(|span| slope(&[cpu_points(series, span)]));
+    // The cost counts from a little earlier, when fewer requests were half done: they end in the span, their CPU came before.
+    let charged = busy.zip(hold_from_s).map(|((_, to), from)| ((from - CHARGED_BEFORE_S).max(0.0), to));
+    let per_cpu = charged.and_then(|span| slope(&[cpu_points(series, span)]));
     let used = busy.map_or(0.0, |span| cpu_share(series, span, quota_cores));
     let throttled = busy.map_or(0.0, |span| throttled_share(series, span));
     let cpu_bound = used >= CPU_BOUND || (used >= CPU_BOUND_THROTTLED && throttled >= THROTTLED_MIN);
-    let cost = busy.zip(per_cpu).map(|(span, per_cpu)| {
+    let cost = charged.zip(per_cpu).map(|(span, per_cpu)| {
         let idle = background * (span.1 - span.0) / per_cpu.length.max(1e-9);
         (((1.0 - idle).max(0.1)) / per_cpu.value, per_cpu.relative_error)
     });

@@ -129,6 +129,23 @@ fn traffic_of_all_sizes() {
 }
 
 #[test]
+fn traffic_that_changes() {
+    hold_promises(&[
+        ("growing 10% a second, lock", Case { traffic: 1.5, growth: 0.1, ..workers(1, 0.010, 0.0) }),
+        ("growing 10% a second, cpu", Case { traffic: 1.5, growth: 0.1, ..cpu(0.2, 0.004, 8) }),
+        ("falling 4% a second, cpu", Case { traffic: 4.0, growth: -0.04, ..cpu(0.2, 0.002, 8) }),
+        ("evenly spaced, workers", Case { even: true, ..workers(2, 0.020, 0.0) }),
+    ]);
+}
+
+#[test]
+fn a_binomial_tail_is_exact() {
+    // At least 2 of 3 with one half each: 4 of 8 ways.
+    assert!((fit::binomial_at_least(2.0, 3.0, 0.5) - 0.5).abs() < 1e-12);
+    assert!((fit::binomial_at_least(3.0, 3.0, 0.1) - 0.001).abs() < 1e-12);
+}
+
+#[test]
 fn readings_that_are_not_exact() {
     hold_promises(&[
         ("two proxies, cpu", Case { proxies: 2, ..cpu(0.2, 0.002, 8) }),

@@ -30,6 +30,10 @@ pub struct Case {
     pub cv: f64,
     /// Live traffic of the whole service, as a multiple of the instance's capacity.
     pub traffic: f64,
+    /// Growth of the traffic each second, as a share of it.
+    pub growth: f64,
+    /// Requests come evenly spaced instead of at random.
+    pub even: bool,
     /// Share of the instance under its steady weight.
     pub neutral: f64,
     /// Proxies whose counters are summed, each read at its own time.
@@ -54,6 +58,8 @@ impl Case {
             kind,
             cv: 0.04,
             traffic: 3.0,
+            growth: 0.0,
+            even: false,
             neutral: 0.25,
             proxies: 1,
             shy: 0.0,
@@ -199,8 +205,9 @@ impl<'a> World<'a> {
 
     fn arrivals(&mut self) {
         while self.next_arrival_s <= self.now_s {
-            let rate = self.case.traffic * self.case.truth();
-            self.next_arrival_s += -(1.0 - self.rng.random::<f64>()).ln() / rate;
+            let rate = self.case.traffic * self.case.truth() * (1.0 + self.case.growth * self.now_s);
+            let gap = if self.case.even { 1.0 } else { -(1.0 - self.rng.random::<f64>()).ln() };
+            self.next_arrival_s += gap / rate;
             let proxy = self.rng.random_range(0..self.case.proxies);
             self.proxies[proxy].service += 1;
             let share = if self.share < 0.999 { (self.share * self.balance).min(1.0) } else { 1.0 };
