@@ -13,6 +13,7 @@ mod file;
 mod fleet;
 mod http;
 mod report;
+mod serve;
 mod start;
 mod token;
 mod xds;

@@ -10,6 +10,7 @@ use crate::fleet::FleetService;
 use crate::fleet::listener;
 use crate::fleet::logs::Logs;
 use crate::http::{App, access, router};
+use crate::serve;
 use crate::token;
 use crate::xds::Ads;
 use crate::xds::cache::Cache;
@@ -18,6 +19,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use store::records::{Blobs, Kind, Records};
 use store::{Compare, Op, RedbStore, Store, Txn, Watch};
 use tokio::net::{TcpListener, UnixListener};
@@ -26,6 +28,9 @@ use tokio::task::JoinSet;
 
 /// Version of the layout of keys and values.
 const LAYOUT: u32 = 1;
+
+/// Connections of the API at once, on each of its listeners.
+const API_CONNECTIONS_MAX: usize = 1_024;
 
 /// A running server.
 pub struct Handle {
@@ -43,7 +48,14 @@ pub struct Handle {
     control: tokio::task::JoinHandle<Result<(), Error>>,
     listeners: JoinSet<Result<(), Error>>,
     server_file: PathBuf,
+    store: Arc<dyn Store>,
+    records: Arc<Records>,
 }
+
+/// Time allowed for requests at work to let go of the store when the server stops.
+const CLOSE_MS_MAX: u64 = 5_000;
+/// Time between looks whether they have.
+const CLOSE_LOOK_MS: u64 = 2;
 
 impl Handle {
     /// Stops, and waits until the store is closed.
@@ -51,6 +63,13 @@ impl Handle {
         self.stop.send_replace(true);
         let ended = (&mut self.control).await;
         self.close().await;
+        // Whoever opens the data folder next must find it free; aborted tasks let go a moment later.
+        for _ in 0..CLOSE_MS_MAX / CLOSE_LOOK_MS {
+            if Arc::strong_count(&self.store) == 1 && Arc::strong_count(&self.records) == 1 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(CLOSE_LOOK_MS)).await;
+        }
         ended.unwrap_or_else(|error| Err(Error::Stopped(error.to_string())))
     }
 
@@ -138,14 +157,13 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
         control: tokio::spawn(Engine::new(parts).run(inputs, stopped)),
         listeners: JoinSet::new(),
         server_file: data.join("server.json"),
+        store: store.clone(),
+        records: records.clone(),
     };
     let app = App::new(to_loop.clone(), store, records, blobs, logs.clone());
     let service = FleetService::new(to_loop, logs);
-    let fleet_app = app.clone();
-    handle.listeners.spawn(async move {
-        let served = listener::serve(fleet, service, Ads::new(cache), fleet_app, fleet_token.into()).await;
-        served.map_err(|error| Error::Stopped(error.to_string()))
-    });
+    let router = listener::router(service, Ads::new(cache), app.clone(), fleet_token.into());
+    handle.listeners.spawn(serve::tcp(fleet, router, listener::CONNECTIONS_MAX));
     serve_api(&mut handle.listeners, app, socket, http, api_token);
     write_server_file(&handle)?;
     Ok(handle)
@@ -242,15 +260,13 @@ fn serve_api(
     http: Option<TcpListener>,
     token: String,
 ) {
-    let stopped = |error: std::io::Error| Error::Stopped(error.to_string());
     if let Some(http) = http {
         let token: Arc<str> = token.into();
         let router = router(app.clone()).layer(axum::middleware::from_fn_with_state(token, access::tcp));
-        listeners.spawn(async move { axum::serve(http, router).await.map_err(stopped) });
+        listeners.spawn(serve::tcp(http, router, API_CONNECTIONS_MAX));
     }
     let router = router(app).layer(axum::middleware::from_fn(access::socket));
-    let service = router.into_make_service_with_connect_info::<access::Peer>();
-    listeners.spawn(async move { axum::serve(socket, service).await.map_err(stopped) });
+    listeners.spawn(serve::unix(socket, router, API_CONNECTIONS_MAX));
 }
 
 /// Says that the server is ready, and where.

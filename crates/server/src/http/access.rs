@@ -5,14 +5,11 @@
 
 use super::problem::{self, Failure};
 use crate::token;
-use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use axum::serve::IncomingStream;
 use http::HeaderMap;
 use std::sync::Arc;
-use tokio::net::UnixListener;
 
 /// Who asks, for the audit: `unix:root`, `token:api`.
 #[derive(Debug, Clone)]
@@ -21,18 +18,13 @@ pub struct Who(pub String);
 /// The peer of a Unix socket.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    uid: Option<u32>,
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self { uid: stream.io().peer_cred().ok().map(|credentials| credentials.uid()) }
-    }
+    /// Its user; absent when the kernel does not say.
+    pub uid: Option<u32>,
 }
 
 /// Lets peers of the Unix socket in: the file's mode has decided already who can connect.
 pub async fn socket(mut request: Request, next: Next) -> Result<Response, Failure> {
-    let uid = request.extensions().get::<ConnectInfo<Peer>>().and_then(|ConnectInfo(peer)| peer.uid);
+    let uid = request.extensions().get::<Peer>().and_then(|peer| peer.uid);
     let uid = uid.ok_or_else(|| problem::unauthorized("the peer's credentials cannot be read"))?;
     request.extensions_mut().insert(Who(format!("unix:{}", user(uid))));
     Ok(next.run(request).await)

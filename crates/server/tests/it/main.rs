@@ -3,4 +3,5 @@
 
 mod agent;
 mod harness;
+mod proxy;
 mod scale;

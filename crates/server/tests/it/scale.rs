@@ -2,6 +2,7 @@
 
 use crate::agent::Agent;
 use crate::harness::{Server, apply_pay, settled, until};
+use crate::proxy::Proxy;
 use api::fleet::Intent;
 use api::http::OperationRequest;
 use model::OperationPhase;
@@ -54,6 +55,7 @@ async fn scale_out_scale_in_and_drain_run_to_their_ends() {
     let client = server.client();
     apply_pay(&client, 1, 1).await;
     let agents = Agent::fleet(2, server.data.path());
+    let _proxy = Proxy::start(server.data.path(), &agents);
     settled(&client, "pay", 2).await;
 
     let scale = |to| OperationRequest::Scale { service: "pay".to_owned(), to: Some(to), instances: BTreeMap::new() };
@@ -64,6 +66,7 @@ async fn scale_out_scale_in_and_drain_run_to_their_ends() {
     settled(&client, "pay", 6).await;
     let report = client.report(out.id.as_str()).await.expect("a health report");
     assert!(report.starts_with("<!doctype html>") && report.contains(out.id.as_str()));
+    assert!(out.verdicts.iter().any(|verdict| verdict.requests_new >= 100), "{:?}", out.verdicts);
 
     let refused = client.open_operation(&scale(6)).await.expect_err("nothing to do").to_string();
     assert!(refused.contains("nothing to do"), "{refused}");
@@ -93,6 +96,7 @@ async fn a_restart_touches_no_instance_and_resumes_what_was_open() {
     let client = server.client();
     apply_pay(&client, 2, 2).await;
     let agents = Agent::fleet(2, server.data.path());
+    let _proxy = Proxy::start(server.data.path(), &agents);
     settled(&client, "pay", 4).await;
     let before: Vec<_> = agents.iter().map(Agent::running).collect();
     server.restart().await;
