@@ -128,7 +128,9 @@ async fn a_host_that_vanishes_mid_operation_is_named_and_what_was_begun_is_undon
 #[tokio::test]
 async fn a_port_in_use_is_named_with_its_owner() -> Result<()> {
     let fleet = Fleet::start(&probe::SMALL).await?;
-    let taken = std::net::TcpListener::bind("127.1.1.1:20000")?;
+    let host = fleet.client.resource("Host", "host-a1").await?.resource;
+    let model::Resource::Host(host) = host else { anyhow::bail!("a Host is a Host") };
+    let taken = std::net::TcpListener::bind((host.address, 20_000))?;
     fleet.apply(&probe::manifests(1, 1)?).await?;
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {

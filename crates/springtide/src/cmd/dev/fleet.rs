@@ -31,6 +31,8 @@ fn datacenter(index: u8) -> String {
 impl Fleet {
     /// The fleet that `args` ask for.
     pub fn new(args: &Args, data: &Path) -> Self {
+        // Any 127/8 address answers on Linux: each host gets a port space of its own, and so does each fleet.
+        let network = network_of(data);
         let mut hosts = Vec::new();
         for d in 0..args.datacenters {
             for h in 1..=args.hosts {
@@ -39,8 +41,7 @@ impl Fleet {
                 hosts.push(DevHost {
                     name: format!("host-{letter}{h}"),
                     rack: format!("{datacenter}-r{}", 1 + (h - 1) % 2),
-                    // Any 127/8 address answers on Linux: each host gets a port space of its own.
-                    address: format!("127.1.{}.{h}", d + 1),
+                    address: format!("127.{network}.{}.{h}", d + 1),
                     datacenter,
                 });
             }
@@ -125,8 +126,7 @@ impl Fleet {
 
     /// Two `dev`s on one machine must not share slices: the folder tells them apart.
     fn cgroup_root(&self, host: &str) -> String {
-        let folder = model::Digest::of(self.data.as_os_str().as_encoded_bytes());
-        format!("springtide-dev-{}/{host}", &folder.hex()[..8])
+        format!("springtide-dev-{}/{host}", folder_mark(&self.data))
     }
 
     /// Stops every instance of every host and removes their slices.
@@ -151,6 +151,17 @@ impl Fleet {
             user: None,
         }
     }
+}
+
+/// The second byte of the hosts' addresses, 1 to 254.
+fn network_of(data: &Path) -> u8 {
+    let mark = u32::from_str_radix(&folder_mark(data), 16).expect("the mark is eight hex digits");
+    (mark % 254) as u8 + 1
+}
+
+/// Eight hex digits that tell the fleet of one folder from that of another.
+fn folder_mark(data: &Path) -> String {
+    model::Digest::of(data.as_os_str().as_encoded_bytes()).hex()[..8].to_owned()
 }
 
 fn words(words: &[&str]) -> Vec<OsString> {
