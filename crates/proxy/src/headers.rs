@@ -5,6 +5,24 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
 
+/// The other end of a connection.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its address.
+    pub ip: IpAddr,
+    /// The same, as a header's value, made once for the connection.
+    pub text: HeaderValue,
+}
+
+impl From<IpAddr> for Peer {
+    fn from(ip: IpAddr) -> Self {
+        // An IPv4 caller of an IPv6 listener is still an IPv4 caller.
+        let ip = ip.to_canonical();
+        let text = HeaderValue::from_str(&ip.to_string()).expect("an address is visible ASCII");
+        Self { ip, text }
+    }
+}
+
 /// The calling service.
 pub const CALLER: HeaderName = HeaderName::from_static("x-springtide-caller");
 /// Why the proxy, or a service behind it, rejected fast.
@@ -55,25 +73,28 @@ pub fn strip(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
 }
 
 /// Prepares the head of a request for the next hop.
-pub fn prepare(headers: &mut HeaderMap, from_outside: bool, peer: IpAddr) {
+pub fn prepare(headers: &mut HeaderMap, from_outside: bool, peer: &Peer) {
     strip(headers, |name| *name == header::EXPECT || (from_outside && name.as_str().starts_with(OWN_PREFIX)));
     if from_outside {
         headers.insert(CALLER, HeaderValue::from_static(crate::table::OUTSIDE));
     }
-    let mut text =
-        headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(", ");
-    if !text.is_empty() {
-        text.push_str(", ");
-    }
-    text.push_str(&peer.to_string());
-    if let Ok(value) = HeaderValue::from_str(&text) {
-        headers.insert(FORWARDED_FOR, value);
-    }
+    let before: Vec<&str> = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
+    let way = if before.is_empty() {
+        peer.text.clone()
+    } else {
+        let text = format!("{}, {}", before.join(", "), peer.ip);
+        HeaderValue::from_str(&text).unwrap_or_else(|_| peer.text.clone())
+    };
+    headers.insert(FORWARDED_FOR, way);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn peer(text: &str) -> Peer {
+        Peer::from(text.parse::<IpAddr>().expect("an address"))
+    }
 
     fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -97,7 +118,7 @@ mod tests {
             ("x-forwarded-for", "8.8.8.8"),
             ("cookie", "c"),
         ]);
-        prepare(&mut headers, false, "127.0.0.1".parse().expect("an address"));
+        prepare(&mut headers, false, &peer("127.0.0.1"));
         let wanted = map(&[
             ("host", "a"),
             ("x-springtide-user", "7"),
@@ -110,8 +131,8 @@ mod tests {
     #[test]
     fn outside_cannot_pose_as_a_service() {
         let mut headers = map(&[("x-springtide-caller", "pay"), ("x-springtide-priority", "0"), ("host", "a")]);
-        prepare(&mut headers, true, "::1".parse().expect("an address"));
-        let wanted = map(&[("host", "a"), ("x-springtide-caller", "outside"), ("x-forwarded-for", "::1")]);
+        prepare(&mut headers, true, &peer("::ffff:10.0.0.1"));
+        let wanted = map(&[("host", "a"), ("x-springtide-caller", "outside"), ("x-forwarded-for", "10.0.0.1")]);
         assert_eq!(headers, wanted);
     }
 }

@@ -250,7 +250,7 @@ fn bind_all(
 
 /// Everything that is not traffic; ends with the reporter, which is told to.
 async fn steer(
-    client: xds::Client,
+    mut client: xds::Client,
     reporter: report::Reporter,
     channel: tonic::transport::Channel,
     tables: watch::Receiver<Arc<table::Table>>,
@@ -260,4 +260,5 @@ async fn steer(
         () = reporter.run(channel) => {}
         () = health::run(tables) => {}
     }
+    client.finish().await;
 }

@@ -181,13 +181,17 @@ impl Reporter {
         };
         queue(hello)?;
         let request = authorized(ReceiverStream::new(samples), &self.config.token);
-        let mut down = FleetClient::new(channel).proxy(request).await?.into_inner();
+        let mut end = self.end.clone();
+        let mut client = FleetClient::new(channel);
+        let mut down = tokio::select! {
+            opened = client.proxy(request) => opened?.into_inner(),
+            _ = end.wait_for(|end| *end) => return Ok(()),
+        };
         let mut tick = tokio::time::interval(FAST);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         // A new stream begins with every edge, so that a restarted server knows where each counter stands.
         let mut all = true;
         let mut ticks = 0_u32;
-        let mut end = self.end.clone();
         loop {
             tokio::select! {
                 message = down.message() => match message?.map(|down| down.message) {

@@ -6,7 +6,7 @@ use crate::body::{AnswerBody, Passing, RequestBody, Upload};
 use crate::edge::Outcome;
 use crate::exchange::{self, Failure, Wanted};
 use crate::flight::Flight;
-use crate::headers::{self, REJECT};
+use crate::headers::{self, Peer, REJECT};
 use crate::local::{Local, LocalCluster, Upstream};
 use crate::worker::Worker;
 use bytes::Bytes;
@@ -14,7 +14,6 @@ use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 use std::cell::Cell;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -57,7 +56,7 @@ const LATE: Own = own(StatusCode::GATEWAY_TIMEOUT, None, "the endpoint did not a
 const SLOW_UPLOAD: Own = own(StatusCode::REQUEST_TIMEOUT, None, "the request body did not come in time\n");
 
 /// Answers one request.
-pub async fn answer(worker: &Worker, side: Side, peer: IpAddr, request: Request<Incoming>) -> Response<AnswerBody> {
+pub async fn answer(worker: &Worker, side: Side, peer: &Peer, request: Request<Incoming>) -> Response<AnswerBody> {
     let began = Instant::now();
     let mut response = match start(worker, side, peer, began, &request) {
         Ok((flight, cluster)) => forward(side, peer, request, flight, &cluster).await,
@@ -73,7 +72,7 @@ pub async fn answer(worker: &Worker, side: Side, peer: IpAddr, request: Request<
 fn start(
     worker: &Worker,
     side: Side,
-    peer: IpAddr,
+    peer: &Peer,
     began: Instant,
     request: &Request<Incoming>,
 ) -> Result<(Flight, Rc<LocalCluster>), Own> {
@@ -86,7 +85,7 @@ fn start(
         let edges = cluster.map_or(local.unrouted.as_ref(), |c| &c.own);
         let edge = edges.from(caller, &local.table, &worker.reporter);
         edge.end(answer.outcome(), began.elapsed().as_micros() as u64);
-        tracing::debug!(%peer, status = %answer.status, uri = %request.uri(), "answered by the proxy itself");
+        tracing::debug!(peer = %peer.ip, status = %answer.status, uri = %request.uri(), "answered by the proxy itself");
         answer
     };
     let cluster = match route(&local, side, request) {
@@ -147,7 +146,7 @@ fn host(request: &Request<Incoming>) -> Result<&str, Own> {
 
 async fn forward(
     side: Side,
-    peer: IpAddr,
+    peer: &Peer,
     request: Request<Incoming>,
     mut flight: Flight,
     cluster: &LocalCluster,
@@ -217,7 +216,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-fn prepare(side: Side, peer: IpAddr, request: Request<Incoming>) -> Request<RequestBody> {
+fn prepare(side: Side, peer: &Peer, request: Request<Incoming>) -> Request<RequestBody> {
     let (mut parts, body) = request.into_parts();
     headers::prepare(&mut parts.headers, side == Side::Entry, peer);
     if let Some(authority) = parts.uri.authority() {

@@ -4,6 +4,7 @@
 
 use crate::edge::Edge;
 use crate::endpoint::Clock;
+use crate::headers::Peer;
 use crate::local::Local;
 use crate::request::{self, Side};
 use crate::table::Table;
@@ -202,10 +203,12 @@ fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: IpAddr, side: Side) {
         return;
     }
     let worker = Rc::clone(worker);
+    let from = Peer::from(peer);
     tokio::task::spawn_local(async move {
         let service = service_fn(|request| {
             let worker = &worker;
-            async move { Ok::<_, Infallible>(request::answer(worker, side, peer, request).await) }
+            let from = &from;
+            async move { Ok::<_, Infallible>(request::answer(worker, side, from, request).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
@@ -116,6 +117,7 @@ pub struct Client {
     unsaved: bool,
     save_due: Instant,
     saves: mpsc::Sender<Vec<u8>>,
+    saver: JoinHandle<()>,
     resolver: resolve::Resolver,
 }
 
@@ -141,7 +143,7 @@ impl Client {
             }
         };
         let (saves, to_save) = mpsc::channel(1);
-        tokio::spawn(save_changes(Arc::clone(&config), to_save));
+        let saver = tokio::spawn(save_changes(Arc::clone(&config), to_save));
         let mut client = Self {
             config,
             clock,
@@ -152,6 +154,7 @@ impl Client {
             unsaved: false,
             save_due: Instant::now(),
             saves,
+            saver,
             resolver: resolve::Resolver::start(),
         };
         client.publish();
@@ -164,7 +167,7 @@ impl Client {
     }
 
     /// Follows the server for ever.
-    pub async fn run(mut self, channel: Channel) {
+    pub async fn run(&mut self, channel: Channel) {
         let mut back_off = BackOff::default();
         loop {
             back_off.begin();
@@ -183,6 +186,16 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Saves what is not saved yet.
+    pub async fn finish(self) {
+        if self.unsaved && self.saves.send(saved::encode(&self.state)).await.is_err() {
+            tracing::error!("the last good state is not saved: its writer is gone");
+        }
+        drop(self.saves);
+        // It logs its own failures.
+        let _ = self.saver.await;
     }
 
     /// Waits for whatever is due beside the stream, and does it.

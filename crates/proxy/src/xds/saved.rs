@@ -63,7 +63,8 @@ pub fn save(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        let new = path.with_extension("new");
+        // The process that this one replaces may be saving too.
+        let new = path.with_extension(format!("{}.new", std::process::id()));
         let mut file = File::create(&new)?;
         file.write_all(bytes)?;
         file.sync_all()?;

@@ -356,3 +356,6 @@ impl Verdict {
         self.refused.push(refused);
     }
 }
+
+#[cfg(test)]
+mod tests;

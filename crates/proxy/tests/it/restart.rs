@@ -161,3 +161,50 @@ fn replacing_a_proxy_drops_no_request() {
     clients.into_iter().for_each(|client| client.join().expect("no request failed"));
     assert_eq!(upstream.requests(), answered.load(SeqCst));
 }
+
+/// The process that [`sigterm_drains_the_process`] starts: this very binary, as a proxy.
+#[test]
+#[ignore = "only as a child of sigterm_drains_the_process"]
+fn child() {
+    let variable = |name: &str| std::env::var(name).expect("set by the parent");
+    let address = |name: &str| variable(name).parse().expect("an address");
+    let config = proxy::Config {
+        name: "child".into(),
+        server: variable("SERVER"),
+        token: crate::plane::TOKEN.into(),
+        datacenter: "east".into(),
+        entry: address("ENTRY"),
+        mesh: address("MESH"),
+        threads: 2,
+        state: variable("STATE").into(),
+    };
+    proxy::run(config).expect("it runs and drains");
+}
+
+#[test]
+fn sigterm_drains_the_process() {
+    let mut fixture = Fixture::start();
+    let upstream = Upstream::start();
+    fixture.tell(World::web(vec![endpoint("w-1", upstream.address, 1000)]));
+    let (entry, mesh) = (fixture.entry.to_string(), fixture.mesh);
+    // The child takes the ports over from the proxy of the fixture, as an upgrade would.
+    let mut child = std::process::Command::new(std::env::current_exe().expect("this binary"))
+        .args(["--ignored", "--exact", "restart::child"])
+        .envs([("SERVER", fixture.plane().url()), ("ENTRY", entry), ("MESH", mesh.to_string())])
+        .env("STATE", fixture.folder.path().join("child-state"))
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("it starts");
+    until("the child is heard", || {
+        fixture.plane().heard(|heard| heard.hello.as_ref().is_some_and(|hello| hello.proxy == "child"))
+    });
+    until("it has saved its state", || fixture.folder.path().join("child-state").exists());
+    fixture.stop();
+    let mut busy = Client::connect(mesh);
+    busy.send(b"GET /slow?400 HTTP/1.1\r\nhost: web\r\n\r\n");
+    until("it is under way", || upstream.requests() == 1);
+    let killed = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    assert!(killed.expect("kill runs").success());
+    assert_eq!(busy.read().expect("an answer").text(), "slow");
+    assert!(child.wait().expect("a child").success(), "exit code 0");
+}
