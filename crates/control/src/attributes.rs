@@ -46,6 +46,7 @@ pub(crate) fn enter(view: View<'_>, draft: &mut Draft<'_>, recall: &Recall) -> M
             Err(Shortage::Final(reasons)) => Err(reasons),
             Ok(batch) => Ok(batch),
         },
+        OperationSpec::Drain { host } if waits_for_another(view.snapshot, draft.op(), host) => return Move::Wait,
         OperationSpec::Drain { host } => drain(view, draft.op(), host),
         OperationSpec::Stress { .. } => Ok(Batch::default()),
     };
@@ -94,6 +95,13 @@ pub(crate) fn next_batch(view: View<'_>, draft: &mut Draft<'_>) -> Move {
 pub(crate) fn next_on_host(snapshot: &Snapshot, host: &HostName) -> Option<ServiceName> {
     let on = &snapshot.placements.get(host)?.value.instances;
     on.iter().map(|placement| &placement.service).min().cloned()
+}
+
+/// True while an operation that placed on the host before the cordon stood is still at work there.
+fn waits_for_another(snapshot: &Snapshot, drain: &Operation, host: &HostName) -> bool {
+    let Some(next) = next_on_host(snapshot, host) else { return false };
+    let mut open = snapshot.operations.values().map(|at| &at.value).filter(|op| !op.phase.is_final());
+    open.any(|op| op.id != drain.id && op.spec.service() == Some(&next))
 }
 
 /// True when the operation stops an old instance before it starts a new one.
@@ -207,6 +215,7 @@ fn make_room(view: View<'_>, service: &Service, stale: &[(HostName, Placement)],
 /// Turns the order of steps round, for the rest of the operation: stop one, then start one.
 fn remove_first(draft: &mut Draft<'_>) {
     let op = draft.change();
+    op.phase = OperationPhase::Running;
     let first = |name| !matches!(name, StepName::Drain | StepName::Stop);
     op.steps.sort_by_key(|step| first(step.name));
     draft.log("no room for new instances beside the old ones: replacing one at a time, the old one stops first");
@@ -276,6 +285,7 @@ fn rehearse(view: View<'_>, host: &HostName) -> Result<(), Vec<String>> {
 }
 
 fn put_on_paper(paper: &mut Snapshot, host: HostName, placement: Placement) {
+    paper.hosts_of.entry(placement.service.clone()).or_default().insert(host.clone());
     let empty = || model::HostPlacements { host: host.clone(), instances: Vec::new() };
     let on = paper
         .placements

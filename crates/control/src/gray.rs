@@ -1,29 +1,42 @@
 //! Gray release: the batch's new instances get 1%, then 10%, then their full weight; each stage is judged against the
-//! running fleet. What is remembered of a stage is memory only: after a restart the stage is judged anew.
+//! running fleet. A service that takes no traffic (it has no port) is released on health alone. What is remembered of a stage is memory only: after a restart the stage is judged anew.
 
 use crate::contract::{Phase, Traffic};
 use crate::draft::Draft;
 use crate::instances::{Goal, progress};
+use crate::journal;
 use crate::judge;
 use crate::limits::*;
 use crate::recall::{Recall, Stage, View};
-use crate::walk::{Move, current_adds};
-use model::{GateOutcome, GateVerdict, InstanceId, InstanceIntent, Operation, ServiceName};
+use crate::walk::{Move, batch_service, current_adds};
+use model::{GateOutcome, GateVerdict, InstanceId, InstanceIntent, Operation, ServiceName, StepName};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Begins with the first stage; without a fleet to compare with there is only one.
 pub(crate) fn enter(view: View<'_>, draft: &mut Draft<'_>) {
     let first = GRAY_STAGES_PERMILLE[0];
-    if !running_fleet(view, draft.op()).is_empty() {
-        draft.change().gray_permille = first;
-        return;
-    }
+    let takes_traffic = batch_service(view.snapshot, draft.op()).is_some_and(|service| !service.ports.is_empty());
+    let outcome = match running_fleet(view, draft.op()).is_empty() {
+        true => GateOutcome::NoRunningFleet,
+        false if !takes_traffic => GateOutcome::TooFewRequests,
+        false => {
+            draft.change().gray_permille = first;
+            return say(draft, format!("{}% of full weight, under judgement", f64::from(first) / 10.0));
+        }
+    };
     let full = GRAY_STAGES_PERMILLE[GRAY_STAGES_PERMILLE.len() - 1];
-    let verdict = judge::verdict(full, view.now, GateOutcome::NoRunningFleet, &Default::default(), &Default::default());
+    let verdict = judge::verdict(full, view.now, outcome, &Default::default(), &Default::default());
+    let words = judge::describe(&verdict);
     let op = draft.change();
     op.gray_permille = full;
     op.verdicts.push(verdict);
-    draft.log("no fleet runs yet to compare with: released on health alone");
+    draft.log(words.clone());
+    say(draft, words);
+}
+
+/// Puts the latest word on the step.
+fn say(draft: &mut Draft<'_>, words: String) {
+    journal::step_mut(draft.change(), StepName::Gray).message = words;
 }
 
 /// Judges the stage in progress, and begins the next one.
@@ -67,6 +80,7 @@ fn conclude(draft: &mut Draft<'_>, verdict: GateVerdict) -> Move {
     let words = judge::describe(&verdict);
     draft.change().verdicts.push(verdict);
     draft.log(words.clone());
+    say(draft, words.clone());
     if !outcome.promotes() {
         return Move::Fail(vec![words]);
     }

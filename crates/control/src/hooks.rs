@@ -18,7 +18,7 @@ pub(crate) enum Hooks {
 }
 
 /// The hooks of a service on one side of a step.
-pub(crate) fn of<'a>(service: &'a Service, step: StepName, when: HookWhen) -> impl Iterator<Item = &'a Hook> {
+pub(crate) fn of(service: &Service, step: StepName, when: HookWhen) -> impl Iterator<Item = &Hook> {
     service.hooks.iter().filter(move |hook| hook.step == step && hook.when == when)
 }
 
@@ -45,7 +45,11 @@ pub(crate) fn stand(
                 return Hooks::Pending(None);
             }
             Some((None, asked)) if asked.asks >= HOOK_ASKS_MAX => {
-                return Hooks::Failed(format!("hook {key} gave no answer, asked {HOOK_ASKS_MAX} times"));
+                let why = format!("hook {key} gave no answer, asked {HOOK_ASKS_MAX} times");
+                if when == HookWhen::Before {
+                    return Hooks::Failed(why);
+                }
+                told.push(why);
             }
             _ => return Hooks::Pending(Some(Box::new(ask(op, service, hook, key, recall, now)))),
         }

@@ -35,17 +35,26 @@ impl Reconciler {
     /// Notes which services a commit touched.
     pub fn committed(&mut self, view: View<'_>, keys: &[String]) {
         for key in keys {
-            if *key == keys::operation_counter() {
-                self.asked = None;
-                self.failures = 0;
-            } else if let Some(id) = key.strip_prefix(keys::OPERATIONS) {
-                let ended = view.snapshot.operations.get(id).filter(|at| at.value.phase.is_final());
-                self.dirty.extend(ended.into_iter().flat_map(|at| services_of(&at.value)));
+            if let Some(at) = key.strip_prefix(keys::OPERATIONS).and_then(|id| view.snapshot.operations.get(id)) {
+                self.opened(&at.value);
+                if at.value.phase.is_final() {
+                    self.dirty.extend(services_of(&at.value));
+                }
             } else if let Some(name) = key.strip_prefix(keys::SCALES) {
                 self.dirty.extend(ServiceName::new(name));
             } else if let Some(resource) = keys::parse_resource(key) {
                 self.dirty.extend(concerned(view.snapshot, resource.kind, &resource.name));
             }
+        }
+    }
+
+    /// Forgets what it asked for once it is there.
+    fn opened(&mut self, op: &Operation) {
+        let Some((_, services)) = self.asked.as_mut().filter(|_| op.who == WHO) else { return };
+        services.retain(|service| Some(service) != op.spec.service());
+        if services.is_empty() {
+            self.asked = None;
+            self.failures = 0;
         }
     }
 
@@ -104,6 +113,9 @@ impl Reconciler {
             number += 1;
             journal::write_new(&new_operation(number, spec, &steps, WHO, view.now), &mut commit);
             services.push(service);
+        }
+        if services.is_empty() {
+            return None;
         }
         count_operations(view.snapshot, number, &mut commit);
         self.asked = Some((view.now, services));

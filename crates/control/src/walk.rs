@@ -11,8 +11,8 @@ use crate::limits::*;
 use crate::recall::{Recall, View};
 use crate::{attributes, gray, journal};
 use model::{
-    HookWhen, InstanceIntent, Operation, OperationPhase, OperationSpec, PlannedInstance, Service, Silence, SilenceId,
-    Snapshot, StepName, StepState, Versioned, keys,
+    HookWhen, InstanceIntent, Operation, OperationPhase, OperationSpec, PlannedInstance, Service, ServiceName, Silence,
+    SilenceId, Snapshot, StepName, StepRun, StepState, Versioned, keys,
 };
 
 /// Moves that one event may bring: every step of two batches, and their hooks.
@@ -57,6 +57,9 @@ fn look(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recall, actions: &mu
             Move::Wait => {}
             other => return other,
         }
+    }
+    if let Some(gone) = deleted(view.snapshot, draft.op()).filter(|_| name != StepName::Report) {
+        return Move::Fail(vec![format!("service {gone} was deleted meanwhile")]);
     }
     let when = if state == StepState::Waiting { HookWhen::Before } else { HookWhen::After };
     if state == StepState::Waiting && is_idle(draft.op(), name) {
@@ -120,6 +123,12 @@ pub(crate) fn batch_service<'a>(snapshot: &'a Snapshot, op: &Operation) -> Optio
         (None, OperationSpec::Drain { host }) => snapshot.service(&attributes::next_on_host(snapshot, host)?),
         (None, _) => None,
     }
+}
+
+/// The operation's service, when it is gone although the batch adds instances of it.
+fn deleted<'a>(snapshot: &Snapshot, op: &'a Operation) -> Option<&'a ServiceName> {
+    let service = op.spec.service().filter(|service| snapshot.service(service).is_none())?;
+    current_adds(op).next().map(|_| service)
 }
 
 /// What the current batch adds.
@@ -342,6 +351,9 @@ pub(crate) fn await_report(
 
 fn finish(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recall, name: StepName) -> Move {
     journal::finish(draft.change(), name, view.now);
+    if let Some(line) = journal::step(draft.op(), name).and_then(told) {
+        draft.log(line);
+    }
     match name {
         StepName::Gray => {
             recall.stage = None;
@@ -355,6 +367,20 @@ fn finish(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recall, name: Step
         _ => {}
     }
     Move::On
+}
+
+/// What a finished step says in the log.
+fn told(step: &StepRun) -> Option<String> {
+    let took_s = step.finished_at?.saturating_sub(step.started_at?) as f64 / 1_000.0;
+    let word = match step.name {
+        StepName::Deploy => "package and config deployed",
+        StepName::Start => "started and healthy",
+        StepName::Gray => "at full weight",
+        StepName::Drain => "traffic left",
+        StepName::Stop => "stopped and removed",
+        StepName::Attributes | StepName::Silence | StepName::Report => return None,
+    };
+    Some(format!("{word}: {} of {} instances ({took_s:.1} s)", step.done, step.total))
 }
 
 /// Ends the operation's way forward: back when something was placed, else at once.

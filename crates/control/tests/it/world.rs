@@ -438,7 +438,7 @@ impl World {
         let traffic = self.observed.traffic.entry(id.clone()).or_default();
         for n in 0..requests {
             traffic.requests += 1;
-            if fault == Some(Fault::Errors) && (traffic.requests + n) % 2 == 0 {
+            if fault == Some(Fault::Errors) && (traffic.requests + n).is_multiple_of(2) {
                 traffic.errors += 1;
             }
             let slow = if fault == Some(Fault::Slow) { 10 } else { 1 };
