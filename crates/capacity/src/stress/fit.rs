@@ -31,9 +31,9 @@ const LONG: usize = 30;
 /// Share of the quota in use at saturation from which CPU is what ran out.
 const CPU_BOUND: f64 = 0.9;
 /// The same when the slice was throttled besides.
-const CPU_BOUND_THROTTLED: f64 = 0.7;
-/// Share of time throttled that counts as throttled.
-const THROTTLED_MIN: f64 = 0.05;
+const CPU_BOUND_THROTTLED: f64 = 0.75;
+/// Share of time throttled that counts as throttled; on a busy machine a slice that lacks CPU is rarely stopped for its quota.
+const THROTTLED_MIN: f64 = 0.02;
 
 /// Requests in flight that saturate, as a multiple of rate × idle latency: service times differ.
 const FLOOR_ROOM: f64 = 1.2;
