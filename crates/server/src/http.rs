@@ -5,7 +5,7 @@
 pub mod access;
 mod apply;
 mod capacity;
-mod describe;
+pub mod describe;
 mod extract;
 mod logs;
 mod metrics;

@@ -48,8 +48,6 @@ pub struct World {
     pub feed: Feed,
     /// Curves, oldest first.
     pub curves: Vec<Curve>,
-    /// Hosts that carry a service.
-    hosts_of: BTreeMap<ServiceName, BTreeSet<HostName>>,
     /// The host of each intended instance.
     host_of: BTreeMap<InstanceId, HostName>,
 }
@@ -66,7 +64,6 @@ impl World {
             fast: BTreeMap::new(),
             feed: Feed::default(),
             curves: Vec::new(),
-            hosts_of: BTreeMap::new(),
             host_of: BTreeMap::new(),
         }
     }
@@ -82,11 +79,6 @@ impl World {
         let mut touched = BTreeSet::new();
         if let Some(host) = &host {
             touched.extend(self.services_on(host));
-            for service in &touched {
-                if let Some(hosts) = self.hosts_of.get_mut(service) {
-                    hosts.remove(host);
-                }
-            }
             for placement in placements_on(&self.snapshot, host) {
                 self.host_of.remove(&placement.instance);
             }
@@ -95,10 +87,8 @@ impl World {
         if let Some(host) = &host {
             for placement in placements_on(&self.snapshot, host) {
                 touched.insert(placement.service.clone());
-                self.hosts_of.entry(placement.service.clone()).or_default().insert(host.clone());
                 self.host_of.insert(placement.instance.clone(), host.clone());
             }
-            self.hosts_of.retain(|_, hosts| !hosts.is_empty());
         }
         Ok(touched)
     }
@@ -110,7 +100,7 @@ impl World {
 
     /// Hosts that carry a service.
     pub fn hosts_of(&self, service: &ServiceName) -> impl Iterator<Item = &HostName> {
-        self.hosts_of.get(service).into_iter().flatten()
+        self.snapshot.hosts_of.get(service).into_iter().flatten()
     }
 
     /// The instances intended of a service, with their hosts: costs what the service has, not what the fleet has.
@@ -118,11 +108,7 @@ impl World {
         &'a self,
         service: &'a ServiceName,
     ) -> impl Iterator<Item = (&'a HostName, &'a Placement)> + 'a {
-        self.hosts_of(service).flat_map(move |host| {
-            placements_on(&self.snapshot, host)
-                .filter(move |placement| &placement.service == service)
-                .map(move |placement| (host, placement))
-        })
+        self.snapshot.placements_of(service)
     }
 
     /// An intended instance and its host.

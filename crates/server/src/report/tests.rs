@@ -1,0 +1,86 @@
+//! The page as a person gets it.
+
+use super::*;
+use model::{
+    GateOutcome, GateVerdict, LogLine, OperationId, OperationPhase, OperationSpec, StepName, StepRun, StepState,
+};
+
+fn operation() -> Operation {
+    let service = ServiceName::new("pay").expect("a name");
+    let step = |name, state, from, to, message: &str| StepRun {
+        name,
+        state,
+        started_at: Some(from),
+        finished_at: Some(to),
+        attempts: 1,
+        done: 2,
+        total: 2,
+        message: message.to_owned(),
+    };
+    let verdict = GateVerdict {
+        gray_permille: 10,
+        at: 1_003_000,
+        outcome: GateOutcome::LatencyWorse,
+        requests_new: 120,
+        requests_running: 5_000,
+        error_rate_new: 0.02,
+        error_rate_running: 0.001,
+        latency_p99_ms_new: 81.5,
+        latency_p99_ms_running: 20.0,
+    };
+    Operation {
+        id: OperationId::new("op-7").expect("a name"),
+        spec: OperationSpec::Scale {
+            service,
+            instances: [(model::DatacenterName::new("north").expect("a name"), 4)].into(),
+        },
+        phase: OperationPhase::Running,
+        who: "unix:<root>".to_owned(),
+        created_at: 1_000_000,
+        finished_at: None,
+        steps: vec![
+            step(StepName::Start, StepState::Done, 1_000_500, 1_002_000, ""),
+            step(StepName::Gray, StepState::Failed, 1_002_000, 1_003_000, "slower than <the fleet>"),
+        ],
+        adds: Vec::new(),
+        removes: Vec::new(),
+        batch: 0,
+        batches: 1,
+        gray_permille: 10,
+        verdicts: vec![verdict],
+        failures: vec!["gray release at 1%: p99 81.5 ms against 20.0 ms".to_owned()],
+        log: vec![LogLine { at: 1_000_100, text: "planned 2 instances".to_owned() }],
+        report: None,
+        scale_before: None,
+    }
+}
+
+#[test]
+fn failures_come_first_and_nothing_is_taken_for_markup() {
+    let page = gather(&World::new(0), &operation(), 1_004_000);
+    let html = html(&page);
+    let at = |text: &str| html.find(text).unwrap_or_else(|| panic!("{text:?} is not on the page"));
+    assert!(at("What went wrong") < at("<h2>Steps"));
+    assert!(at("<h2>Steps") < at("<h2>Gray release"));
+    assert!(html.contains("op-7: scale pay to 4 in north"));
+    assert!(html.contains("unix:&lt;root&gt;") && !html.contains("<root>"));
+    assert!(html.contains("slower than &lt;the fleet&gt;"));
+    assert!(html.contains("latency worse") && html.contains("81.5 ms") && html.contains("2.000%"));
+    assert!(html.contains("left:12.50%;width:37.50%"), "the first step ran from 0.5 s to 2 s of 4 s");
+    assert!(html.contains("class=\"failed\""));
+    assert!(html.contains("prefers-color-scheme:dark"));
+    assert!(!html.contains("<script") && !html.contains("http://") && !html.contains("https://"), "self-contained");
+}
+
+#[test]
+fn without_measurements_the_plots_say_so() {
+    let mut world = World::new(0);
+    let declared = serde_json::json!({
+        "kind": "Service", "name": "pay", "business": "night", "layer": "logic", "package": "p",
+        "shape": {"cpu": 0.1, "memory": "64MiB"}, "instances": {"north": 1},
+    });
+    world.fold("/resources/Service/pay", Some(declared.to_string().as_bytes()), 1).expect("a service");
+    let html = html(&gather(&world, &operation(), 1_004_000));
+    assert_eq!(html.matches("<figure>").count(), 4);
+    assert_eq!(html.matches("not measured").count(), 4);
+}
