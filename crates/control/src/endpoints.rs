@@ -98,3 +98,6 @@ fn serves(observed: &Observed, host: &HostName, placement: &Placement) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,41 +4,90 @@ use crate::world::*;
 use control::Event;
 use model::{HostName, OperationPhase, OperationSpec};
 
-/// Runs an operation with a crash after a given number of turns, for every such number until it ends first.
-fn crash_everywhere(what: &str, begin: impl Fn(&mut World) -> model::OperationId, check: impl Fn(&World)) {
-    for turns in 0..400 {
-        let mut world = World::with_lottery(3, 3, "");
-        world.rps.insert(service("lottery"), 5_000.0);
-        let id = begin(&mut world);
+/// Runs an operation and kills the control plane after its n-th commit, for every n until it ends first; and again
+/// after every seventh turn.
+fn crash_everywhere((a, b): (u32, u32), what: &str, hooks: &str, begin: impl Fn(&mut World), check: impl Fn(&World)) {
+    for commits in 1..200 {
+        let mut world = World::with_lottery(a, b, hooks);
+        world.rps.insert(service("lottery"), 50_000.0);
+        world.hooks.clear();
+        begin(&mut world);
+        world.crash_after_commits = Some(commits);
+        world.settle();
+        judge(&world, &format!("{what}, killed after commit {commits}"), &check);
+        if world.crashes == 0 {
+            assert!(commits > 4, "{what} takes only {commits} commits");
+            break;
+        }
+    }
+    for turns in (0..600).step_by(7) {
+        let mut world = World::with_lottery(a, b, hooks);
+        world.rps.insert(service("lottery"), 50_000.0);
+        world.hooks.clear();
+        begin(&mut world);
         (0..turns).for_each(|_| world.turn());
-        let over = world.op(&id).phase.is_final();
+        let over = world.last_operation().is_some_and(|op| op.phase.is_final()) && turns > 5;
         world.crash();
         world.settle();
-        assert_eq!(world.op(&id).phase, OperationPhase::Succeeded, "{what}, {turns}: {:#?}", world.op(&id));
-        assert!(world.starts.values().all(|starts| *starts == 1), "{what}, {turns}: {:?}", world.starts);
-        check(&world);
+        judge(&world, &format!("{what}, killed after turn {turns}"), &check);
         if over {
-            assert!(turns > 20);
             return;
         }
     }
-    panic!("{what} takes more than 400 turns");
+    panic!("{what} takes more than 600 turns");
+}
+
+fn judge(world: &World, what: &str, check: &impl Fn(&World)) {
+    let op = world.last_operation().unwrap();
+    assert_eq!(op.phase, OperationPhase::Succeeded, "{what}: {op:#?}");
+    assert_eq!(op.id.as_str(), "op-2", "{what}: opened once");
+    assert!(world.starts.values().all(|starts| *starts == 1), "{what}: {:?}", world.starts);
+    let numbers = world.starts.len();
+    assert_eq!(world.snapshot.counter(&model::keys::instance_counter(&service("lottery"))), numbers as u64, "{what}");
+    check(world);
 }
 
 #[test]
 fn a_scale_out_survives_a_crash_at_every_point() {
     crash_everywhere(
+        (3, 3),
         "scale-out",
-        |world| world.open(scale_to(5, 4)),
+        "",
+        |world| {
+            world.open(scale_to(5, 4));
+        },
         |world| assert_eq!((world.placed("lottery"), world.healthy("lottery")), (counts(5, 4), 9)),
+    );
+}
+
+#[test]
+fn hooks_are_asked_for_again_only_when_a_crash_came_before_the_journal() {
+    let hooks = "hooks:
+  - {when: before, step: start, command: [allow]}
+  - {when: after, step: gray, command: [notify]}";
+    crash_everywhere(
+        (3, 3),
+        "scale-out with hooks",
+        hooks,
+        |world| {
+            world.open(scale_to(4, 3));
+        },
+        |world| {
+            let again = world.hooks.values().filter(|runs| **runs > 1).count() as u32;
+            assert!(world.hooks.len() == 2 && again <= world.crashes, "{:?}", world.hooks);
+        },
     );
 }
 
 #[test]
 fn a_scale_in_survives_a_crash_at_every_point() {
     crash_everywhere(
+        (3, 3),
         "scale-in",
-        |world| world.open(scale_to(1, 2)),
+        "",
+        |world| {
+            world.open(scale_to(1, 2));
+        },
         |world| assert_eq!((world.placed("lottery"), world.healthy("lottery")), (counts(1, 2), 3)),
     );
 }
@@ -47,13 +96,53 @@ fn a_scale_in_survives_a_crash_at_every_point() {
 fn a_drain_survives_a_crash_at_every_point() {
     let host = HostName::new("dc-a-1").unwrap();
     crash_everywhere(
+        (3, 3),
         "drain",
-        |world| world.open(OperationSpec::Drain { host: host.clone() }),
+        "",
+        |world| {
+            world.open(OperationSpec::Drain { host: host.clone() });
+        },
         |world| {
             assert_eq!((world.placed("lottery"), world.healthy("lottery")), (counts(3, 3), 6));
             assert!(!world.snapshot.placements.contains_key(&host));
         },
     );
+}
+
+#[test]
+fn a_rollout_survives_a_crash_at_every_point() {
+    let fleet = FLEET.to_owned() + &hosts("dc-a", 3) + &hosts("dc-b", 3);
+    crash_everywhere(
+        (2, 1),
+        "rollout",
+        "",
+        |world| world.apply(&(fleet.clone() + &lottery("v2", 2, 1, "")), false),
+        |world| {
+            assert_eq!((world.placed("lottery"), world.healthy("lottery")), (counts(2, 1), 3));
+            assert_eq!(world.versions(), ["v2".to_owned()].into());
+        },
+    );
+}
+
+#[test]
+fn a_rollback_survives_a_crash_at_every_point() {
+    for commits in 1..20 {
+        let mut world = World::with_lottery(3, 3, "");
+        world.rps.insert(service("lottery"), 50_000.0);
+        let before = world.placements();
+        let id = world.open(scale_to(5, 4));
+        world.until("the second stage", |w| w.op(&id).gray_permille == 100);
+        world.steer(control::rollback(&world.snapshot, &id, "ann", world.now));
+        world.crash_after_commits = Some(commits);
+        world.settle();
+        assert_eq!(world.op(&id).phase, OperationPhase::RolledBack, "killed after commit {commits}");
+        assert_eq!((world.placements(), world.healthy("lottery")), (before, 6), "killed after commit {commits}");
+        if world.crashes == 0 {
+            assert!(commits > 3);
+            return;
+        }
+    }
+    panic!("a rollback takes more than 20 commits");
 }
 
 #[test]
@@ -80,7 +169,7 @@ fn a_host_that_vanishes_during_the_start_is_named_and_the_rest_undone() {
 #[test]
 fn a_short_loss_of_a_host_is_waited_out() {
     let mut world = World::with_lottery(2, 2, "");
-    world.rps.insert(service("lottery"), 5_000.0);
+    world.rps.insert(service("lottery"), 50_000.0);
     let id = world.open(scale_to(5, 2));
     world.until("a start", |w| w.op(&id).adds.iter().any(|add| w.starts.contains_key(&add.instance)));
     let host = world.op(&id).adds[0].host.clone();
@@ -94,7 +183,7 @@ fn a_short_loss_of_a_host_is_waited_out() {
 #[test]
 fn refused_commits_are_decided_again_without_a_hot_loop() {
     let mut world = World::with_lottery(2, 2, "");
-    world.rps.insert(service("lottery"), 5_000.0);
+    world.rps.insert(service("lottery"), 50_000.0);
     let id = world.open(scale_to(3, 3));
     world.refuse_commits = 8;
     world.until("the end", |w| w.op(&id).phase.is_final());
@@ -105,7 +194,7 @@ fn refused_commits_are_decided_again_without_a_hot_loop() {
 #[test]
 fn repeated_and_reordered_events_change_nothing() {
     let mut world = World::with_lottery(2, 2, "");
-    world.rps.insert(service("lottery"), 5_000.0);
+    world.rps.insert(service("lottery"), 50_000.0);
     let id = world.open(scale_to(3, 3));
     for _ in 0..200 {
         let hosts = world.agents.keys().cloned().collect();

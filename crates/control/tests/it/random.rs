@@ -7,6 +7,7 @@ use proptest::prelude::*;
 #[derive(Debug, Clone)]
 enum Disturb {
     Crash,
+    CrashAfterCommits(u32),
     RefuseCommits(u32),
     LoseHost(u32),
     FindHosts,
@@ -16,7 +17,8 @@ enum Disturb {
 
 fn disturb() -> impl Strategy<Value = Disturb> {
     prop_oneof![
-        3 => Just(Disturb::Crash),
+        2 => Just(Disturb::Crash),
+        2 => (1_u32..4).prop_map(Disturb::CrashAfterCommits),
         2 => (1_u32..4).prop_map(Disturb::RefuseCommits),
         1 => (0_u32..6).prop_map(Disturb::LoseHost),
         1 => Just(Disturb::FindHosts),
@@ -71,6 +73,7 @@ fn apply_disturbance(world: &mut World, disturb: &Disturb) {
     let open = world.last_operation().filter(|op| !op.phase.is_final()).map(|op| op.id.clone());
     match disturb {
         Disturb::Crash => world.crash(),
+        Disturb::CrashAfterCommits(count) => world.crash_after_commits = Some(*count),
         Disturb::RefuseCommits(count) => world.refuse_commits = *count,
         Disturb::LoseHost(n) => {
             let host = world.agents.keys().nth(*n as usize).cloned().unwrap();
@@ -97,7 +100,7 @@ fn apply_disturbance(world: &mut World, disturb: &Disturb) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn every_operation_ends_and_leaves_what_it_says(

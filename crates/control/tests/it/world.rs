@@ -54,6 +54,10 @@ pub struct World {
     pub curves: Vec<Curve>,
     pub overrides: BTreeMap<ServiceName, (Vec<Override>, u64)>,
     pub commits: Vec<Commit>,
+    /// The control plane dies right after this many commits more.
+    pub crash_after_commits: Option<u32>,
+    /// Times the control plane died.
+    pub crashes: u32,
     /// Commits refused from now on.
     pub refuse_commits: u32,
     /// What happened to operations, line by line: the golden trace.
@@ -136,6 +140,8 @@ impl World {
             curves: Vec::new(),
             overrides: BTreeMap::new(),
             commits: Vec::new(),
+            crash_after_commits: None,
+            crashes: 0,
             refuse_commits: 0,
             trace: Vec::new(),
             carry: BTreeMap::new(),
@@ -266,6 +272,7 @@ impl World {
 
     /// The server is killed: nothing but the store is left.
     pub fn crash(&mut self) {
+        self.crashes += 1;
         self.control = Control::new();
         self.observed = Observed::default();
         self.inbox.clear();
@@ -288,8 +295,12 @@ impl World {
             events += 1;
             assert!(events < 300, "the engine spins: {event:?}");
             let actions = self.control.step(&self.snapshot, &self.observed, event, self.now);
+            let crashes = self.crashes;
             for action in actions {
                 self.act(action);
+                if self.crashes > crashes {
+                    break;
+                }
             }
         }
     }
@@ -331,6 +342,13 @@ impl World {
         let refused = self.refuse_commits > 0;
         self.refuse_commits = self.refuse_commits.saturating_sub(1);
         let done = if refused { Err("refused by the test".to_owned()) } else { self.put(commit) };
+        if let (Ok(()), Some(left)) = (&done, &mut self.crash_after_commits) {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.crash_after_commits = None;
+                return self.crash();
+            }
+        }
         if let Err(why) = done {
             self.inbox.push_back(Event::CommitFailed { operation: commit.operation.clone(), why });
         }
@@ -436,13 +454,14 @@ impl World {
         };
         let fault = self.faults.get(&version).copied();
         let traffic = self.observed.traffic.entry(id.clone()).or_default();
-        for n in 0..requests {
-            traffic.requests += 1;
-            if fault == Some(Fault::Errors) && (traffic.requests + n).is_multiple_of(2) {
-                traffic.errors += 1;
-            }
-            let slow = if fault == Some(Fault::Slow) { 10 } else { 1 };
-            traffic.latency.record((5_000 + traffic.requests % 7 * 500) * slow);
+        traffic.requests += requests;
+        if fault == Some(Fault::Errors) {
+            traffic.errors += requests.div_ceil(2);
+        }
+        let slow = if fault == Some(Fault::Slow) { 10 } else { 1 };
+        for n in 0..7 {
+            let share = requests / 7 + u64::from(n < requests % 7);
+            traffic.latency.add(model::histogram::bucket_of((5_000 + n * 500) * slow), share);
         }
         if fault == Some(Fault::Faints) && requests > 0 {
             let instance = self.agents.get_mut(host).and_then(|agent| agent.instances.get_mut(id)).unwrap();
