@@ -332,7 +332,8 @@ impl<'a> World<'a> {
 /// The readings that a server would make of it.
 struct Reader {
     traffic: Vec<(f64, Counters)>,
-    given: Counters,
+    /// Latencies since the last sample.
+    latency: LatencyHistogram,
     offset: Counters,
     slice: (f64, f64, f64),
 }
@@ -347,21 +348,25 @@ pub fn run(case: &Case, seed: u64) -> Outcome {
     });
     let mut reader = Reader {
         traffic: vec![(0.0, Counters::default()); case.proxies],
-        given: Counters::default(),
+        latency: LatencyHistogram::default(),
         offset: Counters::default(),
         slice: (0.0, 0.0, 0.0),
     };
     let mut next_read: Vec<f64> = (0..=case.proxies).map(|i| 0.5 + 0.037 * i as f64).collect();
     let mut moves = Vec::new();
     let mut sent: Option<Sample> = None;
+    let mut soonest = 0.0;
     // Half a second passes before the first reading.
     while world.now_s < 25.0 {
         world.tick();
+        if world.now_s < soonest {
+            continue;
+        }
         let due: Vec<usize> = (0..next_read.len()).filter(|at| world.now_s >= next_read[*at]).collect();
         for at in due {
             let beat = 0.1 * ((next_read[at] / 0.1).round() + 1.0);
             next_read[at] = beat + 0.01 + 0.02 * world.rng.random::<f64>() + 0.02 * at as f64;
-            read(&mut reader, &world, at);
+            read(&mut reader, &mut world, at);
             // One reading in fifty is lost on the way.
             if at != 0 || world.rng.random::<f64>() < 0.02 {
                 continue;
@@ -378,6 +383,7 @@ pub fn run(case: &Case, seed: u64) -> Outcome {
             }
             sent = Some(sample);
         }
+        soonest = next_read.iter().copied().fold(f64::INFINITY, f64::min);
         if moves.last().is_some_and(|(_, to)| to.ended.is_some()) {
             break;
         }
@@ -385,8 +391,9 @@ pub fn run(case: &Case, seed: u64) -> Outcome {
     outcome(case, &controller, world, moves)
 }
 
-fn read(reader: &mut Reader, world: &World, at: usize) {
+fn read(reader: &mut Reader, world: &mut World, at: usize) {
     if at < world.proxies.len() {
+        reader.latency.merge(&std::mem::take(&mut world.proxies[at].latency));
         reader.traffic[at] = (world.now_s, world.proxies[at].clone());
     } else {
         reader.slice = (world.now_s, world.cpu_s, world.throttled_s);
@@ -401,10 +408,8 @@ fn sample(case: &Case, reader: &mut Reader, world: &mut World) -> Sample {
         sum.errors += counters.errors;
         sum.service += counters.service;
         sum.in_flight += counters.in_flight;
-        sum.latency.merge(&counters.latency);
     }
-    let latency = sum.latency.since(&reader.given.latency);
-    reader.given.latency = sum.latency;
+    let latency = std::mem::take(&mut reader.latency);
     if case.resets_at_s.is_some_and(|at| world.now_s >= at) && reader.offset.service == 0 {
         reader.offset = Counters {
             started: sum.started,
