@@ -32,6 +32,7 @@ pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let bound = (text.chars().count() / 3).max(1);
     candidates
         .into_iter()
+        .filter(|candidate| candidate.len().abs_diff(text.len()) <= bound * 4)
         .map(|candidate| (distance(text, candidate), candidate))
         .filter(|(apart, _)| *apart <= bound)
         .min()
@@ -67,4 +68,18 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     rows[a.len()][b.len()]
+}
+
+/// Most faults reported at once.
+pub const FAULTS_MAX: usize = 200;
+
+/// Cuts faults to [`FAULTS_MAX`]; a last one counts the rest.
+pub(crate) fn bounded(mut faults: Vec<Fault>) -> Vec<Fault> {
+    if faults.len() > FAULTS_MAX {
+        let more = faults.len() - FAULTS_MAX;
+        faults.truncate(FAULTS_MAX);
+        let message = format!("and {more} more faults");
+        faults.push(Fault { field: String::new(), message, ..faults[FAULTS_MAX - 1].clone() });
+    }
+    faults
 }

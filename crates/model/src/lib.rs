@@ -23,7 +23,7 @@ mod name;
 mod samples;
 
 pub use curve::{BindingResource, Curve, CurvePoint, Interval, StressEnd};
-pub use fault::{Fault, nearest};
+pub use fault::{FAULTS_MAX, Fault, nearest};
 pub use histogram::LatencyHistogram;
 pub use manifest::Declared;
 pub use name::{

@@ -8,7 +8,7 @@ mod read;
 mod schema;
 mod tree;
 
-use crate::fault::{Fault, did_you_mean};
+use crate::fault::{Fault, bounded, did_you_mean};
 use crate::resource::{Kind, Resource, ResourceKey};
 use std::collections::BTreeMap;
 
@@ -20,8 +20,6 @@ pub const DOCUMENTS_MAX: usize = 50_000;
 pub const NESTING_MAX: usize = 32;
 /// Most that the aliases of one file may expand to, in bytes.
 pub const ALIAS_BYTES_MAX: usize = 4 << 20;
-/// Most faults reported at once.
-pub const FAULTS_MAX: usize = 200;
 
 /// A resource as a manifest declares it, with the place of each of its fields.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,7 +58,7 @@ impl Declared {
 /// Reads manifests, given as path and text.
 ///
 /// # Errors
-/// All faults of all files, at most [`FAULTS_MAX`], in the order of files and lines.
+/// All faults of all files, at most [`crate::FAULTS_MAX`], in the order of files and lines.
 pub fn parse(files: &[(String, String)]) -> Result<Vec<Declared>, Vec<Fault>> {
     let mut declared = Vec::new();
     let mut faults = Vec::new();
@@ -80,17 +78,7 @@ pub fn parse(files: &[(String, String)]) -> Result<Vec<Declared>, Vec<Fault>> {
     }
     let place = |fault: &Fault| (files.iter().position(|(path, _)| *path == fault.file), fault.line);
     faults.sort_by_cached_key(place);
-    if faults.len() > FAULTS_MAX {
-        let more = faults.len() - FAULTS_MAX;
-        faults.truncate(FAULTS_MAX);
-        let last = Fault {
-            field: String::new(),
-            message: format!("and {more} more faults"),
-            ..faults[FAULTS_MAX - 1].clone()
-        };
-        faults.push(last);
-    }
-    Err(faults)
+    Err(bounded(faults))
 }
 
 /// Names of the fields of a kind, `kind` itself left out.

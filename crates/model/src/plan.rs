@@ -4,7 +4,7 @@
 
 mod diff;
 
-use crate::fault::Fault;
+use crate::fault::{Fault, bounded};
 use crate::manifest::Declared;
 use crate::name::{HostName, ServiceName};
 use crate::resource::*;
@@ -67,7 +67,7 @@ pub fn plan(snapshot: &Snapshot, declared: &[Declared], prune: bool) -> Result<A
     faults.extend(goes.iter().filter_map(|key| host_in_use(snapshot, key)));
     faults.extend(validate::placed(snapshot, &world));
     if !faults.is_empty() {
-        return Err(faults);
+        return Err(bounded(faults));
     }
     let keys: BTreeSet<&ResourceKey> = wanted.keys().chain(goes).collect();
     Ok(changes(snapshot, keys, &wanted))
@@ -86,7 +86,7 @@ pub fn delete(snapshot: &Snapshot, key: &ResourceKey) -> Result<ApplyPlan, Vec<F
     }
     let mut faults: Vec<Fault> = host_in_use(snapshot, key).into_iter().collect();
     for (other, at) in &snapshot.resources {
-        for reference in validate::references(&at.value) {
+        for reference in validate::references::of(&at.value) {
             if other != key && reference.name == key.name && reference.kinds.contains(&key.kind) {
                 let field = &reference.field;
                 faults.push(fault(format!("{other} refers to {key} in `{field}`; change or delete {other} first")));
@@ -94,7 +94,7 @@ pub fn delete(snapshot: &Snapshot, key: &ResourceKey) -> Result<ApplyPlan, Vec<F
         }
     }
     if !faults.is_empty() {
-        return Err(faults);
+        return Err(bounded(faults));
     }
     Ok(changes(snapshot, BTreeSet::from([key]), &BTreeMap::new()))
 }

@@ -4,7 +4,7 @@
 
 mod facility;
 mod graph;
-mod references;
+pub mod references;
 mod service;
 mod variables;
 
@@ -13,8 +13,6 @@ use crate::manifest::Declared;
 use crate::resource::*;
 use crate::snapshot::Snapshot;
 use std::collections::BTreeMap;
-
-pub use references::{Reference, references};
 
 /// All resources that would exist, and where those of the manifests were declared.
 #[derive(Debug, Default)]

@@ -1,6 +1,7 @@
 //! Tests of `manifest`.
 
 use super::*;
+use crate::fault::FAULTS_MAX;
 
 fn one(text: &str) -> Result<Vec<Declared>, Vec<Fault>> {
     parse(&[("a.yaml".to_owned(), text.to_owned())])

@@ -1,7 +1,7 @@
 //! Which fields refer to which other resources, and those that point nowhere.
 
 use super::World;
-use crate::fault::{Fault, did_you_mean};
+use crate::fault::{FAULTS_MAX, Fault, did_you_mean};
 use crate::resource::*;
 
 /// One reference of a resource to another.
@@ -16,7 +16,7 @@ pub struct Reference {
 }
 
 /// Every reference of a resource.
-pub fn references(resource: &Resource) -> Vec<Reference> {
+pub fn of(resource: &Resource) -> Vec<Reference> {
     let to = |field: &str, kinds, name: &str| Reference { field: field.to_owned(), kinds, name: name.to_owned() };
     match resource {
         Resource::Region(_)
@@ -74,12 +74,13 @@ fn of_service(service: &Service) -> Vec<Reference> {
 pub(super) fn dangling(world: &World<'_>) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (key, resource) in &world.resources {
-        for Reference { field, kinds, name } in references(resource) {
+        for Reference { field, kinds, name } in of(resource) {
             if kinds.iter().any(|kind| world.get(*kind, &name).is_some()) {
                 continue;
             }
             let known = world.resources.keys().filter(|other| kinds.contains(&other.kind));
-            let hint = did_you_mean(&name, known.map(|other| other.name.as_str()));
+            let names = known.map(|other| other.name.as_str());
+            let hint = if faults.len() < FAULTS_MAX { did_you_mean(&name, names) } else { String::new() };
             let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
             let kinds = kinds.join(" or ");
             let advice = if hint.is_empty() { "; declare it, or name one that exists".to_owned() } else { hint };

@@ -13,99 +13,99 @@ fn the_sample_is_right() {
     assert_eq!(planned(FLEET).unwrap().changes.len(), 18);
 }
 
+/// What to replace by what, and the faults.
+const WRONG: &[(&str, &str, &[&str])] = &[
+    ("rack: e1\n", "rack: e2\n", &["fleet.yaml:33: rack: no Rack is called `e2`; did you mean `e1`?"]),
+    (
+        "dependencies: [{on: bank}]",
+        "dependencies: [{on: sso}]",
+        &[
+            "fleet.yaml:80: dependencies[0].on: dependencies form a cycle: lottery → sso → lottery; remove one of these calls",
+        ],
+    ),
+    (
+        "dependencies: [{on: bank}]",
+        "dependencies: [{on: bank, calls_per_request: -1}]",
+        &["fleet.yaml:92: dependencies[0].calls_per_request: -1 is no number of calls; it must be from 0 to 1000000"],
+    ),
+    (
+        "dependencies: [{on: bank}]",
+        "dependencies: [{on: bnak}]",
+        &["fleet.yaml:92: dependencies[0].on: no Service or External is called `bnak`; did you mean `bank`?"],
+    ),
+    (
+        "instances: {east: 2, west: 2}",
+        "instances: {east: 2, wset: 2}",
+        &["fleet.yaml:93: instances.wset: no Datacenter is called `wset`; did you mean `west`?"],
+    ),
+    (
+        "layer: storage",
+        "layer: logic",
+        &["fleet.yaml:102: persistent_paths: the logic layer persists nothing; only layer: storage may"],
+    ),
+    (
+        "routes: [{path_prefix: /login}]",
+        "cache_seconds_max: 5",
+        &["fleet.yaml:79: cache_seconds_max: the access layer keeps no data at all; only layer: logic may cache"],
+    ),
+    (
+        "layer: access",
+        "layer: logic",
+        &[
+            "fleet.yaml:79: routes: the logic layer gets no request from outside; only layer: access has routes",
+            "fleet.yaml:109: entry_requests_per_second.sso: `sso` is no entry service (its layer is logic); entries are of the access layer",
+        ],
+    ),
+    (
+        "between: [east, west]",
+        "between: [east, east]",
+        &["fleet.yaml:15: between: joins `east` with itself; name two different datacenters"],
+    ),
+    (
+        "address: 127.1.2.1",
+        "address: 127.1.1.1",
+        &[
+            "fleet.yaml:41: address: host host-e has the same address and overlapping ports (20000-29999 and 20000-29999); give each its own",
+        ],
+    ),
+    (
+        "digest: sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "source: target/app",
+        &[
+            "fleet.yaml:53: source: `target/app` was not packed, so the package has no digest; apply with `springtide apply -f`, which packs it",
+        ],
+    ),
+    (
+        "level = ${LEVEL}",
+        "level = $$5 ${LEVLE}",
+        &[
+            "fleet.yaml:66: files.app.conf: config file app.conf line 1 refers to `${LEVLE}`, but environment night has none for service lottery in east, west; did you mean `LEVEL`?",
+        ],
+    ),
+    (
+        "persistent_paths: [data]",
+        "persistent_paths: [../x]",
+        &["fleet.yaml:102: persistent_paths[0]: `../x` is neither `data` nor an absolute path without `..`"],
+    ),
+    (
+        "persistent_paths: [data]",
+        "health_check: {path: /, port: htp}",
+        &["fleet.yaml:102: health_check.port: the service has no port `htp`; did you mean `http`?"],
+    ),
+    (
+        "name: bank",
+        "name: records",
+        &[
+            "fleet.yaml:47: name: `records` is also the name of a service (fleet.yaml:95); callers could not tell them apart, rename one",
+            "fleet.yaml:92: dependencies[0].on: no Service or External is called `bank`; declare it, or name one that exists",
+        ],
+    ),
+];
+
 #[test]
 fn each_fault_has_its_place_and_remedy() {
-    let table: &[(&str, &str, &[&str])] = &[
-        ("rack: e1\n", "rack: e2\n", &["fleet.yaml:33: rack: no Rack is called `e2`; did you mean `e1`?"]),
-        (
-            "dependencies: [{on: bank}]",
-            "dependencies: [{on: sso}]",
-            &[
-                "fleet.yaml:80: dependencies[0].on: dependencies form a cycle: lottery → sso → lottery; remove one of these calls",
-            ],
-        ),
-        (
-            "dependencies: [{on: bank}]",
-            "dependencies: [{on: bank, calls_per_request: -1}]",
-            &[
-                "fleet.yaml:92: dependencies[0].calls_per_request: -1 is no number of calls; it must be from 0 to 1000000",
-            ],
-        ),
-        (
-            "dependencies: [{on: bank}]",
-            "dependencies: [{on: bnak}]",
-            &["fleet.yaml:92: dependencies[0].on: no Service or External is called `bnak`; did you mean `bank`?"],
-        ),
-        (
-            "instances: {east: 2, west: 2}",
-            "instances: {east: 2, wset: 2}",
-            &["fleet.yaml:93: instances.wset: no Datacenter is called `wset`; did you mean `west`?"],
-        ),
-        (
-            "layer: storage",
-            "layer: logic",
-            &["fleet.yaml:102: persistent_paths: the logic layer persists nothing; only layer: storage may"],
-        ),
-        (
-            "routes: [{path_prefix: /login}]",
-            "cache_seconds_max: 5",
-            &["fleet.yaml:79: cache_seconds_max: the access layer keeps no data at all; only layer: logic may cache"],
-        ),
-        (
-            "layer: access",
-            "layer: logic",
-            &[
-                "fleet.yaml:79: routes: the logic layer gets no request from outside; only layer: access has routes",
-                "fleet.yaml:109: entry_requests_per_second.sso: `sso` is no entry service (its layer is logic); entries are of the access layer",
-            ],
-        ),
-        (
-            "between: [east, west]",
-            "between: [east, east]",
-            &["fleet.yaml:15: between: joins `east` with itself; name two different datacenters"],
-        ),
-        (
-            "address: 127.1.2.1",
-            "address: 127.1.1.1",
-            &[
-                "fleet.yaml:41: address: host host-e has the same address and overlapping ports (20000-29999 and 20000-29999); give each its own",
-            ],
-        ),
-        (
-            "digest: sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-            "source: target/app",
-            &[
-                "fleet.yaml:53: source: `target/app` was not packed, so the package has no digest; apply with `springtide apply -f`, which packs it",
-            ],
-        ),
-        (
-            "level = ${LEVEL}",
-            "level = $$5 ${LEVLE}",
-            &[
-                "fleet.yaml:66: files.app.conf: config file app.conf line 1 refers to `${LEVLE}`, but environment night has none for service lottery in east, west; did you mean `LEVEL`?",
-            ],
-        ),
-        (
-            "persistent_paths: [data]",
-            "persistent_paths: [../x]",
-            &["fleet.yaml:102: persistent_paths[0]: `../x` is neither `data` nor an absolute path without `..`"],
-        ),
-        (
-            "persistent_paths: [data]",
-            "health_check: {path: /, port: htp}",
-            &["fleet.yaml:102: health_check.port: the service has no port `htp`; did you mean `http`?"],
-        ),
-        (
-            "name: bank",
-            "name: records",
-            &[
-                "fleet.yaml:47: name: `records` is also the name of a service (fleet.yaml:95); callers could not tell them apart, rename one",
-                "fleet.yaml:92: dependencies[0].on: no Service or External is called `bank`; declare it, or name one that exists",
-            ],
-        ),
-    ];
     let mut wrong = Vec::new();
-    for (from, to, wanted) in table {
+    for (from, to, wanted) in WRONG {
         let found = faults(from, to);
         if &found != wanted {
             wrong.push(format!("{from} → {to}: {found:#?}"));
