@@ -155,22 +155,22 @@ impl Client {
 
     /// Deletes one resource.
     pub async fn delete(&self, kind: &str, name: &str) -> Result<ApplyResponse, Error> {
-        self.json(self.request(Method::DELETE, &format!("/v1/resources/{kind}/{name}"))).await
+        self.json(self.request(Method::DELETE, &format!("/v1/resources/{}/{}", segment(kind), segment(name)))).await
     }
 
     /// All resources of a kind.
     pub async fn resources(&self, kind: &str) -> Result<Vec<ResourceView>, Error> {
-        self.get(&format!("/v1/resources/{kind}")).await
+        self.get(&format!("/v1/resources/{}", segment(kind))).await
     }
 
     /// One resource.
     pub async fn resource(&self, kind: &str, name: &str) -> Result<ResourceView, Error> {
-        self.get(&format!("/v1/resources/{kind}/{name}")).await
+        self.get(&format!("/v1/resources/{}/{}", segment(kind), segment(name))).await
     }
 
     /// A page about one thing.
     pub async fn describe(&self, kind: &str, name: &str) -> Result<Description, Error> {
-        self.get(&format!("/v1/describe/{kind}/{name}")).await
+        self.get(&format!("/v1/describe/{}/{}", segment(kind), segment(name))).await
     }
 
     /// Instances, of one service or one host where given.
@@ -192,13 +192,13 @@ impl Client {
 
     /// The log of an instance: an open stream of bytes.
     pub async fn logs(&self, instance: &str, tail_lines: u32, follow: bool) -> Result<Response, Error> {
-        let path = format!("/v1/instances/{instance}/logs?tail={tail_lines}&follow={follow}");
+        let path = format!("/v1/instances/{}/logs?tail={tail_lines}&follow={follow}", segment(instance));
         self.send(self.request(Method::GET, &path)).await
     }
 
     /// True when the server has the package's bytes.
     pub async fn has_package(&self, digest: &str) -> Result<bool, Error> {
-        match self.send(self.request(Method::HEAD, &format!("/v1/packages/{digest}/blob"))).await {
+        match self.send(self.request(Method::HEAD, &format!("/v1/packages/{}/blob", segment(digest)))).await {
             Ok(_) => Ok(true),
             Err(Error::Refused(_, StatusCode::NOT_FOUND)) => Ok(false),
             Err(error) => Err(error),
@@ -207,7 +207,7 @@ impl Client {
 
     /// Uploads a package's bytes.
     pub async fn put_package(&self, digest: &str, bytes: Vec<u8>) -> Result<(), Error> {
-        let request = self.request(Method::PUT, &format!("/v1/packages/{digest}/blob")).body(bytes);
+        let request = self.request(Method::PUT, &format!("/v1/packages/{}/blob", segment(digest))).body(bytes);
         self.send(request).await.map(drop)
     }
 
@@ -223,33 +223,34 @@ impl Client {
 
     /// One operation.
     pub async fn operation(&self, id: &str) -> Result<Operation, Error> {
-        self.get(&format!("/v1/operations/{id}")).await
+        self.get(&format!("/v1/operations/{}", segment(id))).await
     }
 
     /// An operation's states as they come, the last one final.
     pub async fn watch_operation(&self, id: &str) -> Result<Events<Operation>, Error> {
-        let request = self.request(Method::GET, &format!("/v1/operations/{id}/watch"));
+        let request = self.request(Method::GET, &format!("/v1/operations/{}/watch", segment(id)));
         Ok(Events::new(self.send(request).await?))
     }
 
     /// `pause`, `resume` or `rollback`.
     pub async fn steer_operation(&self, id: &str, verb: &str) -> Result<Operation, Error> {
-        self.json(self.request(Method::POST, &format!("/v1/operations/{id}/{verb}"))).await
+        self.json(self.request(Method::POST, &format!("/v1/operations/{}/{}", segment(id), segment(verb)))).await
     }
 
     /// An operation's health report, HTML.
     pub async fn report(&self, id: &str) -> Result<String, Error> {
-        self.text(&format!("/v1/operations/{id}/report")).await
+        self.text(&format!("/v1/operations/{}/report", segment(id))).await
     }
 
     /// Curves, newest first.
     pub async fn curves(&self, service: Option<&str>) -> Result<Vec<Curve>, Error> {
-        self.get(&format!("/v1/curves{}", service.map(|s| format!("?service={s}")).unwrap_or_default())).await
+        let query: Vec<(&str, &str)> = service.map(|name| ("service", name)).into_iter().collect();
+        self.json(self.request(Method::GET, "/v1/curves").query(&query)).await
     }
 
     /// A curve drawn as SVG.
     pub async fn curve_svg(&self, operation: &str) -> Result<String, Error> {
-        self.text(&format!("/v1/curves/{operation}/svg")).await
+        self.text(&format!("/v1/curves/{}/svg", segment(operation))).await
     }
 
     /// What an event needs.
@@ -280,5 +281,30 @@ impl Client {
     /// How the control plane is.
     pub async fn status(&self) -> Result<Status, Error> {
         self.get("/v1/status").await
+    }
+}
+
+/// A text as one segment of a path, whatever people typed (RFC 3986: everything but unreserved characters is escaped).
+fn segment(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b':' => {
+                escaped.push(char::from(byte))
+            }
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::segment;
+
+    #[test]
+    fn what_people_type_stays_one_segment() {
+        assert_eq!(segment("lottery-1.a"), "lottery-1.a");
+        assert_eq!(segment("a/../b?c=d#é"), "a%2F..%2Fb%3Fc%3Dd%23%C3%A9");
     }
 }
