@@ -21,9 +21,8 @@ mod size;
 mod tables;
 mod top;
 
-pub use failure::Failure;
-
 use clap::Subcommand;
+use failure::Failure;
 use std::process::ExitCode;
 
 /// Commands that talk to a server.

@@ -83,7 +83,7 @@ pub async fn apply(args: ApplyArgs) -> Result<(), Failure> {
         confirm(&format!("delete {}?", counted(deletes, "resource")))?;
     }
     upload(&client, &gathered, args.output).await?;
-    let asked_at = output::now_ms();
+    let known = progress::known(&client).await?;
     let applied = client.apply(&gathered.request).await?;
     match args.output.format {
         output::Format::Table => print(&format!("applied at revision {}\n", applied.revision))?,
@@ -92,7 +92,7 @@ pub async fn apply(args: ApplyArgs) -> Result<(), Failure> {
     if args.wait.no_wait || applied.consequences.is_empty() {
         return Ok(());
     }
-    progress::settle(&client, &applied.consequences, asked_at, &args.wait, args.output).await
+    progress::settle(&client, &applied.consequences, known, &args.wait, args.output).await
 }
 
 /// `springtide delete`.

@@ -27,7 +27,7 @@ impl Failure {
             Self::OutputClosed => 0,
             Self::Usage(_) | Self::Faults(_) => 2,
             Self::Server(Error::Unreachable { .. }) => 3,
-            Self::Server(Error::Refused(problem, _)) if problem.code == "invalid_manifest" => 2,
+            Self::Server(Error::Refused(problem, _)) if problem.faults.iter().any(|fault| !fault.file.is_empty()) => 2,
             Self::Server(_) | Self::Refused(_) | Self::Local(_) => 1,
         }
     }
@@ -87,8 +87,10 @@ mod tests {
 
     #[test]
     fn codes_tell_refusals_from_wrong_manifests() {
+        let fault = |file: &str| Fault { file: file.to_owned(), line: 0, field: String::new(), message: String::new() };
         assert_eq!(refused("refused", Vec::new()).code(), 1);
-        assert_eq!(refused("invalid_manifest", Vec::new()).code(), 2);
+        assert_eq!(refused("invalid_manifest", vec![fault("a.yaml")]).code(), 2);
+        assert_eq!(refused("invalid_manifest", vec![fault("")]).code(), 1, "a refused delete has no manifest");
         assert_eq!(Failure::Usage(String::new()).code(), 2);
         assert_eq!(Failure::OutputClosed.code(), 0);
     }

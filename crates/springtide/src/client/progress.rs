@@ -6,14 +6,14 @@ use api::client::{Client, Error};
 use indicatif::{ProgressBar, ProgressStyle};
 use model::{Operation, OperationId, OperationPhase, StepState};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Times the watch is taken up again while no server answers, a second apart.
 const RECONNECTS_MAX: u32 = 60;
 /// Time between looks at the services that settle.
 const LOOK_MS: u64 = 300;
 /// Time in which an operation must have begun for a service that an apply changed; later, its state alone counts.
-const OPERATION_BEGINS_MS_MAX: u64 = 5_000;
+const OPERATION_BEGINS_MS_MAX: u128 = 5_000;
 
 /// Whether to wait for the operations that follow.
 #[derive(clap::Args, Debug, Clone)]
@@ -92,35 +92,38 @@ async fn watch_once(
     Ok(now.phase.is_final().then_some(now))
 }
 
-/// Waits until the services named by the consequences of an apply (`name: …`) have settled.
+/// Operations that were there before an apply.
+pub async fn known(client: &Client) -> Result<BTreeSet<OperationId>, Failure> {
+    Ok(client.operations().await?.into_iter().map(|operation| operation.id).collect())
+}
+
+/// Waits until the services named by the consequences of an apply (`name: …`) have settled; follows the operations that
+/// were not `known` before it.
 pub async fn settle(
     client: &Client,
     consequences: &[String],
-    since: model::UnixMs,
+    mut known: BTreeSet<OperationId>,
     wait: &Wait,
     output: Output,
 ) -> Result<(), Failure> {
-    let named: BTreeSet<String> =
-        consequences.iter().filter_map(|text| Some(text.split_once(':')?.0.to_owned())).collect();
-    let services = client.services().await?;
-    let mut waiting: BTreeSet<String> =
-        services.into_iter().map(|service| service.name).filter(|name| named.contains(name)).collect();
-    let mut followed = BTreeSet::new();
+    let begun = Instant::now();
+    let mut waiting = named(client, consequences).await?;
+    let mut touched = BTreeSet::new();
     let mut failed = Vec::new();
     while !waiting.is_empty() {
-        let since_ms = output::now_ms().saturating_sub(since);
-        if since_ms > wait.wait_seconds * 1_000 {
+        let since_ms = begun.elapsed().as_millis();
+        if since_ms > u128::from(wait.wait_seconds) * 1_000 {
             let names: Vec<String> = waiting.into_iter().collect();
             return Err(Failure::Refused(format!("not settled after {} s: {}", wait.wait_seconds, names.join(", "))));
         }
-        for id in new_operations(client, &waiting, since, &followed).await? {
-            followed.insert(id.clone());
+        for (id, service) in new_operations(client, &waiting, &known).await? {
+            known.insert(id.clone());
+            touched.insert(service);
             match follow(client, &id, wait, output).await {
                 Err(Failure::Refused(why)) => failed.push(why),
                 other => drop(other?),
             }
         }
-        let touched = touched(client, &followed).await?;
         for service in client.services().await? {
             let began = touched.contains(&service.name) || since_ms > OPERATION_BEGINS_MS_MAX;
             let settled = service.operation.is_none() && (service.healthy == service.wanted || !failed.is_empty());
@@ -133,27 +136,27 @@ pub async fn settle(
     if failed.is_empty() { Ok(()) } else { Err(Failure::Refused(failed.join("\n"))) }
 }
 
-/// Operations on the services that began with the apply and were not followed yet, oldest first.
+/// The services that consequences name.
+async fn named(client: &Client, consequences: &[String]) -> Result<BTreeSet<String>, Failure> {
+    let names: BTreeSet<&str> = consequences.iter().filter_map(|text| Some(text.split_once(':')?.0)).collect();
+    let services = client.services().await?.into_iter().map(|service| service.name);
+    Ok(services.filter(|name| names.contains(name.as_str())).collect())
+}
+
+/// Operations on the services that were not known, oldest first.
 async fn new_operations(
     client: &Client,
     services: &BTreeSet<String>,
-    since: model::UnixMs,
-    followed: &BTreeSet<OperationId>,
-) -> Result<Vec<OperationId>, Failure> {
-    let mut found: Vec<(u64, OperationId)> = Vec::new();
-    for operation in client.operations().await? {
-        let ours = operation.spec.service().is_some_and(|name| services.contains(name.as_str()));
-        if ours && operation.created_at >= since && !followed.contains(&operation.id) {
-            found.push((operation.created_at, operation.id));
-        }
-    }
-    found.sort();
-    Ok(found.into_iter().map(|(_, id)| id).collect())
-}
-
-async fn touched(client: &Client, followed: &BTreeSet<OperationId>) -> Result<BTreeSet<String>, Failure> {
-    let operations = client.operations().await?.into_iter().filter(|operation| followed.contains(&operation.id));
-    Ok(operations.filter_map(|operation| operation.spec.service().map(ToString::to_string)).collect())
+    known: &BTreeSet<OperationId>,
+) -> Result<Vec<(OperationId, String)>, Failure> {
+    let mut found = client.operations().await?;
+    found.retain(|operation| !known.contains(&operation.id));
+    found.sort_by_key(|operation| operation.created_at);
+    let ours = found.into_iter().filter_map(|operation| {
+        let service = operation.spec.service()?.to_string();
+        services.contains(&service).then_some((operation.id, service))
+    });
+    Ok(ours.collect())
 }
 
 /// Tells people what an operation does.
@@ -178,11 +181,6 @@ impl Reporter {
     }
 
     fn show(&mut self, operation: &Operation) -> Result<(), Failure> {
-        for line in &operation.log {
-            if self.log_lines.insert((line.at, line.text.clone())) {
-                self.say(&format!("{} {}", operation.id, line.text))?;
-            }
-        }
         let lines = self.news(operation);
         match &self.bar {
             Some(bar) => {
@@ -194,6 +192,11 @@ impl Reporter {
                 for line in &lines {
                     self.output.note(line)?;
                 }
+            }
+        }
+        for line in &operation.log {
+            if self.log_lines.insert((line.at, line.text.clone())) {
+                self.say(&format!("{} {}", operation.id, line.text))?;
             }
         }
         if operation.phase.is_final() {

@@ -137,7 +137,7 @@ pub fn listen(address: SocketAddr, served: bool) -> Finding {
     match TcpListener::bind(address) {
         Ok(_) => Finding::ok(&check, format!("{address} is free")),
         Err(error) if error.kind() == ErrorKind::AddrInUse && served => {
-            Finding::ok(&check, format!("{address} is in use (a server is running)"))
+            Finding::ok(&check, format!("{address} is in use; a server is running, so it may be its proxy"))
         }
         Err(error) => {
             let advice = format!("find who has it (ss -ltnp 'sport = :{}'), or choose another address", address.port());

@@ -1,0 +1,102 @@
+//! Exit codes and messages where no server is needed.
+
+use crate::{run, springtide, text};
+use std::io::Read;
+use std::net::TcpListener;
+use std::process::Stdio;
+
+#[test]
+fn exit_codes_tell_usage_manifests_and_reach_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.yaml"), "kind: Region\nnmae: a\n").unwrap();
+    std::fs::write(folder.path().join("good.yaml"), "kind: Region\nname: a\n").unwrap();
+    let table: &[(&[&str], i32, &str)] = &[
+        (&["get"], 2, "Usage: springtide get"),
+        (&["get", "servcies"], 2, "did you mean service?"),
+        (&["get", "services", "--server", "https://x"], 2, "give a socket's path or http://127.0.0.1:PORT"),
+        (
+            &["get", "services", "--server", "no.sock"],
+            3,
+            "no springtide server answers at no.sock: start one (`springtide dev`)",
+        ),
+        (&["apply", "-f", "none"], 2, "cannot read none"),
+        (&["apply", "-f", "a.yaml"], 2, "a.yaml:2: nmae: unknown field `nmae`; did you mean `name`?"),
+        (&["apply", "-f", "good.yaml", "--server", "no.sock"], 3, "no springtide server answers"),
+        (&["load", "http://127.0.0.1:1/", "--steps", "x"], 2, "write RPS:SECONDS,RPS:SECONDS"),
+    ];
+    for (args, code, wanted) in table {
+        let ended = run(folder.path(), args);
+        let said = text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(*code), "{args:?}: {said}");
+        assert!(said.contains(wanted), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn doctor_gives_a_line_each_and_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let args = ["doctor", "--server", "no.sock", "--listen", &free, "-o", "json"];
+    let ended = run(folder.path(), &args);
+    let findings: serde_json::Value = serde_json::from_slice(&ended.stdout).expect("doctor prints JSON");
+    let findings = findings.as_array().expect("a list");
+    let mark = |name: &str| findings.iter().find(|one| one["check"] == name).map(|one| one["mark"].clone());
+    assert_eq!(mark("version"), Some("ok".into()));
+    assert_eq!(mark("server"), Some("warn".into()));
+    assert_eq!(mark("data folder"), Some("ok".into()));
+    let failed = findings.iter().any(|one| one["mark"] == "fail");
+    assert_eq!(ended.status.code(), Some(i32::from(failed)));
+    assert!(findings.iter().all(|one| one["mark"] == "ok" || !one["advice"].as_str().unwrap_or_default().is_empty()));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "doctor leaves nothing behind");
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = springtide(folder.path(), &["doctor", "--server", "no.sock"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{said}");
+    assert_eq!(said, "");
+}
+
+#[test]
+fn load_measures_a_real_server() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/a", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else { return };
+            std::thread::spawn(move || answer(stream));
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["load", &url, "--rps", "50", "--seconds", "1", "--lag-ms", "1000", "-o", "json"];
+    let ended = run(folder.path(), &args);
+    let report: serde_json::Value = serde_json::from_slice(&ended.stdout).expect("load prints JSON");
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+    assert_eq!(report["offered"], 50, "{report}");
+    assert_eq!(report["done"], 50, "{report}");
+    assert!(text(&ended.stderr).contains("50 sent"), "each second is told beside the JSON");
+}
+
+/// Answers every request on a connection with 204.
+fn answer(mut stream: std::net::TcpStream) {
+    use std::io::Write;
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        seen.extend_from_slice(&buffer[..count]);
+        while let Some(end) = seen.windows(4).position(|four| four == b"\r\n\r\n") {
+            seen.drain(..end + 4);
+            if stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").is_err() {
+                return;
+            }
+        }
+    }
+}
