@@ -67,13 +67,13 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// The server's address is not a URI.
-    #[error("server address {server:?}: {source}; expected http://HOST:PORT")]
+    /// The server's address is not one that can be spoken to.
+    #[error("server address {server:?}: {what}; expected http://HOST:PORT")]
     Server {
         /// As given.
         server: String,
         /// What is wrong with it.
-        source: tonic::transport::Error,
+        what: String,
     },
     /// The number of threads is out of range.
     #[error("threads is {0}, expected 1 to {THREADS_MAX}")]
@@ -166,6 +166,7 @@ impl Drop for Handle {
 pub fn run(config: Config) -> Result<(), Error> {
     let signals = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut handle = start(config)?;
+    raise_open_files();
     tracing::info!(entry = %handle.entry, mesh = %handle.mesh, "proxy serves");
     signals.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
@@ -180,6 +181,15 @@ pub fn run(config: Config) -> Result<(), Error> {
     tracing::info!("proxy drains");
     handle.stop.send_replace(true);
     handle.join()
+}
+
+/// A connection is a file: the soft limit of most systems, 1,024, is for programs that use `select`.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::warn!(%error, current = ?limit.current, "cannot raise the limit of open files");
+    }
 }
 
 /// Starts a proxy.
@@ -198,8 +208,7 @@ pub fn start(config: Config) -> Result<Handle, Error> {
     let steer = {
         let config = Arc::new(config);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let channel = runtime.block_on(async { xds::channel(&config) });
-        let channel = channel.map_err(|source| Error::Server { server: config.server.clone(), source })?;
+        let channel = runtime.block_on(async { xds::channel(&config.server) })?;
         // The saved state is in force before the first connection is accepted.
         let client =
             runtime.block_on(async { xds::Client::new(Arc::clone(&config), clock, Arc::clone(&warnings), tables) });

@@ -121,8 +121,8 @@ impl Stress {
         self.services = wish.services.into_iter().collect();
     }
 
-    fn has(&self, service: &str, now: Instant) -> bool {
-        self.until.is_some_and(|until| now < until) && self.services.contains(service)
+    fn lives(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
     }
 }
 
@@ -206,6 +206,9 @@ impl Reporter {
                 _ = tick.tick() => {
                     let whole = all || ticks.is_multiple_of(FASTS_PER_WHOLE);
                     ticks = ticks.wrapping_add(1);
+                    if !whole && !self.stress.lives(Instant::now()) {
+                        continue;
+                    }
                     let samples = self.samples(Instant::now(), whole, all);
                     if whole || !samples.edges.is_empty() {
                         queue(proxy_up::Message::Samples(samples))?;
@@ -226,8 +229,9 @@ impl Reporter {
             self.edges.entry(edge.key.clone()).or_default().cells.push(edge);
         }
         let mut edges = Vec::new();
+        let lives = self.stress.lives(now);
         for (key, merged) in &mut self.edges {
-            let stressed = self.stress.has(&key.service, now);
+            let stressed = lives && self.stress.services.contains(key.service.as_ref());
             if !stressed && !whole {
                 continue;
             }

@@ -10,7 +10,7 @@ pub mod state;
 
 use crate::endpoint::Clock;
 use crate::table::Table;
-use crate::{Config, Warnings};
+use crate::{Config, Error, Warnings};
 use envoy_types::pb::envoy::config::core::v3::{Locality, Node};
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
@@ -53,8 +53,13 @@ const SAVE_SHARE: u32 = 20;
 const INVALID_ARGUMENT: i32 = 3;
 
 /// A channel to the server that connects when used.
-pub fn channel(config: &Config) -> Result<Channel, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(config.server.clone())?
+pub fn channel(server: &str) -> Result<Channel, Error> {
+    let wrong = |what: String| Error::Server { server: server.to_owned(), what };
+    if !server.starts_with("http://") {
+        return Err(wrong("another scheme, or none".to_owned()));
+    }
+    let endpoint = Endpoint::from_shared(server.to_owned()).map_err(|error| wrong(error.to_string()))?;
+    let endpoint = endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(PING)
         .keep_alive_timeout(PING)

@@ -208,3 +208,20 @@ fn sigterm_drains_the_process() {
     assert_eq!(busy.read().expect("an answer").text(), "slow");
     assert!(child.wait().expect("a child").success(), "exit code 0");
 }
+
+#[test]
+fn a_wrong_configuration_is_a_clear_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let good = config(&folder, "http://127.0.0.1:9", 1);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound");
+    let cases = [
+        (proxy::Config { threads: 0, ..good.clone() }, "threads is 0, expected 1 to 256".to_owned()),
+        (proxy::Config { server: "127.0.0.1:9".into(), ..good.clone() }, "expected http://HOST:PORT".to_owned()),
+        (proxy::Config { mesh: address, ..good }, format!("cannot listen on {address} (mesh)")),
+    ];
+    for (config, wanted) in cases {
+        let error = proxy::start(config).expect_err("refused").to_string();
+        assert!(error.contains(&wanted), "{error:?} should say {wanted:?}");
+    }
+}
