@@ -151,3 +151,22 @@ fn callers_that_leave_take_their_request_with_them() {
             .heard(|h| h.edges.get(&key).is_some_and(|e| e.requests == 10 && e.in_flight == 0 && e.errors == 0))
     });
 }
+
+#[test]
+fn connections_up_are_no_more_than_requests_at_once() {
+    const CLIENTS: usize = 32;
+    let upstream = Upstream::start();
+    let fixture = fixture(&upstream);
+    let entry = fixture.entry;
+    let threads: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let mut client = Client::connect(entry);
+                (0..50).for_each(|_| assert_eq!(client.get("x", "/big?1000").body.len(), 1000));
+                (0..10).for_each(|_| assert_eq!(client.get("x", "/status?204").status, 204));
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().expect("no client failed"));
+    assert!(upstream.connections() <= CLIENTS as u64, "{} connections", upstream.connections());
+}

@@ -56,6 +56,9 @@ impl Client {
         let (status, headers) = self.read_head()?;
         let find = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
         let mut body = Vec::new();
+        if matches!(status, 204 | 304) {
+            return Some(Answer { status, headers, body });
+        }
         if find("transfer-encoding").as_deref() == Some("chunked") {
             loop {
                 let size = usize::from_str_radix(self.line()?.trim(), 16).ok()?;
