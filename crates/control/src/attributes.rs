@@ -333,6 +333,7 @@ fn write(view: View<'_>, draft: &mut Draft<'_>, batch: Batch) -> Result<(), Vec<
     }
     op.batches = op.batches.max(number + 1 + batch.more);
     op.phase = OperationPhase::Running;
+    op.planned_at = view.snapshot.revision;
     add_missing_steps(op);
     journal::begin(op, StepName::Attributes, targets, view.now);
     let line = format!("batch {}: plan checked, {targets} instances concerned", number + 1);

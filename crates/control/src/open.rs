@@ -21,7 +21,8 @@ pub fn open(
 ) -> Result<(OperationId, Commit), Refusal> {
     let steps = precheck(snapshot, observed, &spec)?;
     let number = snapshot.counter(&keys::operation_counter()) + 1;
-    let op = new_operation(number, spec, &steps, who, now);
+    let mut op = new_operation(number, spec, &steps, who, now);
+    op.planned_at = snapshot.revision;
     let mut commit = Commit { who: who.to_owned(), ..Commit::default() };
     count_operations(snapshot, number, &mut commit);
     if let OperationSpec::Drain { host } = &op.spec {
@@ -121,6 +122,7 @@ pub(crate) fn new_operation(number: u64, spec: OperationSpec, steps: &[StepName]
         log: vec![LogLine { at: now, text: format!("asked for by {who}") }],
         report: None,
         scale_before: None,
+        planned_at: 0,
     }
 }
 

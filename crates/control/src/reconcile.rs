@@ -7,7 +7,9 @@ use crate::limits::*;
 use crate::open::{count_operations, new_operation, newest_first, precheck};
 use crate::recall::View;
 use crate::wanted::{Wanted, busy_with, difference, placed_counts, service_of, stale};
-use model::{Kind, Operation, OperationPhase, OperationSpec, ServiceName, Snapshot, UnixMs, keys};
+use model::{
+    Kind, Operation, OperationPhase, OperationSpec, ResourceKey, Revision, ServiceName, Snapshot, UnixMs, keys,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who opens its operations.
@@ -60,7 +62,8 @@ impl Reconciler {
 
     /// Notes that its own commit failed.
     pub fn failed(&mut self, now: UnixMs) {
-        self.dirty.extend(self.asked.take().into_iter().flat_map(|(_, services)| services));
+        let Some((_, services)) = self.asked.take() else { return };
+        self.dirty.extend(services);
         self.not_before = now + (COMMIT_RETRY_MS_MIN << self.failures.min(16)).min(COMMIT_RETRY_MS_MAX);
         self.failures += 1;
     }
@@ -111,7 +114,9 @@ impl Reconciler {
         for (service, spec) in specs {
             let Ok(steps) = precheck(view.snapshot, view.observed, &spec) else { continue };
             number += 1;
-            journal::write_new(&new_operation(number, spec, &steps, WHO, view.now), &mut commit);
+            let mut op = new_operation(number, spec, &steps, WHO, view.now);
+            op.planned_at = view.snapshot.revision;
+            journal::write_new(&op, &mut commit);
             services.push(service);
         }
         if services.is_empty() {
@@ -150,15 +155,30 @@ fn due(snapshot: &Snapshot, name: &ServiceName) -> Option<OperationSpec> {
 /// When the same intent may be tried again, after its latest tries failed.
 fn retry_at(snapshot: &Snapshot, name: &ServiceName, spec: &OperationSpec) -> Option<UnixMs> {
     let of_service = newest_first(snapshot).into_iter().filter(|op| op.spec.service() == Some(name));
+    let changed_at = intent_revision(snapshot, name);
     let failed: Vec<&Operation> = of_service
         .filter(|op| op.who == WHO)
-        .take_while(|op| op.spec == *spec && op.phase != OperationPhase::Succeeded)
+        .take_while(|op| op.spec == *spec && op.phase != OperationPhase::Succeeded && op.planned_at >= changed_at)
         .collect();
     let last = failed.first()?;
     let first_ms =
         if last.phase == OperationPhase::RolledBack { RECONCILE_REFUSED_MS_MIN } else { RECONCILE_RETRY_MS_MIN };
     let doublings = (failed.len() as u32 - 1).min(16);
     Some(last.finished_at? + (first_ms << doublings).min(RECONCILE_RETRY_MS_MAX))
+}
+
+/// When what a service is to run, or how many of it, last changed.
+fn intent_revision(snapshot: &Snapshot, name: &ServiceName) -> Revision {
+    let scale = snapshot.scales.get(name).map(|at| at.revision);
+    let service = snapshot.service(name);
+    let keys = service.into_iter().flat_map(|service| {
+        let config = service.config.as_ref().map(|name| (Kind::ConfigSet, name.to_string()));
+        let environment = service.environment.as_ref().map(|name| (Kind::Environment, name.to_string()));
+        let own = [(Kind::Service, service.name.to_string()), (Kind::Package, service.package.to_string())];
+        own.into_iter().chain(config).chain(environment)
+    });
+    let revisions = keys.filter_map(|(kind, name)| Some(snapshot.resources.get(&ResourceKey { kind, name })?.revision));
+    revisions.chain(scale).max().unwrap_or(0)
 }
 
 /// The services that an operation changed.

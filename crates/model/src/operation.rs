@@ -51,6 +51,9 @@ pub struct Operation {
     /// Scale intent that this operation replaced, put back by a rollback (the inner absence: there was none).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale_before: Option<ScaleBefore>,
+    /// Revision of the store that it was last planned at: intent changed later is not what it tried.
+    #[serde(default)]
+    pub planned_at: u64,
 }
 
 /// What stood before an operation set a scale intent.

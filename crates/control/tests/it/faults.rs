@@ -181,6 +181,43 @@ fn a_short_loss_of_a_host_is_waited_out() {
 }
 
 #[test]
+fn a_first_start_that_fails_is_tried_again_at_once_when_its_package_changes_and_late_otherwise() {
+    let fleet = FLEET.to_owned() + &hosts("dc-a", 3) + &hosts("dc-b", 3);
+    let mut world = World::new(&fleet);
+    world.faults.insert("v1".to_owned(), Fault::Exits);
+    world.apply(&(fleet.clone() + &lottery("v1", 2, 1, "")), false);
+    world.settle();
+    assert_eq!(world.last_operation().unwrap().phase, OperationPhase::RolledBack);
+    assert!(world.snapshot.placements.is_empty());
+    (0..3_000).for_each(|_| world.turn());
+    assert_eq!(world.snapshot.operations.len(), 1, "not tried again within five minutes");
+    world.apply(&(fleet.clone() + &lottery("v2", 2, 1, "")), false);
+    world.settle();
+    assert_eq!((world.placed("lottery"), world.healthy("lottery")), (counts(2, 1), 3));
+
+    let mut world = World::new(&fleet);
+    world.faults.insert("v1".to_owned(), Fault::Exits);
+    world.apply(&(fleet.clone() + &lottery("v1", 2, 1, "")), false);
+    world.until("a rollback", |w| w.last_operation().is_some_and(|op| op.phase == OperationPhase::RollingBack));
+    world.apply(&(fleet + &lottery("v2", 2, 1, "")), false);
+    world.settle();
+    assert_eq!((world.placed("lottery"), world.healthy("lottery")), (counts(2, 1), 3), "mended while it was undone");
+}
+
+#[test]
+fn a_lack_of_capacity_is_tried_again_with_growing_pauses() {
+    let mut world = World::with_lottery(2, 2, "");
+    let fleet = FLEET.to_owned() + &hosts("dc-a", 3) + &hosts("dc-b", 3);
+    world.apply(&(fleet + &lottery("v1", 40, 2, "")), false);
+    let began = world.now;
+    let tried = |w: &World| w.snapshot.operations.len() - 1;
+    world.until("four tries", |w| tried(w) == 4);
+    let minutes = (world.now - began) as f64 / 60_000.0;
+    assert!((3.4..3.8).contains(&minutes), "0.5 + 1 + 2 minutes between tries, not {minutes}");
+    assert_eq!(world.placed("lottery"), counts(2, 2));
+}
+
+#[test]
 fn refused_commits_are_decided_again_without_a_hot_loop() {
     let mut world = World::with_lottery(2, 2, "");
     world.rps.insert(service("lottery"), 50_000.0);

@@ -46,6 +46,27 @@ fn a_hundred_instances_take_seconds_and_few_journal_writes() {
 }
 
 #[test]
+fn a_scale_over_many_hosts_is_cut_into_transactions_and_undone_whole() {
+    let text = FLEET.to_owned() + &hosts("dc-a", 150) + &hosts("dc-b", 1);
+    let mut world = World::new(&(text + &lottery("v1", 2, 0, "per_host_max: 1")));
+    world.settle();
+    world.rps.insert(service("lottery"), 50_000.0);
+    let before = world.placements();
+    let id = world.open(scale_to(150, 0));
+    world.until("the second batch", |w| w.op(&id).batch == 1 && w.op(&id).gray_permille == 10);
+    assert_eq!((world.op(&id).batches, world.op(&id).adds.len()), (2, 148));
+    world.steer(control::rollback(&world.snapshot, &id, "ann", world.now));
+    world.settle();
+    assert_eq!((world.op(&id).phase, world.placements()), (OperationPhase::RolledBack, before));
+    let id = world.open(scale_to(150, 0));
+    world.until("the end", |w| w.op(&id).phase.is_final());
+    assert_eq!((world.op(&id).phase, world.healthy("lottery")), (OperationPhase::Succeeded, 150));
+    let id = world.open(scale_to(3, 0));
+    world.until("the end", |w| w.op(&id).phase.is_final());
+    assert_eq!((world.op(&id).phase, world.healthy("lottery")), (OperationPhase::Succeeded, 3));
+}
+
+#[test]
 fn a_quiet_service_is_promoted_on_health_alone_and_it_says_so() {
     let mut world = World::with_lottery(2, 2, "");
     let id = world.open(scale_to(3, 2));

@@ -26,6 +26,7 @@ fn operation(steps: Vec<StepRun>) -> Operation {
         log: vec![LogLine { at: 1, text: "began".to_owned() }],
         report: None,
         scale_before: None,
+        planned_at: 0,
     }
 }
 
