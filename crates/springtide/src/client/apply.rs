@@ -117,7 +117,7 @@ async fn upload(client: &Client, gathered: &Gathered, output: Output) -> Result<
             continue;
         }
         let size = output::bytes(package.bytes.len() as u64);
-        client.put_package(package.digest.as_str(), package.bytes.clone()).await?;
+        client.put_package(package.digest.as_str(), package.bytes.to_vec()).await?;
         output.note(&format!("uploaded {} ({size})", package.title))?;
     }
     Ok(())

@@ -3,6 +3,7 @@
 use super::connect::Connect;
 use super::failure::Failure;
 use super::output::print;
+use api::client::{Client, Error};
 use std::io::{ErrorKind, Write};
 
 /// Show what an instance wrote
@@ -24,7 +25,10 @@ pub struct Args {
 /// `springtide logs`.
 pub async fn logs(args: Args) -> Result<(), Failure> {
     let client = args.connect.client()?;
-    let mut stream = client.logs(&args.instance, args.tail, args.follow).await?;
+    let mut stream = match client.logs(&args.instance, args.tail, args.follow).await {
+        Ok(stream) => stream,
+        Err(refused) => return Err(hint(&client, &args.instance, refused).await),
+    };
     loop {
         match stream.chunk().await {
             Ok(Some(bytes)) => write(&bytes)?,
@@ -35,6 +39,19 @@ pub async fn logs(args: Args) -> Result<(), Failure> {
             }
         }
     }
+}
+
+/// A service's name in the place of an instance's is answered with its instances.
+async fn hint(client: &Client, name: &str, refused: Error) -> Failure {
+    let instances = match &refused {
+        Error::Refused(..) => client.instances(Some(name), None).await.unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    if instances.is_empty() {
+        return refused.into();
+    }
+    let names: Vec<&str> = instances.iter().map(|one| one.instance.as_str()).collect();
+    Failure::Refused(format!("{name} is a service; name one of its instances: {}", names.join(", ")))
 }
 
 /// Logs are bytes, not always text.

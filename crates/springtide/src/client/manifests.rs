@@ -10,6 +10,7 @@ use model::{Digest, Fault, Package, Resource};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Most files in one apply.
 const FILES_MAX: usize = 10_000;
@@ -32,7 +33,7 @@ pub struct Packed {
     /// Its digest.
     pub digest: Digest,
     /// Its bytes.
-    pub bytes: Vec<u8>,
+    pub bytes: Arc<[u8]>,
 }
 
 /// Manifests ready for the server, and the packages they need there.
@@ -51,13 +52,14 @@ impl Files {
         let faulty = |faults: Vec<Fault>| Failure::Faults(faults.into_iter().map(on_wire).collect());
         let declared = manifest::parse(&texts).map_err(faulty)?;
         let mut texts: BTreeMap<String, String> = texts.into_iter().collect();
+        let mut sources = Sources::default();
         let mut packages: BTreeMap<Digest, Packed> = BTreeMap::new();
         let mut faults = Vec::new();
         for one in &declared {
             let Resource::Package(package) = &one.resource else { continue };
             let Some(source) = &package.source else { continue };
             let text = texts.get_mut(&one.file).expect("it was declared in one of the files");
-            match fill(one, package, source, text) {
+            match fill(&mut sources, one, package, source, text) {
                 Ok(packed) => drop(packages.insert(packed.digest.clone(), packed)),
                 Err(fault) => faults.push(fault),
             }
@@ -126,10 +128,33 @@ fn read(path: &Path) -> Result<String, Failure> {
     }
 }
 
+/// Sources packed so far: many packages may share one, such as a program with several roles.
+#[derive(Default)]
+struct Sources(BTreeMap<PathBuf, (Digest, Arc<[u8]>)>);
+
+impl Sources {
+    fn pack(&mut self, path: &Path) -> Result<(Digest, Arc<[u8]>), String> {
+        let at = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if let Some(packed) = self.0.get(&at) {
+            return Ok(packed.clone());
+        }
+        let bytes: Arc<[u8]> = pack::pack(path)?.into();
+        let packed = (Digest::of(&bytes), bytes);
+        self.0.insert(at, packed.clone());
+        Ok(packed)
+    }
+}
+
 /// Packs a source and writes the digest in its place.
-fn fill(one: &Declared, package: &Package, source: &str, text: &mut String) -> Result<Packed, Fault> {
-    let bytes = pack::pack(&pack::beside(&one.file, source)).map_err(|why| one.fault("source", why))?;
-    let digest = Digest::of(&bytes);
+fn fill(
+    sources: &mut Sources,
+    one: &Declared,
+    package: &Package,
+    source: &str,
+    text: &mut String,
+) -> Result<Packed, Fault> {
+    let packed = sources.pack(&pack::beside(&one.file, source));
+    let (digest, bytes) = packed.map_err(|why| one.fault("source", why))?;
     if let Some(declared) = package.digest.as_ref().filter(|declared| **declared != digest) {
         let message = format!(
             "{declared} is not the digest of `source: {source}`, which is {digest}; leave the digest out or mend it"

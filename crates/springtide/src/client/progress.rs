@@ -124,7 +124,7 @@ pub async fn settle(
                 other => drop(other?),
             }
         }
-        for service in client.services().await? {
+        for service in patient(async || client.services().await).await? {
             let began = touched.contains(&service.name) || since_ms > OPERATION_BEGINS_MS_MAX;
             let settled = service.operation.is_none() && (service.healthy == service.wanted || !failed.is_empty());
             if began && settled {
@@ -139,7 +139,7 @@ pub async fn settle(
 /// The services that consequences name.
 async fn named(client: &Client, consequences: &[String]) -> Result<BTreeSet<String>, Failure> {
     let names: BTreeSet<&str> = consequences.iter().filter_map(|text| Some(text.split_once(':')?.0)).collect();
-    let services = client.services().await?.into_iter().map(|service| service.name);
+    let services = patient(async || client.services().await).await?.into_iter().map(|service| service.name);
     Ok(services.filter(|name| names.contains(name.as_str())).collect())
 }
 
@@ -149,7 +149,7 @@ async fn new_operations(
     services: &BTreeSet<String>,
     known: &BTreeSet<OperationId>,
 ) -> Result<Vec<(OperationId, String)>, Failure> {
-    let mut found = client.operations().await?;
+    let mut found = patient(async || client.operations().await).await?;
     found.retain(|operation| !known.contains(&operation.id));
     found.sort_by_key(|operation| operation.created_at);
     let ours = found.into_iter().filter_map(|operation| {
@@ -157,6 +157,18 @@ async fn new_operations(
         services.contains(&service).then_some((operation.id, service))
     });
     Ok(ours.collect())
+}
+
+/// Asks again while no server answers: it may be restarting.
+async fn patient<T>(ask: impl AsyncFn() -> Result<T, Error>) -> Result<T, Failure> {
+    let mut failures = 0;
+    loop {
+        match ask().await {
+            Err(Error::Unreachable { .. }) if failures < RECONNECTS_MAX => failures += 1,
+            other => return Ok(other?),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// Tells people what an operation does.
@@ -217,7 +229,8 @@ impl Reporter {
             } else {
                 String::new()
             };
-            let message = if step.message.is_empty() { String::new() } else { format!(": {}", step.message) };
+            let logged = operation.log.iter().any(|line| line.text == step.message);
+            let message = if step.message.is_empty() || logged { String::new() } else { format!(": {}", step.message) };
             let line = format!("{} {name} {}{done}{batch}{message}", operation.id, super::tables::word(&step.state));
             if self.told.get(&name) != Some(&line) {
                 self.told.insert(name, line.clone());

@@ -43,6 +43,9 @@ fn only_news_is_told() {
     now.steps[1] =
         StepRun { message: "waiting for lottery-4".to_owned(), ..step(StepName::Start, StepState::Running, 3, 4) };
     assert_eq!(reporter.news(&now), ["op-3 start running 3/4 (batch 1 of 2): waiting for lottery-4"]);
+    now.log.push(LogLine { at: 2, text: "lottery-4 is up".to_owned() });
+    now.steps[1].message = "lottery-4 is up".to_owned();
+    assert_eq!(reporter.news(&now), ["op-3 start running 3/4 (batch 1 of 2)"], "what the log says is not said twice");
     now.batch = 1;
     assert_eq!(reporter.news(&now).len(), 2);
 }
