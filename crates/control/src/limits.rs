@@ -3,8 +3,8 @@
 
 /// Hosts that one batch may touch: its placements, journal and counters stay within one transaction of the store.
 pub(crate) const BATCH_HOSTS_MAX: usize = 96;
-/// Bytes of placements that one batch may write, well under the store's limit for a transaction.
-pub(crate) const BATCH_BYTES_MAX: usize = 1_000_000;
+/// Bytes of placements that one batch may write: three times this (the audit adds before and after) fits a transaction.
+pub(crate) const BATCH_BYTES_MAX: usize = 450_000;
 /// Bytes that one stored placement may take, for the estimate of a batch.
 pub(crate) const PLACEMENT_BYTES_MAX: usize = 900;
 /// Share of a service that a rollout replaces at a time: one part in this many.

@@ -67,6 +67,18 @@ fn a_scale_over_many_hosts_is_cut_into_transactions_and_undone_whole() {
 }
 
 #[test]
+fn services_that_share_hosts_are_brought_up_at_once() {
+    let names = ["lottery", "gift", "message", "pay", "sso"];
+    let services: String = names.iter().map(|name| lottery("v1", 3, 3, "").replace("lottery", name)).collect();
+    let mut world = World::new(&(FLEET.to_owned() + &hosts("dc-a", 3) + &hosts("dc-b", 3) + &services));
+    let began = world.now;
+    world.until("all up", |w| names.iter().all(|name| w.healthy(name) == 6));
+    assert!(world.now - began < 5_000, "took {} ms", world.now - began);
+    world.settle();
+    assert_eq!(world.snapshot.operations.len(), names.len(), "one operation per service, whatever conflicted");
+}
+
+#[test]
 fn a_quiet_service_is_promoted_on_health_alone_and_it_says_so() {
     let mut world = World::with_lottery(2, 2, "");
     let id = world.open(scale_to(3, 2));

@@ -287,6 +287,19 @@ impl World {
         self.run_bench();
         self.inbox.push_back(Event::Tick);
         self.drain_inbox();
+        self.check_endpoints();
+    }
+
+    /// A service with a released instance always has somewhere to send a request, whatever died.
+    fn check_endpoints(&self) {
+        let name = service("lottery");
+        let open = self.snapshot.operations.values().map(|at| &at.value).filter(|op| !op.phase.is_final());
+        let gray: BTreeSet<&InstanceId> = open.flat_map(|op| op.adds.iter().map(|add| &add.instance)).collect();
+        let released = |p: &Placement| p.intent == InstanceIntent::Running && !gray.contains(&p.instance);
+        if self.snapshot.service(&name).is_some() && self.snapshot.placements_of(&name).any(|(_, p)| released(p)) {
+            let endpoints = control::endpoints(&self.snapshot, &self.observed, &name);
+            assert!(endpoints.iter().any(|e| e.weight > 0), "no endpoint is left: {endpoints:?}");
+        }
     }
 
     pub fn drain_inbox(&mut self) {
