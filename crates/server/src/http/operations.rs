@@ -120,29 +120,17 @@ async fn undrain(app: &App, who: String, host: HostName) -> Result<Json<Operatio
     });
     let (revision, now) = decided.await?;
     let id = OperationId::new(format!("undrain-{revision}")).expect("a number after a word is a name");
-    Ok(Json(ended(id, OperationSpec::Drain { host: asked }, by, now)))
+    Ok(Json(ended(&id, &OperationSpec::Drain { host: asked }, &by, now)))
 }
 
-fn ended(id: OperationId, spec: OperationSpec, who: String, now: UnixMs) -> Operation {
-    Operation {
-        id,
-        spec,
-        phase: OperationPhase::Succeeded,
-        who,
-        created_at: now,
-        finished_at: Some(now),
-        steps: Vec::new(),
-        adds: Vec::new(),
-        removes: Vec::new(),
-        batch: 0,
-        batches: 0,
-        gray_permille: 0,
-        verdicts: Vec::new(),
-        failures: Vec::new(),
-        log: Vec::new(),
-        report: None,
-        scale_before: None,
-    }
+/// An operation that had nothing to walk through: only what every operation has is filled in.
+fn ended(id: &OperationId, spec: &OperationSpec, who: &str, now: UnixMs) -> Operation {
+    let operation = serde_json::json!({
+        "id": id, "spec": spec, "phase": OperationPhase::Succeeded, "who": who, "created_at": now, "finished_at": now,
+        "steps": [], "adds": [], "removes": [], "batch": 0, "batches": 0, "gray_permille": 0, "verdicts": [],
+        "failures": [], "log": [], "report": null,
+    });
+    serde_json::from_value(operation).expect("these are the fields of an operation")
 }
 
 /// All operations kept in the store, newest first.

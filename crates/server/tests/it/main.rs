@@ -1,7 +1,12 @@
 //! A real server on a real data folder, met by what meets it: agents and xDS clients over the fleet listener, people
 //! over the Unix socket. Proxies, packages and processes are other crates' tests.
 
+mod access;
 mod agent;
+mod apply;
+mod crash;
 mod harness;
 mod proxy;
 mod scale;
+mod views;
+mod xds;

@@ -1,0 +1,130 @@
+//! Manifests: at fault they change nothing, together they change everything at once.
+
+use crate::harness::{Server, apply, apply_pay, facilities, request, service};
+use api::client::Error;
+use api::http::{ChangeAction, ManifestFile, Problem};
+use std::collections::BTreeSet;
+
+fn problem<T: std::fmt::Debug>(answer: Result<T, Error>) -> Problem {
+    match answer.expect_err("refused") {
+        Error::Refused(problem, status) => {
+            assert_eq!(status.as_u16(), 422, "{problem:?}");
+            problem
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_name_their_lines_and_change_nothing() {
+    let mut server = Server::start().await;
+    let client = server.client();
+    let cases = [
+        ("kind: Region\nname: south\n---\nkind: Region\nnmae: x\n", 5, "nmae"),
+        ("kind: Region\nname: [\n", 2, ""),
+        ("kind: Datacenter\nname: west\nregion: nowhere\n", 3, "region"),
+        ("kind: Pod\nname: x\n", 1, "kind"),
+    ];
+    for (text, line, field) in cases {
+        let files = request(&[("good.yaml", facilities(1)), ("bad.yaml", text.to_owned())]);
+        for problem in [problem(client.plan(&files).await), problem(client.apply(&files).await)] {
+            assert_eq!(problem.code, "invalid_manifest");
+            let there = |fault: &&api::http::Fault| {
+                fault.file == "bad.yaml" && fault.line.abs_diff(line) <= 1 && format!("{fault:?}").contains(field)
+            };
+            assert!(problem.faults.iter().any(|fault| there(&fault)), "{text:?}: {problem:?}");
+        }
+    }
+    assert!(client.resources("Region").await.expect("listed").is_empty());
+    assert!(client.audit(0, 10).await.expect("listed").is_empty());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plan_says_what_apply_does_and_apply_again_does_nothing() {
+    let mut server = Server::start().await;
+    let client = server.client();
+    let files = [("facilities.yaml", facilities(2)), ("pay.yaml", service(1, 1))];
+    let plan = client.plan(&request(&files)).await.expect("planned");
+    assert!(client.resources("Service").await.expect("listed").is_empty());
+    let applied = apply(&client, &files).await;
+    assert_eq!((&plan.changes, &plan.consequences), (&applied.changes, &applied.consequences));
+    let again = client.apply(&request(&files)).await.expect("applied");
+    assert_eq!((again.changes.len(), again.revision >= applied.revision), (0, true));
+    let changed = service(1, 1).replace("latency", "latency").replace("level 1", "level 2");
+    let said = client.apply(&request(&[("pay.yaml", changed)])).await.expect("applied");
+    assert_eq!(said.changes.len(), 1);
+    assert_eq!((said.changes[0].kind.as_str(), said.changes[0].action), ("ConfigSet", ChangeAction::Update));
+    assert_eq!(said.changes[0].fields[0].field, "files.worker.conf");
+
+    let audit = client.audit(0, 1_000).await.expect("listed");
+    let sequences: BTreeSet<u64> = audit.iter().map(|entry| entry.sequence).collect();
+    assert_eq!(sequences.len(), audit.len());
+    let entry = audit.iter().rfind(|entry| entry.what == "ConfigSet worker-pay").expect("audited");
+    assert_eq!((entry.who.as_str(), entry.revision), ("unix:root", said.revision));
+    assert!(entry.before.to_string().contains("level 1") && entry.after.to_string().contains("level 2"));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_refer_to_is_not_deleted() {
+    let mut server = Server::start().await;
+    let client = server.client();
+    apply_pay(&client, 1, 0).await;
+    let refused = client.delete("Package", "worker").await.expect_err("in use").to_string();
+    assert!(refused.contains("pay"), "{refused}");
+    let missing = client.delete("Package", "nothing").await.expect_err("unknown").to_string();
+    assert!(missing.contains("no Package nothing"), "{missing}");
+    let view = client.resource("service", "pay").await.expect("any case");
+    assert!(view.revision > 0 && view.resource.name() == "pay");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn applies_at_the_same_time_lose_nothing() {
+    let mut server = Server::start().await;
+    let applies = (0..24).map(|n| {
+        let client = server.client();
+        let text = format!("kind: Region\nname: r{n}\n---\nkind: Datacenter\nname: d{n}\nregion: r{n}\n");
+        tokio::spawn(async move { client.apply(&request(&[("r.yaml", text)])).await.expect("applied").revision })
+    });
+    let applies: Vec<_> = applies.collect();
+    let mut revisions = BTreeSet::new();
+    for apply in applies {
+        revisions.insert(apply.await.expect("no panic"));
+    }
+    assert_eq!(revisions.len(), 24, "each has a revision of its own");
+    assert_eq!(server.client().resources("Datacenter").await.expect("listed").len(), 24);
+    server.stop().await;
+}
+
+/// More than a transaction takes: whoever looks sees all of it or nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_large_apply_is_seen_whole() {
+    const REGIONS: usize = 700;
+    let mut server = Server::start().await;
+    let text: String = (0..REGIONS).map(|n| format!("---\nkind: Region\nname: r{n}\n")).collect();
+    let files = api::http::ApplyRequest { files: vec![ManifestFile { path: "r.yaml".to_owned(), text }], prune: false };
+    let reader = {
+        let client = server.client();
+        tokio::spawn(async move {
+            let mut seen = BTreeSet::new();
+            loop {
+                let count = client.resources("Region").await.expect("listed").len();
+                seen.insert(count);
+                if count == REGIONS {
+                    return seen;
+                }
+            }
+        })
+    };
+    let applied = server.client().apply(&files).await.expect("applied");
+    assert_eq!(applied.changes.len(), REGIONS);
+    let seen = reader.await.expect("no panic");
+    assert!(seen.iter().all(|count| *count == 0 || *count == REGIONS), "{seen:?}");
+    assert_eq!(server.client().audit(0, 1_000).await.expect("listed").len(), REGIONS);
+    server.restart().await;
+    assert_eq!(server.client().resources("Region").await.expect("listed").len(), REGIONS);
+    assert_eq!(server.client().audit(0, 1_000).await.expect("listed").len(), REGIONS, "nothing is audited twice");
+    server.stop().await;
+}
