@@ -1,6 +1,6 @@
 //! The client commands: what they are called, what they take, and how they end.
 //!
-//! Exit codes: 0 done; 1 refused, failed or short; 2 wrong usage or wrong manifests; 3 no server answers.
+//! Exit codes: 0 done; 1 refused, failed or short; 2 wrong usage or wrong manifests; 3 no server answers; 130 stopped by Ctrl-C.
 
 mod apply;
 mod connect;

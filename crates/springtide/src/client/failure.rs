@@ -14,6 +14,8 @@ pub enum Failure {
     Server(Error),
     /// An operation failed, something is short, an answer was no.
     Refused(String),
+    /// Ctrl-C ended the wait; what was begun goes on at the server.
+    Interrupted(String),
     /// Something on this machine failed.
     Local(String),
     /// The reader of the output is gone (`springtide get … | head`): no fault of anyone.
@@ -29,6 +31,8 @@ impl Failure {
             Self::Server(Error::Unreachable { .. }) => 3,
             Self::Server(Error::Refused(problem, _)) if problem.faults.iter().any(|fault| !fault.file.is_empty()) => 2,
             Self::Server(_) | Self::Refused(_) | Self::Local(_) => 1,
+            // 128 + SIGINT, as a shell reports it.
+            Self::Interrupted(_) => 130,
         }
     }
 
@@ -43,7 +47,7 @@ impl Failure {
         let said = |text: &str| vec![format!("springtide: {text}")];
         match self {
             Self::OutputClosed => Vec::new(),
-            Self::Usage(text) | Self::Refused(text) | Self::Local(text) => said(text),
+            Self::Usage(text) | Self::Refused(text) | Self::Interrupted(text) | Self::Local(text) => said(text),
             Self::Faults(faults) => with_count(faults),
             Self::Server(Error::Refused(problem, _)) if problem.faults.is_empty() => said(&problem.message),
             Self::Server(Error::Refused(problem, _)) => with_count(&problem.faults),

@@ -35,14 +35,14 @@ pub async fn follow(client: &Client, id: &OperationId, wait: &Wait, output: Outp
     let limit = tokio::time::sleep(Duration::from_secs(wait.wait_seconds));
     let ended = tokio::select! {
         ended = watched => ended?,
-        () = limit => return Err(goes_on(id, "still not ended")),
-        _ = tokio::signal::ctrl_c() => return Err(goes_on(id, "no longer watched")),
+        () = limit => return Err(Failure::Refused(goes_on(id, "still not ended"))),
+        _ = tokio::signal::ctrl_c() => return Err(Failure::Interrupted(goes_on(id, "no longer watched"))),
     };
     verdict(&ended).map(|()| ended)
 }
 
-fn goes_on(id: &OperationId, why: &str) -> Failure {
-    Failure::Refused(format!("{id}: {why}; it goes on at the server: springtide operation watch {id}"))
+fn goes_on(id: &OperationId, why: &str) -> String {
+    format!("{id}: {why}; it goes on at the server: springtide operation watch {id}")
 }
 
 fn verdict(operation: &Operation) -> Result<(), Failure> {
@@ -131,7 +131,11 @@ pub async fn settle(
                 waiting.remove(&service.name);
             }
         }
-        tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+        // Once watched, Ctrl-C no longer ends the process by itself.
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(LOOK_MS)) => {}
+            _ = tokio::signal::ctrl_c() => return Err(Failure::Interrupted("no longer waiting".to_owned())),
+        }
     }
     if failed.is_empty() { Ok(()) } else { Err(Failure::Refused(failed.join("\n"))) }
 }

@@ -65,3 +65,14 @@ fn every_command_has_an_example() {
         assert!(seen.iter().any(|found| found == name), "no command `{name}` among {seen:?}");
     }
 }
+
+#[test]
+fn the_page_on_commands_names_each() {
+    let page = include_str!("../../../../docs/cli.md");
+    for name in commands(&text(&run(Path::new("/"), &["--help"]).stdout)) {
+        assert!(
+            page.contains(&format!("`{name}`")) || page.contains(&format!("`{name} ")),
+            "docs/cli.md lacks `{name}`"
+        );
+    }
+}
