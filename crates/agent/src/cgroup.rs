@@ -21,7 +21,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
+/// Longest wait for the shims' leaf to be removable, in milliseconds.
+const CLOSE_MS_MAX: u64 = 500;
 /// Name of the leaf that holds the shims.
 const SHIMS: &str = "_shims";
 /// Name of the leaf the agent moves itself into when it lives in the very cgroup that was delegated to it.
@@ -138,6 +142,7 @@ impl Tree {
         }
         let tree = Self { layout: found.layout, branches, root };
         tree.branches.iter().try_for_each(Branch::enable)?;
+        tree.branches.iter().try_for_each(Branch::weigh)?;
         tree.make_leaf(SHIMS)?;
         Ok(tree)
     }
@@ -172,10 +177,17 @@ impl Tree {
         Ok(())
     }
 
-    /// Removes what is empty of ours: the shims' leaf, our folder, and its parents that nobody else uses.
+    /// Removes what is empty of ours: the shims' leaf, our folder, and its parents that nobody else uses. Blocking.
     pub fn close(&self) {
+        let until = Instant::now() + Duration::from_millis(CLOSE_MS_MAX);
         for branch in &self.branches {
-            let _still_used = fs::remove_dir(branch.folder.join(SHIMS));
+            // A shim has ended a moment before the kernel counts it out.
+            while let Err(error) = fs::remove_dir(branch.folder.join(SHIMS)) {
+                if error.kind() == io::ErrorKind::NotFound || Instant::now() > until {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
             for folder in self.root.ancestors().filter(|path| !path.as_os_str().is_empty()) {
                 if fs::remove_dir(branch.base.join(folder)).is_err() {
                     break;
@@ -197,6 +209,24 @@ impl Branch {
         for part in below.components() {
             folder.push(part);
             self.enable_in(&folder)?;
+        }
+        Ok(())
+    }
+
+    /// Slices share what their parents get, and the default parent weighs as much as one process. Weighed by the machine's
+    /// cores, a slice competes with its own weight, as limits meant it to.
+    fn weigh(&self) -> Result<(), Error> {
+        if !self.controllers.contains(&Controller::Cpu) {
+            return Ok(());
+        }
+        let cores = thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
+        let (file, weight) = limits::weight_of(self.version, cores.saturating_mul(1_000));
+        let below = self.folder.strip_prefix(&self.base).unwrap_or(Path::new(""));
+        let mut folder = self.base.clone();
+        for part in below.components() {
+            folder.push(part);
+            let path = folder.join(file);
+            fs::write(&path, weight.to_string()).map_err(file_error("write", &path))?;
         }
         Ok(())
     }

@@ -19,16 +19,17 @@ use machine::{CheckTerms, Effect, Event, Machine, Terms, View};
 use rustix::process::Signal;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// A running instance task.
 #[derive(Debug)]
 pub struct Handle {
     wanted: watch::Sender<Assignment>,
-    task: JoinHandle<()>,
+    over: Arc<AtomicBool>,
 }
 
 impl Handle {
@@ -47,9 +48,9 @@ impl Handle {
         self.wanted.borrow().clone()
     }
 
-    /// Whether the instance is gone, and the task with it.
+    /// Whether the instance is gone. True by the time its end is heard of.
     pub fn is_over(&self) -> bool {
-        self.task.is_finished()
+        self.over.load(Ordering::Acquire)
     }
 }
 
@@ -72,12 +73,15 @@ pub fn spawn(host: Arc<Host>, assignment: Assignment, found: Found, over: tokio:
     };
     // Before the task starts: whoever sees the handle finds the first report on the board.
     keeper.begin(found);
-    let task = tokio::spawn(async move {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&is_over);
+    tokio::spawn(async move {
         keeper.keep().await;
+        flag.store(true, Ordering::Release);
         // The agent may be ending too; then nobody wants to know.
         let _nobody_there = over.send(()).await;
     });
-    Handle { wanted: sender, task }
+    Handle { wanted: sender, over: is_over }
 }
 
 fn terms_of(assignment: &Assignment) -> Terms {
@@ -198,12 +202,12 @@ impl Keeper {
     /// From here on its end is noticed and its use sampled.
     fn watch(&mut self, record: PidRecord) {
         let instance = self.assignment.instance.as_str();
-        let folder = self.host.folder(instance);
         let gauge = Gauge::open(self.host.tree.as_ref(), instance, record.shim_pid);
         self.host.sampler.add(instance, &self.assignment.service, gauge);
         self.record = Some(record.clone());
+        let (host, wanted) = (Arc::clone(&self.host), self.assignment.clone());
         self.jobs.spawn(async move {
-            let (code, message) = launch::watch_end(folder, record).await;
+            let (code, message) = launch::watch_end(host, wanted, record).await;
             Done::Event(Event::Exited { code, message })
         });
     }

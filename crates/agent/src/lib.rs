@@ -151,7 +151,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         _ = stop.0.recv() => {}
         _ = stop.1.recv() => {}
     }
-    if let Some(tree) = &host.tree {
+    if let Some(tree) = host.tree.as_ref().filter(|_| supervisor.is_empty()) {
         tree.close();
     }
     Ok(())

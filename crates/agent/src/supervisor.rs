@@ -89,6 +89,11 @@ impl Supervisor {
         }
     }
 
+    /// Whether there is no instance left.
+    pub fn is_empty(&self) -> bool {
+        self.instances.is_empty()
+    }
+
     async fn take(&mut self, message: Assignments) {
         let listed: BTreeSet<String> = message.set.iter().map(|one| one.instance.clone()).collect();
         let mut removed: BTreeSet<String> = message.remove.iter().cloned().collect();

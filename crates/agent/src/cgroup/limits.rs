@@ -43,11 +43,12 @@ impl Limits {
         let quota_us = (u64::from(self.cpu_millis) * CPU_PERIOD_US / 1_000).max(CPU_QUOTA_US_MIN);
         let pids = self.pids_max.max(PIDS_MAX_MIN).to_string();
         let memory = self.memory_bytes.to_string();
+        let (weight_file, weight) = weight_of(version, self.cpu_millis);
         match (version, controller) {
             (Version::One, Controller::Cpu) => vec![
                 must("cpu.cfs_period_us", CPU_PERIOD_US.to_string()),
                 must("cpu.cfs_quota_us", quota_us.to_string()),
-                must("cpu.shares", self.shares().to_string()),
+                must(weight_file, weight.to_string()),
             ],
             (Version::One, Controller::Memory) => {
                 // The kernel wants memory <= memory and swap at each moment: written on both sides, it holds growing and shrinking.
@@ -59,24 +60,22 @@ impl Limits {
             }
             (_, Controller::Pids) => vec![must("pids.max", pids)],
             (_, Controller::Cpuacct | Controller::Freezer) => Vec::new(),
-            (Version::Two, Controller::Cpu) => vec![
-                must("cpu.max", format!("{quota_us} {CPU_PERIOD_US}")),
-                must("cpu.weight", self.weight().to_string()),
-            ],
+            (Version::Two, Controller::Cpu) => {
+                vec![must("cpu.max", format!("{quota_us} {CPU_PERIOD_US}")), must(weight_file, weight.to_string())]
+            }
             (Version::Two, Controller::Memory) => {
                 vec![must("memory.max", memory), may("memory.swap.max", "0".into())]
             }
         }
     }
+}
 
-    /// v1: 1024 a core.
-    fn shares(&self) -> u64 {
-        (u64::from(self.cpu_millis) * 1_024 / 1_000).clamp(2, 262_144)
-    }
-
-    /// v2: 100 a core.
-    fn weight(&self) -> u64 {
-        (u64::from(self.cpu_millis) / 10).clamp(1, 10_000)
+/// File and value of the CPU weight: 1024 a core in v1, 100 a core in v2.
+pub(super) fn weight_of(version: Version, cpu_millis: u32) -> (&'static str, u64) {
+    let millis = u64::from(cpu_millis);
+    match version {
+        Version::One => ("cpu.shares", (millis * 1_024 / 1_000).clamp(2, 262_144)),
+        Version::Two => ("cpu.weight", (millis / 10).clamp(1, 10_000)),
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::ports;
 use crate::assignment::Assignment;
-use crate::cgroup::Limits;
+use crate::cgroup::{Limits, Meter};
 use crate::files::{self, Lasting};
 use crate::host::{Host, make_folder, now_unix_us};
 use crate::process::{self, Identity};
@@ -263,9 +263,11 @@ fn spawn_shim(host: &Host, folder: &Path) -> io::Result<tokio::process::Child> {
     command.spawn()
 }
 
-/// Waits until the first process has ended, and gives the record of it. Works for an adopted instance too, whose parent
-/// this agent is not.
-pub async fn watch_end(folder: PathBuf, record: PidRecord) -> (Option<i32>, String) {
+/// Waits until the first process has ended, and tells how. Works for an adopted instance too, whose parent this agent is
+/// not.
+pub async fn watch_end(host: Arc<Host>, wanted: Assignment, record: PidRecord) -> (Option<i32>, String) {
+    let instance = wanted.instance.as_str();
+    let oom_kills_before = oom_kills(&host, instance);
     if let Some(fd) = identity_of(&record).open() {
         match watched(fd) {
             Ok(fd) => {
@@ -277,10 +279,23 @@ pub async fn watch_end(folder: PathBuf, record: PidRecord) -> (Option<i32>, Stri
     while identity_of(&record).runs() {
         tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
     }
+    let (code, mut message) = end_of(&host.folder(instance), record.run).await;
+    if oom_kills(&host, instance) > oom_kills_before {
+        message.push_str(&format!(": out of memory, its limit is {}", model::MemoryBytes(wanted.memory_bytes)));
+    }
+    (code, message)
+}
+
+fn oom_kills(host: &Host, instance: &str) -> u64 {
+    let usage = host.tree.as_ref().map(|tree| Meter::open(&tree.slice(instance)).read());
+    usage.and_then(Result::ok).map_or(0, |usage| usage.oom_kills)
+}
+
+async fn end_of(folder: &Path, run: u64) -> (Option<i32>, String) {
     let until = Instant::now() + Duration::from_millis(SHIM_END_MS_MAX);
     loop {
-        match spec::read::<ExitRecord>(&folder, spec::EXIT_FILE) {
-            Ok(Some(exit)) if exit.run == record.run => return (exit.reported_code(), exit.describe()),
+        match spec::read::<ExitRecord>(folder, spec::EXIT_FILE) {
+            Ok(Some(exit)) if exit.run == run => return (exit.reported_code(), exit.describe()),
             _ if Instant::now() > until => return (None, "ended; its shim left no word how".to_owned()),
             _ => tokio::time::sleep(Duration::from_millis(LOOK_MS)).await,
         }

@@ -62,6 +62,13 @@ impl Agent {
         process.wait().expect("ours");
     }
 
+    /// Ends it as systemd would.
+    pub fn terminate(&mut self) {
+        let mut process = self.process.take().expect("started");
+        let asked = Command::new("kill").arg(process.id().to_string()).status().expect("kill exists");
+        assert!(asked.success() && process.wait().expect("ours").success());
+    }
+
     /// Cgroup folders of ours, anywhere.
     pub fn slices(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();

@@ -3,3 +3,7 @@
 mod agent;
 mod fleet;
 mod life;
+mod logs;
+mod none;
+mod refuse;
+mod restart;

@@ -50,7 +50,8 @@ fn files_folders_and_links_inside_arrive() {
 #[test]
 fn whatever_leads_outside_is_refused() {
     use EntryType::{Fifo, Link, Regular, Symlink};
-    let cases: [(&str, &[(EntryType, &str, &str)]); 9] = [
+    type Entries = &'static [(EntryType, &'static str, &'static str)];
+    let cases: [(&str, Entries); 9] = [
         ("absolute", &[(Regular, "/tmp/x", "")]),
         ("up", &[(Regular, "a/../../x", "")]),
         ("absolute link", &[(Symlink, "a", "/etc")]),

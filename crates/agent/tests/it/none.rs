@@ -1,0 +1,36 @@
+//! Isolation none: no slices, and still nothing is lost or left behind.
+
+use crate::agent::{Agent, ask, assignment, bring_up};
+use crate::fleet::{Listener, Seen};
+use api::fleet::Phase;
+
+#[tokio::test]
+async fn without_slices_it_is_announced_and_everything_else_works() {
+    let listener = Listener::start().await;
+    let mut agent = Agent::new(&listener, "none");
+    agent.start();
+    assert_eq!(listener.fleet.connected(1).await.isolation, "none");
+    let (one, two) = (assignment(&listener, "fixture-1"), assignment(&listener, "fixture-2"));
+    let pid = bring_up(&listener, &one, 1).await;
+    bring_up(&listener, &two, 2).await;
+    assert!(agent.slices().is_empty());
+    ask(&one, "/burn").await;
+    ask(&one, "/orphan").await;
+    let used = |seen: &Seen| {
+        let mut slices = seen.samples.iter().rev().flat_map(|samples| &samples.slices);
+        slices.find(|slice| slice.instance == "fixture-1" && slice.cpu_usage_us > 0 && slice.pids >= 2).map(|_| ())
+    };
+    listener.fleet.until("a sample of processes, the orphan among them", used).await;
+    agent.kill();
+    agent.start();
+    let hello = listener.fleet.connected(2).await;
+    assert_eq!((hello.instances[0].pid, hello.instances[0].adopted), (pid, true));
+    let _it_ends = reqwest::get(format!("http://127.0.0.1:{}/exit?1", two.ports["http"])).await;
+    listener.fleet.report("fixture-2", "again", |r| r.phase() == Phase::Healthy && r.restarts == 1).await;
+    listener.fleet.set(3, vec![], &["fixture-1", "fixture-2"]).await;
+    listener.fleet.phase("fixture-1", Phase::Stopped).await;
+    listener.fleet.phase("fixture-2", Phase::Stopped).await;
+    let sleeps = std::process::Command::new("pgrep").args(["-f", "-u", "nobody", "sleep 300"]).output();
+    assert!(sleeps.is_ok_and(|found| found.stdout.is_empty()), "the orphan is gone too");
+    agent.end();
+}

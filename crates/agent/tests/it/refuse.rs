@@ -1,0 +1,129 @@
+//! What cannot be: each gives one clear message, and leaves nothing half-done.
+
+use crate::agent::{Agent, assignment, bring_up, package};
+use crate::fleet::Listener;
+use api::fleet::{Assignment, Phase};
+use std::process::Output;
+
+#[tokio::test]
+async fn a_wrong_digest_fails_and_leaves_nothing() {
+    let listener = Listener::start().await;
+    let agent = Agent::started(&listener).await;
+    let lie = model::Digest::of(b"something else").to_string();
+    listener.fleet.seen().packages.insert(lie.clone(), package());
+    let one = Assignment { package_digest: lie.clone(), ..assignment(&listener, "fixture-1") };
+    listener.fleet.set(1, vec![one], &[]).await;
+    let failed = listener.fleet.phase("fixture-1", Phase::Failed).await;
+    assert!(failed.message.contains(&lie) && failed.message.contains("wrong digest"), "{}", failed.message);
+    // The report comes after the clean-up.
+    let left: Vec<_> = std::fs::read_dir(agent.data().join("packages")).expect("there").flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+    agent.end();
+}
+
+#[tokio::test]
+async fn a_missing_package_and_a_bad_archive_say_so() {
+    let listener = Listener::start().await;
+    let agent = Agent::started(&listener).await;
+    let absent = model::Digest::of(b"absent").to_string();
+    let zip = b"PK no tar.zst".to_vec();
+    let bad = model::Digest::of(&zip).to_string();
+    listener.fleet.seen().packages.insert(bad.clone(), zip);
+    let one = Assignment { package_digest: absent, ..assignment(&listener, "fixture-1") };
+    let two = Assignment { package_digest: bad, ..assignment(&listener, "fixture-2") };
+    listener.fleet.set(1, vec![one, two], &[]).await;
+    let failed = listener.fleet.phase("fixture-1", Phase::Failed).await;
+    assert!(failed.message.contains("the server does not have it"), "{}", failed.message);
+    let failed = listener.fleet.phase("fixture-2", Phase::Failed).await;
+    assert!(failed.message.contains("must be a tar.zst"), "{}", failed.message);
+    agent.end();
+}
+
+#[tokio::test]
+async fn a_missing_variable_and_a_missing_program_are_named() {
+    let listener = Listener::start().await;
+    let agent = Agent::started(&listener).await;
+    let mut one = assignment(&listener, "fixture-1");
+    one.config_files.insert("app.conf".into(), "a\nb ${NO_SUCH}\n".into());
+    let two = Assignment { command: vec!["bin/no-such".into()], ..assignment(&listener, "fixture-2") };
+    listener.fleet.set(1, vec![one, two], &[]).await;
+    let failed = listener.fleet.phase("fixture-1", Phase::Failed).await;
+    assert!(failed.message.starts_with("config file app.conf: line 2 refers to `${NO_SUCH}`"), "{}", failed.message);
+    let failed = listener.fleet.phase("fixture-2", Phase::Failed).await;
+    assert!(failed.message.contains("\"bin/no-such\" is neither in the package"), "{}", failed.message);
+    agent.end();
+}
+
+#[tokio::test]
+async fn a_port_in_use_names_its_owner_and_is_tried_again() {
+    let listener = Listener::start().await;
+    let agent = Agent::started(&listener).await;
+    let one = assignment(&listener, "fixture-1");
+    let port = u16::try_from(one.ports["http"]).expect("a port");
+    let holder = std::net::TcpListener::bind(("127.0.0.1", port)).expect("free");
+    listener.fleet.set(1, vec![one], &[]).await;
+    let failed = listener.fleet.phase("fixture-1", Phase::Failed).await;
+    let wanted = format!("port 127.0.0.1:{port} is in use by pid {}", std::process::id());
+    assert!(failed.message.starts_with(&wanted), "{}", failed.message);
+    drop(holder);
+    assert_eq!(listener.fleet.phase("fixture-1", Phase::Healthy).await.restarts, 0);
+    agent.end();
+}
+
+#[tokio::test]
+async fn a_bad_assignment_fails_alone() {
+    let listener = Listener::start().await;
+    let agent = Agent::started(&listener).await;
+    let bad = Assignment { address: "nowhere".into(), ..assignment(&listener, "fixture-1") };
+    listener.fleet.set(1, vec![bad, assignment(&listener, "fixture-2")], &[]).await;
+    let failed = listener.fleet.phase("fixture-1", Phase::Failed).await;
+    assert!(failed.message.contains("address is \"nowhere\""), "{}", failed.message);
+    listener.fleet.phase("fixture-2", Phase::Healthy).await;
+    agent.end();
+}
+
+fn refusal(mut command: std::process::Command) -> String {
+    let Output { status, stderr, .. } =
+        command.stderr(std::process::Stdio::piped()).spawn().and_then(|child| child.wait_with_output()).expect("runs");
+    assert_eq!(status.code(), Some(1));
+    String::from_utf8_lossy(&stderr).lines().last().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_second_agent_on_the_same_folder_names_the_first() {
+    let listener = Listener::start().await;
+    let agent = Agent::started(&listener).await;
+    bring_up(&listener, &assignment(&listener, "fixture-1"), 1).await;
+    let message = refusal(agent.command("agent"));
+    assert!(message.contains(&format!("another agent (pid {}) runs on the data folder", agent.pid())), "{message}");
+    agent.end();
+}
+
+#[tokio::test]
+async fn a_data_folder_that_instances_cannot_reach_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let listener = Listener::start().await;
+    let agent = Agent::new(&listener, "auto");
+    std::fs::set_permissions(agent.dir.path(), std::fs::Permissions::from_mode(0o700)).expect("ours");
+    let message = refusal(agent.command("agent"));
+    assert!(message.contains("user 65534 cannot enter") && message.contains("/var/lib/springtide"), "{message}");
+}
+
+#[tokio::test]
+async fn without_permission_for_cgroups_it_says_what_to_grant() {
+    use std::os::unix::process::CommandExt;
+    let listener = Listener::start().await;
+    let agent = Agent::new(&listener, "auto");
+    std::os::unix::fs::chown(agent.dir.path(), Some(65_534), Some(65_534)).expect("we are root");
+    let log = std::fs::File::create(agent.dir.path().join("agent.log")).expect("ours");
+    std::os::unix::fs::fchown(&log, Some(65_534), Some(65_534)).expect("we are root");
+    // The build folder may be closed to nobody: a copy is not.
+    let program = agent.dir.path().join("springtide-agent");
+    std::fs::copy(env!("CARGO_BIN_EXE_springtide-agent"), &program).expect("built");
+    let template = agent.command("agent");
+    let mut command = std::process::Command::new(program);
+    command.args(template.get_args()).env("SPRINGTIDE_TOKEN", "secret").uid(65_534).gid(65_534);
+    let message = refusal(command);
+    assert!(message.contains("may not make the cgroup") && message.contains("Delegate=yes"), "{message}");
+    assert!(message.contains("--isolation none"), "{message}");
+}
