@@ -39,6 +39,7 @@ pub(crate) fn enter(view: View<'_>, draft: &mut Draft<'_>, recall: &Recall) -> M
     let planned = match &spec {
         OperationSpec::Scale { service, instances } => scale(view, service, instances),
         OperationSpec::Rollout { service, .. } => match rollout(view, draft.op(), service) {
+            Err(Shortage::MakeRoom) if may_find_room(view, draft.op(), recall) => return Move::Wait,
             Err(Shortage::MakeRoom) => {
                 remove_first(draft);
                 return Move::On;
@@ -52,8 +53,15 @@ pub(crate) fn enter(view: View<'_>, draft: &mut Draft<'_>, recall: &Recall) -> M
     };
     match planned.and_then(|batch| write(view, draft, batch)) {
         Ok(()) => Move::On,
+        Err(_) if may_find_room(view, draft.op(), recall) => Move::Wait,
         Err(reasons) => Move::Fail(reasons),
     }
+}
+
+/// True while hosts that have not reported since the server started may still do so, and bring room.
+fn may_find_room(view: View<'_>, op: &Operation, recall: &Recall) -> bool {
+    let unknown = view.snapshot.hosts().any(|host| !view.observed.hosts.contains_key(&host.name));
+    unknown && recall.waited_ms(op, view.now) < UNKNOWN_HOSTS_MS_MAX
 }
 
 /// Begins the next batch when one is due; `Wait` when none is.

@@ -21,6 +21,8 @@ pub(crate) const COMMIT_RETRY_MS_MAX: u64 = 5_000;
 
 /// Time in which a plan waits for a quorum of agents.
 pub(crate) const SETTLE_MS_MAX: u64 = 60_000;
+/// Time in which a plan that lacks room waits for hosts whose agent has not reported yet.
+pub(crate) const UNKNOWN_HOSTS_MS_MAX: u64 = 10_000;
 /// Time in which package and config must reach the hosts of a batch.
 pub(crate) const DEPLOY_MS_MAX: u64 = 180_000;
 /// Time beyond the health check's own start time in which a batch must be healthy.

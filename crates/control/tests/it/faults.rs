@@ -218,6 +218,25 @@ fn a_lack_of_capacity_is_tried_again_with_growing_pauses() {
 }
 
 #[test]
+fn a_plan_without_room_waits_a_little_for_hosts_that_have_not_reported_yet() {
+    for late_turns in [30, 200] {
+        let mut world = World::with_lottery(2, 2, "");
+        world.crash();
+        let late = HostName::new("dc-a-3").unwrap();
+        let instances = world.agents[&late].instances.len();
+        world.agents.get_mut(&late).unwrap().connected = false;
+        world.until("a quorum", |w| w.observed.settled);
+        let id = world.open(scale_to(20, 2));
+        (0..late_turns).for_each(|_| world.turn());
+        world.agents.get_mut(&late).unwrap().connected = true;
+        world.settle();
+        let wanted = if late_turns == 30 { OperationPhase::Succeeded } else { OperationPhase::Failed };
+        assert_eq!(world.op(&id).phase, wanted, "{:?}", world.op(&id).failures);
+        assert!(world.agents[&late].instances.len() >= instances);
+    }
+}
+
+#[test]
 fn refused_commits_are_decided_again_without_a_hot_loop() {
     let mut world = World::with_lottery(2, 2, "");
     world.rps.insert(service("lottery"), 50_000.0);
