@@ -201,22 +201,23 @@ fn prepare_run(host: &Host, wanted: &Assignment, restarts: u32) -> Result<u64, S
         log_bytes_max: LOG_BYTES_MAX,
         log_files_max: LOG_FILES_MAX,
     };
-    write_run(&folder, wanted, &spec).map_err(|error| format!("cannot write in {}: {error}", folder.display()))?;
+    write_run(&folder, &spec).map_err(|error| format!("cannot write in {}: {error}", folder.display()))?;
     Ok(spec.run)
 }
 
 /// The order matters: once the records of the last run are gone, a spec means a run that may be starting.
-fn write_run(folder: &Path, wanted: &Assignment, spec: &Spec) -> io::Result<()> {
+fn write_run(folder: &Path, spec: &Spec) -> io::Result<()> {
     for old in [spec::PID_FILE, spec::EXIT_FILE, HEALTHY_FILE, spec::SHIM_LOG] {
         files::remove_if_there(&folder.join(old))?;
     }
-    let assignment = serde_json::to_vec(wanted).map_err(io::Error::other)?;
-    files::replace(&folder.join(ASSIGNMENT_FILE), &assignment, Lasting::Disk)?;
     spec::write(folder, spec::SPEC_FILE, spec)
 }
 
 fn make_folders(host: &Host, wanted: &Assignment, folder: &Path, files: &[(String, String)]) -> io::Result<()> {
     make_folder(folder)?;
+    // First of all: it is what proves a slice, made next, to be ours.
+    let assignment = serde_json::to_vec(wanted).map_err(io::Error::other)?;
+    files::replace(&folder.join(ASSIGNMENT_FILE), &assignment, Lasting::Boot)?;
     make_folder(&folder.join("logs"))?;
     make_owned(host, &folder.join("work"))?;
     let config = folder.join("config");

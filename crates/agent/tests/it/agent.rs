@@ -55,6 +55,11 @@ impl Agent {
         self.process.as_ref().expect("started").id()
     }
 
+    /// Resident memory of the agent.
+    pub fn resident_kib(&self) -> u64 {
+        resident_kib(self.pid())
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         let mut process = self.process.take().expect("started");
@@ -117,6 +122,13 @@ impl Drop for Agent {
             let _best_effort = self.command("stop-all").status();
         }
     }
+}
+
+/// Resident memory of a process.
+pub fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("proc(5)");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 /// The fixture, packed; the same bytes each time.

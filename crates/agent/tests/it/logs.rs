@@ -1,6 +1,6 @@
 //! Logs: kept by the shim, bounded, read over the stream.
 
-use crate::agent::{Agent, ask, assignment, bring_up};
+use crate::agent::{Agent, ask, assignment, bring_up, resident_kib};
 use crate::fleet::{Listener, Seen};
 use agent::shim::spec::{ExitRecord, LOG_FILE, PidRecord, Spec, VERSION};
 use std::process::Command;
@@ -103,6 +103,9 @@ fn the_shim_reaps_orphans_and_a_second_shim_is_refused() {
     let mut shim = run_shim(dir.path(), "setsid sh -c 'sleep 0.3; echo orphan' & exec sleep 300");
     let pid: PidRecord = record(dir.path(), "pid.json");
     assert_eq!(pid.shim_pid, shim.id());
+    let kib = resident_kib(shim.id());
+    println!("a shim takes {kib} KiB");
+    assert!(kib < 16 << 10, "a shim takes {kib} KiB");
     let second =
         Command::new(env!("CARGO_BIN_EXE_springtide-agent")).arg("shim").arg(dir.path()).output().expect("built");
     assert!(!second.status.success());
