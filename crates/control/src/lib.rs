@@ -6,6 +6,7 @@
 
 mod apply;
 mod attributes;
+mod batch;
 mod contract;
 mod control;
 mod draft;

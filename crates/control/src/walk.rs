@@ -9,7 +9,7 @@ use crate::hooks::{self, Hooks};
 use crate::instances::{Goal, is_gone, is_lost, progress};
 use crate::limits::*;
 use crate::recall::{Recall, View};
-use crate::{attributes, gray, journal};
+use crate::{attributes, batch, gray, journal};
 use model::{
     HookWhen, InstanceIntent, Operation, OperationPhase, OperationSpec, PlannedInstance, Service, ServiceName, Silence,
     SilenceId, Snapshot, StepName, StepRun, StepState, Versioned, keys,
@@ -164,7 +164,7 @@ fn enter(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recall, name: StepN
     let targets = match name {
         StepName::Attributes => return attributes::enter(view, draft, recall),
         StepName::Drain if current_removes(draft.op()).next().is_none() => {
-            match attributes::choose_first_to_go(view, draft) {
+            match batch::choose_first_to_go(view, draft) {
                 Ok(()) => 1,
                 Err(reasons) => return Move::Fail(reasons),
             }
