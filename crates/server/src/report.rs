@@ -29,8 +29,11 @@ pub struct Page {
     plots: Vec<Plot>,
 }
 
+/// Names of lines, and the metrics they draw.
+type Metrics = &'static [(&'static str, &'static str)];
+
 /// The plots: title, unit, factor, and the metrics drawn with their names.
-const PLOTS: [(&str, &str, f64, &[(&str, &str)]); 4] = [
+const PLOTS: [(&str, &str, f64, Metrics); 4] = [
     ("Requests", "requests a second", 1.0, &[("requests", "springtide_service_requests_per_second")]),
     (
         "Latency",

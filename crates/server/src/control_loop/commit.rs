@@ -100,8 +100,12 @@ impl Engine {
                 self.conflicts += 1;
                 return Ok(Err(NotCommitted::Conflict(why)));
             }
-            Err(error @ (store::Error::Io(_) | store::Error::Closed)) => return Err(Error::Stopped(error.to_string())),
-            Err(error) => return Ok(Err(NotCommitted::Refused(error.to_string()))),
+            // Refused before anything was written.
+            Err(
+                error @ (store::Error::TooManyOps { .. } | store::Error::TooLarge { .. } | store::Error::BadKey { .. }),
+            ) => return Ok(Err(NotCommitted::Refused(error.to_string()))),
+            // Anything else may have left a large change half copied: the next start finishes or discards it.
+            Err(error) => return Err(Error::Stopped(error.to_string())),
         };
         self.failpoint.after_commit();
         self.commits += 1;

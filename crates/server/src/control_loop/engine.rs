@@ -161,7 +161,6 @@ impl Engine {
             Input::Fleet(input) => self.take_fleet(input),
             Input::Read(read) => read(&self.world),
             Input::Decide(decide, reply) => {
-                // What is already committed must be decided on first, or a decision would undo it.
                 let answer = self.decide_for(decide).await?;
                 // The client may have gone away; the commit stands all the same.
                 let _ = reply.send(answer);
@@ -186,6 +185,9 @@ impl Engine {
         self.world.observed.settled |= self.settled();
         self.read_numbers();
         self.stress_readings();
-        self.events.push_back(Event::Tick);
+        // Ticks that nobody could look at yet say no more than one.
+        if !matches!(self.events.back(), Some(Event::Tick)) {
+            self.events.push_back(Event::Tick);
+        }
     }
 }

@@ -90,14 +90,13 @@ impl Engine {
             return;
         }
         self.world.links.leaving.remove(&host);
-        let observed = &mut self.world.observed;
-        let was = observed.hosts.get(&host).filter(|at| at.state == HostState::Connected).map(|at| at.since);
+        let hosts = &mut self.world.observed.hosts;
+        let was = hosts.get(&host).filter(|at| at.state == HostState::Connected).map(|at| at.since);
         let since = was.unwrap_or_else(now_ms);
         let seen = HostObserved { state: HostState::Connected, since, isolation: hello.isolation };
-        observed.hosts.insert(host.clone(), seen);
+        hosts.insert(host.clone(), seen);
         let named: BTreeSet<&str> = hello.instances.iter().map(|at| at.instance.as_str()).collect();
-        observed.instances.retain(|id, seen| seen.host != host || named.contains(id.as_str()));
-        drop(named);
+        self.world.forget_unnamed(&host, &named);
         self.agent_reports(&host, hello.instances);
         self.services_dirty.extend(self.world.services_on(&host));
         self.hosts_dirty.insert(host);
@@ -111,8 +110,7 @@ impl Engine {
                 self.services_dirty.insert(placement.service.clone());
             } else if phase == Phase::Stopped {
                 // Its last word, and nothing more is wanted of it.
-                self.world.observed.instances.remove(&id);
-                self.world.observed.traffic.remove(&id);
+                self.world.forget(&id);
                 continue;
             }
             let seen = InstanceObserved {
@@ -125,7 +123,7 @@ impl Engine {
                 package_digest: report.package_digest,
                 config_digest: report.config_digest,
             };
-            self.world.observed.instances.insert(id, seen);
+            self.world.see(id, seen);
         }
         self.reported.insert(host.clone());
     }

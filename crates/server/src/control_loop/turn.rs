@@ -8,10 +8,11 @@ use crate::fleet::assign;
 use crate::xds::cache::Type;
 use crate::xds::encode;
 use api::fleet::{Assignments, agent_down};
-use control::Event;
-use model::{HostName, Kind, ServiceName, keys};
+use control::{Event, Phase};
+use model::{DatacenterName, HostName, InstanceId, Kind, ServiceName, keys};
 use std::collections::{BTreeMap, BTreeSet};
 use store::WatchEvent;
+use store::records::Kind as Kept;
 use store::staged;
 
 impl Engine {
@@ -190,57 +191,77 @@ impl Engine {
 
     /// Sends a host what it lacks: everything after a hello, later only what changed.
     pub(super) fn publish_assignments(&mut self, host: &HostName) {
-        let Some(link) = self.world.links.agents.get(host) else { return };
-        let snapshot = &self.world.snapshot;
-        let datacenter = snapshot.datacenter_of(host).cloned();
-        let mesh = self.world.links.mesh_of(datacenter.as_ref()).to_owned();
+        // A host that is not declared is told nothing: silence stops no instance.
+        let Some(datacenter) = self.world.snapshot.datacenter_of(host).cloned() else { return };
+        let Some(link) = self.world.links.agents.get_mut(host) else { return };
         let first = link.sent.is_none();
-        let before = link.sent.clone().unwrap_or_default();
-        let mut now = BTreeMap::new();
+        let before = link.sent.take().unwrap_or_default();
+        let mesh = self.world.links.mesh_of(&datacenter).to_owned();
         let mut message = Assignments {
-            revision: snapshot.revision,
+            revision: self.world.snapshot.revision,
             snapshot: first,
             mesh_address: mesh.clone(),
             ..Assignments::default()
         };
+        let now = self.assign(host, &datacenter, &before, &mut message);
+        let removed: Vec<InstanceId> = before.keys().filter(|id| !now.contains_key(*id)).cloned().collect();
+        message.remove = removed.iter().map(ToString::to_string).collect();
+        self.record_templates();
+        for id in removed {
+            // One that stopped before it was taken away will not say so again.
+            if self.world.observed.instances.get(&id).is_some_and(|seen| seen.phase == Phase::Stopped) {
+                self.world.forget(&id);
+            }
+        }
+        let changed = first || !message.set.is_empty() || !message.remove.is_empty();
+        let link = self.world.links.agents.get_mut(host).expect("it was there above");
+        link.sent = Some(now);
+        let moved = std::mem::replace(&mut link.mesh, mesh) != message.mesh_address;
+        if changed || moved {
+            self.world.links.send(host, agent_down::Message::Assignments(message));
+        }
+    }
+
+    /// Fills in what differs from `before`; gives the fingerprints of all that the host is to run.
+    fn assign(
+        &mut self,
+        host: &HostName,
+        datacenter: &DatacenterName,
+        before: &BTreeMap<InstanceId, u64>,
+        message: &mut Assignments,
+    ) -> BTreeMap<InstanceId, u64> {
+        let snapshot = &self.world.snapshot;
+        let mut now = BTreeMap::new();
+        let Some(declared) = snapshot.host(host) else { return now };
+        let address = declared.address.to_string();
         let records = self.records.clone();
         let recall = move |id: &str| {
-            let record = records.get(store::records::Kind::Config, id).ok().flatten()?;
+            let record = records.get(Kept::Config, id).ok().flatten()?;
             serde_json::from_slice(&record.bytes).ok()
         };
         for placement in placements_on(snapshot, host) {
-            let Some(datacenter) = &datacenter else { break };
             let Some(template) = self.templates.get(snapshot, placement, datacenter, &recall, now_ms()) else {
                 tracing::error!(instance = %placement.instance, "what its config digest stands for is not known");
                 // Kept as it is on the host: a snapshot without it would stop it.
                 message.snapshot = false;
+                if let Some(print) = before.get(&placement.instance) {
+                    now.insert(placement.instance.clone(), *print);
+                }
                 continue;
             };
-            let Some(host_at) = snapshot.host(host) else { break };
-            let id = assign::template_id(placement, datacenter);
-            let print = assign::fingerprint(placement, &id, &host_at.address.to_string());
+            let print = assign::fingerprint(placement, &assign::template_id(placement, datacenter), &address);
             if before.get(&placement.instance) != Some(&print) {
                 message.set.extend(assign::assignment(snapshot, host, datacenter, placement, &template));
             }
             now.insert(placement.instance.clone(), print);
         }
-        let removed = before.keys().filter(|instance| !now.contains_key(*instance));
-        message.remove = removed.map(ToString::to_string).collect();
-        self.record_templates();
-        let changed = first || !message.set.is_empty() || !message.remove.is_empty();
-        let link = self.world.links.agents.get_mut(host).expect("it was there above");
-        if !changed && link.mesh == mesh {
-            return;
-        }
-        link.sent = Some(now);
-        link.mesh = mesh;
-        self.world.links.send(host, agent_down::Message::Assignments(message));
+        now
     }
 
     fn record_templates(&mut self) {
         for (id, template) in std::mem::take(&mut self.templates.unrecorded) {
             let bytes = serde_json::to_vec(&*template).expect("a template is plain data");
-            if let Err(error) = self.records.append(store::records::Kind::Config, &id, &bytes) {
+            if let Err(error) = self.records.append(Kept::Config, &id, &bytes) {
                 tracing::error!(%error, "a config could not be kept; a restarted server may not know it");
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::feed::Feed;
 use crate::fleet::links::Links;
-use control::{Observed, Phase};
+use control::{InstanceObserved, Observed, Phase};
 use model::{Curve, HostName, InstanceId, OperationId, Placement, ServiceName, Snapshot, UnixMs, keys};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::Instant;
@@ -48,6 +48,8 @@ pub struct World {
     pub feed: Feed,
     /// Curves, oldest first.
     pub curves: Vec<Curve>,
+    /// Instances that each host reported.
+    seen_on: BTreeMap<HostName, BTreeSet<InstanceId>>,
     /// The host of each intended instance.
     host_of: BTreeMap<InstanceId, HostName>,
 }
@@ -64,6 +66,7 @@ impl World {
             fast: BTreeMap::new(),
             feed: Feed::default(),
             curves: Vec::new(),
+            seen_on: BTreeMap::new(),
             host_of: BTreeMap::new(),
         }
     }
@@ -116,6 +119,29 @@ impl World {
         let host = self.host_of.get(instance)?;
         let placement = placements_on(&self.snapshot, host).find(|at| at.instance.as_str() == instance)?;
         Some((host, placement))
+    }
+
+    /// Takes in what a host says of an instance.
+    pub fn see(&mut self, id: InstanceId, seen: InstanceObserved) {
+        self.seen_on.entry(seen.host.clone()).or_default().insert(id.clone());
+        self.observed.instances.insert(id, seen);
+    }
+
+    /// Forgets an instance that is gone.
+    pub fn forget(&mut self, id: &InstanceId) {
+        self.observed.traffic.remove(id);
+        if let Some(seen) = self.observed.instances.remove(id)
+            && let Some(on) = self.seen_on.get_mut(&seen.host)
+        {
+            on.remove(id);
+        }
+    }
+
+    /// Forgets what a host reported and does not name any more.
+    pub fn forget_unnamed(&mut self, host: &HostName, named: &BTreeSet<&str>) {
+        let known = self.seen_on.get(host).into_iter().flatten();
+        let gone: Vec<InstanceId> = known.filter(|id| !named.contains(id.as_str())).cloned().collect();
+        gone.iter().for_each(|id| self.forget(id));
     }
 
     /// Instances of a service that are healthy.

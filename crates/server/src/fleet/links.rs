@@ -63,8 +63,8 @@ impl Links {
     }
 
     /// The mesh address for instances in a datacenter.
-    pub fn mesh_of(&self, datacenter: Option<&DatacenterName>) -> &str {
-        let announced = datacenter.and_then(|name| self.mesh.get(name.as_str()));
+    pub fn mesh_of(&self, datacenter: &DatacenterName) -> &str {
+        let announced = self.mesh.get(datacenter.as_str());
         announced.or_else(|| self.mesh.values().next()).map_or(&self.mesh_fallback, |address| address)
     }
 

@@ -9,7 +9,7 @@ use api::http::{ApplyRequest, ApplyResponse, ChangeAction, FieldChange, PlanResp
 use axum::extract::State;
 use model::manifest::Declared;
 use model::plan::{ApplyPlan, PlannedChange};
-use model::{Kind, Placement, Service, ServiceName, Snapshot, Versioned};
+use model::{Kind, Placement, Resource, Service, ServiceName, Snapshot, Versioned};
 use std::sync::Arc;
 
 /// Files in one apply.
@@ -53,7 +53,20 @@ pub async fn apply(
 ) -> Result<Json<ApplyResponse>, Failure> {
     let prune = request.prune;
     let declared = parse(request).await?;
+    let absent: Vec<model::Fault> = declared.iter().filter_map(|at| absent(&app, at)).collect();
+    if !absent.is_empty() {
+        return Err(problem::faults(absent));
+    }
     commit(&app, who, move |snapshot| model::plan::plan(snapshot, &declared, prune)).await
+}
+
+/// The fault of a package whose bytes are not here: no host could fetch it.
+fn absent(app: &App, declared: &Declared) -> Option<model::Fault> {
+    let Resource::Package(package) = &declared.resource else { return None };
+    let digest = package.digest.as_ref().filter(|digest| app.blobs.path_of(digest).is_none())?;
+    let why =
+        format!("no bytes with digest {digest} are here: upload them first, as `springtide apply` does from `source`");
+    Some(declared.fault("digest", why))
 }
 
 /// Plans in the loop and commits what was planned.

@@ -82,7 +82,7 @@ pub fn instance_views<'a>(
         let weight = leased.or(weights.get(&placement.instance)).copied().unwrap_or(0);
         views.push(instance_view(world, host, placement, weight));
     }
-    views.sort_by(|a, b| natural(&a.instance).cmp(&natural(&b.instance)));
+    views.sort_by_cached_key(|at| natural(&at.instance));
     views
 }
 

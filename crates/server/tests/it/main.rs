@@ -8,5 +8,6 @@ mod crash;
 mod harness;
 mod proxy;
 mod scale;
+mod stress;
 mod views;
 mod xds;

@@ -1,7 +1,7 @@
 //! From a manifest to running instances, and on through scale-out, scale-in, drain and restart.
 
 use crate::agent::Agent;
-use crate::harness::{Server, apply_pay, settled, until};
+use crate::harness::{Server, apply, apply_pay, facilities, service, settled, until};
 use crate::proxy::Proxy;
 use api::fleet::Intent;
 use api::http::OperationRequest;
@@ -168,5 +168,61 @@ async fn logs_come_from_the_agent_and_end_when_the_client_leaves() {
     .await;
     let unknown = client.logs("pay-999", 1, false).await.expect_err("no such instance").to_string();
     assert!(unknown.contains("pay-999"), "{unknown}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_agent_for_each_host_and_a_silent_one_is_lost() {
+    let mut server = Server::start().await;
+    let client = server.client();
+    apply_pay(&client, 1, 0).await;
+    let mut agents = Agent::fleet(2, server.data.path());
+    settled(&client, "pay", 1).await;
+    let host = client.instances(Some("pay"), None).await.expect("listed")[0].host.clone();
+    let at = usize::from(host.ends_with('1'));
+    assert_eq!(agents[at].running().len(), 1);
+    drop(agents.remove(at));
+    let view = until("the lost host", || async {
+        client.hosts().await.ok()?.into_iter().find(|view| view.name == host && view.state == "lost")
+    })
+    .await;
+    assert_eq!(view.instances, 1, "its instances very likely still run");
+    assert_eq!(client.instances(Some("pay"), None).await.expect("listed")[0].weight, 1_000, "and still serve");
+    let again = Agent::start(&host, server.data.path());
+    until("the host again", || async {
+        client.hosts().await.ok()?.into_iter().find(|view| view.name == host && view.state == "connected")
+    })
+    .await;
+    let newer = Agent::start(&host, server.data.path());
+    until("the older stream's end", || async {
+        let refused = again.seen.lock().expect("no panic").refused.clone();
+        refused.filter(|status| status.message().contains("a newer agent"))
+    })
+    .await;
+    drop(newer);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hooks_run_around_their_steps_and_a_failing_one_stops_the_operation() {
+    let mut server = Server::start().await;
+    let client = server.client();
+    let keys = server.data.path().join("keys");
+    let script = format!("echo $SPRINGTIDE_IDEMPOTENCY_KEY >> {}", keys.display());
+    let hooked = |script: &str| {
+        let hook = format!("hooks: [{{ when: before, step: start, command: [sh, -c, '{script}'] }}]\ninstances:");
+        service(1, 0).replace("instances:", &hook)
+    };
+    apply(&client, &[("f.yaml", facilities(1)), ("p.yaml", hooked(&script))]).await;
+    let agents = Agent::fleet(1, server.data.path());
+    settled(&client, "pay", 1).await;
+    assert_eq!(std::fs::read_to_string(&keys).expect("it ran").trim(), "op-1/start/before/0");
+    apply(&client, &[("p.yaml", hooked("echo no permission >&2; exit 1"))]).await;
+    let scale = OperationRequest::Scale { service: "pay".to_owned(), to: Some(2), instances: BTreeMap::new() };
+    let operation = client.open_operation(&scale).await.expect("opened");
+    let ended = finished(&client, operation.id.as_str()).await;
+    assert_ne!(ended.phase, OperationPhase::Succeeded);
+    assert!(ended.failures.iter().any(|failure| failure.contains("no permission")), "{:?}", ended.failures);
+    assert_eq!(agents.iter().map(|agent| agent.running().len()).sum::<usize>(), 1, "nothing new was left behind");
     server.stop().await;
 }

@@ -21,14 +21,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 /// An ADS client that acknowledges everything, as Envoy does.
-struct Client {
+pub struct Client {
     to: mpsc::Sender<DiscoveryRequest>,
     answers: Streaming<DiscoveryResponse>,
     names: BTreeMap<String, Vec<String>>,
 }
 
 impl Client {
-    async fn connect(data: &Path) -> Self {
+    pub async fn connect(data: &Path) -> Self {
         let (url, token) = place(data).expect("the server is ready");
         let mut client = AggregatedDiscoveryServiceClient::connect(url).await.expect("connected");
         let (to, requests) = mpsc::channel(64);
@@ -36,7 +36,7 @@ impl Client {
         Self { to, answers: answers.expect("a stream").into_inner(), names: BTreeMap::new() }
     }
 
-    async fn subscribe<M: Name>(&mut self, names: &[&str]) {
+    pub async fn subscribe<M: Name>(&mut self, names: &[&str]) {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         self.names.insert(M::type_url(), names.clone());
         self.send(M::type_url(), names, "", "").await;
@@ -64,7 +64,7 @@ impl Client {
     }
 
     /// The next answer of a type; others are acknowledged and passed over.
-    async fn next<M: Message + Name + Default>(&mut self) -> Vec<M> {
+    pub async fn next<M: Message + Name + Default>(&mut self) -> Vec<M> {
         loop {
             let answer = self.answer().await;
             if answer.type_url == M::type_url() {
@@ -74,7 +74,7 @@ impl Client {
     }
 }
 
-fn endpoints(assignment: &ClusterLoadAssignment) -> Vec<&LbEndpoint> {
+pub fn endpoints(assignment: &ClusterLoadAssignment) -> Vec<&LbEndpoint> {
     assignment.endpoints.iter().flat_map(|locality| &locality.lb_endpoints).collect()
 }
 
