@@ -1,5 +1,5 @@
 //! What one batch of an operation adds and removes: planned by the scheduler, checked, cut to what one transaction
-//! takes. Nothing is written here.
+//! takes. Writing it is the work of `attributes`, but for the choice of who goes first.
 
 use crate::attributes::next_on_host;
 use crate::draft::Draft;
