@@ -3,6 +3,7 @@
 mod help;
 mod served;
 mod usage;
+mod watched;
 
 use std::path::Path;
 use std::process::{Command, Output};

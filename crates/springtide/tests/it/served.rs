@@ -10,56 +10,81 @@ use std::time::{Duration, Instant};
 const READY: Duration = Duration::from_secs(20);
 
 /// A server in a folder of its own, stopped when dropped.
-struct Server {
+pub struct Server {
     child: Child,
     folder: tempfile::TempDir,
+    fleet: String,
 }
 
 impl Server {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let args = ["server", "--data", "data", "--socket", "api.sock", "--fleet", "127.0.0.1:0"];
-        let log = std::fs::File::create(folder.path().join("server.log")).unwrap();
-        let mut command = springtide(folder.path(), &args);
-        let child = command.stdout(Stdio::null()).stderr(log).stdin(Stdio::null()).spawn().unwrap();
-        let mut server = Self { child, folder };
-        let begun = Instant::now();
-        while run(server.folder.path(), &["audit", "--server", "api.sock"]).status.code() != Some(0) {
-            let ended = server.child.try_wait().unwrap();
-            assert!(ended.is_none() && begun.elapsed() < READY, "the server is not ready:\n{}", server.log());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        // A port of its own that stays the same when the server starts again.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let fleet = free.local_addr().unwrap().to_string();
+        drop(free);
+        let child = Self::spawn(folder.path(), &fleet);
+        let mut server = Self { child, folder, fleet };
+        server.wait();
         server
     }
 
-    fn log(&self) -> String {
+    fn spawn(folder: &Path, fleet: &str) -> Child {
+        let args = ["server", "--data", "data", "--socket", "api.sock", "--fleet", fleet];
+        let log = std::fs::File::create(folder.join("server.log")).unwrap();
+        springtide(folder, &args).stdout(Stdio::null()).stderr(log).stdin(Stdio::null()).spawn().unwrap()
+    }
+
+    fn wait(&mut self) {
+        let begun = Instant::now();
+        while run(self.folder.path(), &["audit", "--server", "api.sock"]).status.code() != Some(0) {
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none() && begun.elapsed() < READY, "the server is not ready:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Kills the server hard and starts it again on the same folder.
+    pub fn kill_and_restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = Self::spawn(self.folder.path(), &self.fleet);
+        self.wait();
+    }
+
+    /// Where agents connect.
+    pub fn fleet(&self) -> &str {
+        &self.fleet
+    }
+
+    pub fn log(&self) -> String {
         let mut text = String::new();
         let _ = std::fs::File::open(self.folder.path().join("server.log"))
             .and_then(|mut file| file.read_to_string(&mut text));
         text
     }
 
-    fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub fn write(&self, name: &str, text: &str) {
         std::fs::write(self.folder().join(name), text).unwrap();
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    pub fn run(&self, args: &[&str]) -> Output {
         let mut command = springtide(self.folder(), args);
         command.env("SPRINGTIDE_SERVER", "api.sock").stdin(Stdio::null()).output().unwrap()
     }
 
     /// Runs a command that must succeed, and gives its output.
-    fn told(&self, args: &[&str]) -> String {
+    pub fn told(&self, args: &[&str]) -> String {
         let ended = self.run(args);
         assert!(ended.status.success(), "{args:?}: {}\n{}\n{}", text(&ended.stdout), text(&ended.stderr), self.log());
         text(&ended.stdout)
     }
 
-    fn refused(&self, args: &[&str], code: i32) -> String {
+    pub fn refused(&self, args: &[&str], code: i32) -> String {
         let ended = self.run(args);
         assert_eq!(ended.status.code(), Some(code), "{args:?}: {}{}", text(&ended.stdout), text(&ended.stderr));
         text(&ended.stderr)
@@ -73,7 +98,8 @@ impl Drop for Server {
     }
 }
 
-const FLEET: &str = "\
+/// A host, and a service that wants nothing yet.
+pub const FLEET: &str = "\
 kind: Region
 name: cn
 ---
