@@ -8,6 +8,7 @@ use crate::pool::Connection;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -96,9 +97,14 @@ pub fn poll_silence(timer: &mut Pin<Box<Sleep>>, last: Instant, limit: Duration,
     Poll::Pending
 }
 
+/// A piece of an answer.
+type Piece = Result<Frame<Bytes>, BodyError>;
+
 /// An answer on its way down.
 pub struct Passing {
     inner: Incoming,
+    /// What came before hyper asked for it.
+    first: Option<Piece>,
     /// Until the end: the request it answers and the connection it comes from.
     rest: Option<(Flight, Connection)>,
     limit: Duration,
@@ -110,7 +116,35 @@ impl Passing {
     /// The answer to `flight`, just begun.
     pub fn new(inner: Incoming, flight: Flight, connection: Connection, limit: Duration) -> Self {
         let now = Instant::now();
-        Self { inner, rest: Some((flight, connection)), limit, head_at: now, last: now }
+        Self { inner, first: None, rest: Some((flight, connection)), limit, head_at: now, last: now }
+    }
+
+    /// Takes the first piece if it is there already, as it is for most answers: head and body then leave in one write.
+    /// The connection's task gets one turn to hand it over; a body that is not there yet holds nothing up.
+    pub async fn prime(&mut self) {
+        let mut turns = 0;
+        poll_fn(|cx| match self.poll(cx) {
+            Poll::Ready(piece) => {
+                self.first = piece;
+                Poll::Ready(())
+            }
+            Poll::Pending if turns == 0 => {
+                turns += 1;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Ready(()),
+        })
+        .await;
+    }
+
+    /// Broke before its first piece: there is still time to say so.
+    pub fn broke(&self) -> bool {
+        matches!(self.first, Some(Err(_)))
+    }
+
+    fn first_bytes(&self) -> u64 {
+        self.first.as_ref().and_then(|piece| piece.as_ref().ok()?.data_ref()).map_or(0, |data| data.len() as u64)
     }
 
     fn finish(&mut self) {
@@ -119,7 +153,7 @@ impl Passing {
         }
     }
 
-    fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn fail(&mut self, error: BodyError) -> Poll<Option<Piece>> {
         if let Some((mut flight, _)) = self.rest.take() {
             flight.failed();
             flight.outcome = Outcome::Error;
@@ -127,7 +161,10 @@ impl Passing {
         Poll::Ready(Some(Err(error)))
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        if let Some(piece) = self.first.take() {
+            return Poll::Ready(Some(piece));
+        }
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.last = Instant::now();
@@ -162,6 +199,7 @@ impl Drop for Passing {
 }
 
 /// Body of an answer.
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one; a box would cost each an allocation")]
 pub enum AnswerBody {
     /// From the proxy itself.
     Own(Option<Bytes>),
@@ -183,14 +221,22 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(text) => text.is_none(),
-            Self::Passing(passing) => passing.inner.is_end_stream(),
+            Self::Passing(passing) => passing.first.is_none() && passing.inner.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |t| t.len() as u64)),
-            Self::Passing(passing) => passing.inner.size_hint(),
+            Self::Passing(passing) => {
+                let rest = passing.inner.size_hint();
+                let mut whole = SizeHint::new();
+                whole.set_lower(rest.lower() + passing.first_bytes());
+                if let Some(upper) = rest.upper() {
+                    whole.set_upper(upper + passing.first_bytes());
+                }
+                whole
+            }
         }
     }
 }

@@ -167,13 +167,19 @@ async fn forward(
             judge(&mut flight, &response);
             headers::strip(response.headers_mut(), |_| false);
             *response.version_mut() = Version::HTTP_11;
-            response.map(|body| {
-                if body.is_end_stream() {
-                    flight.give_back(connection);
-                    return AnswerBody::Own(None);
+            let (head, body) = response.into_parts();
+            let body = if body.is_end_stream() {
+                flight.give_back(connection);
+                AnswerBody::Own(None)
+            } else {
+                let mut passing = Passing::new(body, flight, connection, wanted.timeout);
+                passing.prime().await;
+                if passing.broke() {
+                    return BROKEN.response();
                 }
-                AnswerBody::Passing(Passing::new(body, flight, connection, wanted.timeout))
-            })
+                AnswerBody::Passing(passing)
+            };
+            Response::from_parts(head, body)
         }
         Err(failure) => explain(failure, &mut flight).response(),
     }

@@ -11,7 +11,7 @@ use crate::table::Table;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -37,8 +37,18 @@ const REQUEST_HEAD_BYTES_MAX: usize = 64 * 1024;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Pause after a failed accept (out of file descriptors, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// Time for handshakes under way to end before a listener is closed.
+const RETIRE: Duration = Duration::from_millis(50);
+/// Classic BPF for a listening socket, whose packets begin at the TCP header: drop if the SYN flag is set.
+const DROP_SYN: [SockFilter; 5] = [
+    SockFilter::new(0x30, 0, 0, 13),       // load byte 13: the flags
+    SockFilter::new(0x54, 0, 0, 0x02),     // and SYN
+    SockFilter::new(0x15, 0, 1, 0x02),     // equal? next, else skip one
+    SockFilter::new(0x06, 0, 0, 0),        // drop
+    SockFilter::new(0x06, 0, 0, u32::MAX), // pass whole
+];
 /// While stopping, idle connections stay open this long: a request that is already under way is answered, with `close`.
-const STOP_IDLE: Duration = Duration::from_millis(500);
+const STOP_IDLE: Duration = Duration::from_secs(1);
 /// While stopping, requests in flight get this long to end.
 const STOP_MAX: Duration = Duration::from_secs(30);
 /// Time between sweeps of the pools.
@@ -178,10 +188,24 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, side: Side, mut stop:
         }
     }
     worker.drain.advance(Stage::Stopping);
-    // Closing a listener resets what waits in its backlog: take all of it first. With SO_REUSEPORT the next process
-    // has its own; only a connection that completes between the last accept and the close is lost (see ADR 0004).
-    while let Ok(Some((stream, peer))) = accept_waiting(&listener).await {
-        serve(&worker, stream, peer.ip(), side);
+    retire(&worker, &listener, side).await;
+}
+
+/// Closing a listener resets what waits in its backlog. So it first stops taking part in new handshakes (a SYN that is
+/// dropped is sent again, and then meets the next process), then everything under way is accepted (see ADR 0004).
+async fn retire(worker: &Rc<Worker>, listener: &TcpListener, side: Side) {
+    if let Err(error) = SockRef::from(listener).attach_filter(&DROP_SYN) {
+        tracing::warn!(%error, "cannot keep new connections from a closing listener: some may be reset");
+    }
+    let began = Instant::now();
+    while began.elapsed() < RETIRE {
+        while let Ok(Some((stream, peer))) = accept_waiting(listener).await {
+            serve(worker, stream, peer.ip(), side);
+        }
+        tokio::time::sleep(RETIRE / 10).await;
+    }
+    while let Ok(Some((stream, peer))) = accept_waiting(listener).await {
+        serve(worker, stream, peer.ip(), side);
     }
 }
 
