@@ -13,6 +13,7 @@ async fn tail_then_follow_across_an_agent_that_dies() {
     let one = assignment(&listener, "fixture-1");
     bring_up(&listener, &one, 1).await;
     ask(&one, "/log?100").await;
+    written(&agent, "line 00000099\n").await;
     let text = |id: u64| {
         move |seen: &Seen| {
             seen.logs.get(&id).map(|log| (String::from_utf8_lossy(&log.0).into_owned(), log.1, log.2.clone()))
@@ -28,6 +29,7 @@ async fn tail_then_follow_across_an_agent_that_dies() {
 
     agent.kill();
     ask(&one, "/log?3").await;
+    written(&agent, "line 00000099\nline 00000000\nline 00000001\nline 00000002\n").await;
     agent.start();
     listener.fleet.connected(2).await;
     listener.fleet.log(3, "fixture-1", 4, true).await;
@@ -46,6 +48,16 @@ async fn tail_then_follow_across_an_agent_that_dies() {
     listener.fleet.log(5, "../../etc", 1, false).await;
     assert!(listener.fleet.until("a refusal", ended(5)).await.2.contains("no instance"));
     agent.end();
+}
+
+/// Waits until the shim has written what the instance said: it answers before its last words have arrived.
+async fn written(agent: &Agent, end: &str) {
+    let path = agent.data().join("instances/fixture-1").join(LOG_FILE);
+    let until = Instant::now() + Duration::from_secs(10);
+    while !std::fs::read_to_string(&path).unwrap_or_default().ends_with(end) {
+        assert!(Instant::now() < until, "never written: {end}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 /// The shim alone, as an agent would start it.
