@@ -24,6 +24,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// Attempts at making our folders while neighbours remove theirs.
+const OPEN_TRIES_MAX: u32 = 20;
 /// Longest wait for the shims' leaf to be removable, in milliseconds.
 const CLOSE_MS_MAX: u64 = 500;
 /// Name of the leaf that holds the shims.
@@ -97,6 +99,15 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// An agent beside this one may remove a shared parent, empty as it sees it, while this one builds below.
+    fn is_not_found(&self) -> bool {
+        let (Self::Denied { source, .. } | Self::File { source, .. }) = self else { return false };
+        let no_device = source.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error());
+        no_device || source.kind() == io::ErrorKind::NotFound
+    }
+}
+
 pub(crate) fn file_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
     move |source| Error::File { action, path, source }
@@ -128,6 +139,12 @@ impl Tree {
     /// When a controller is missing or we may not write; the message says what to grant.
     pub fn open(root: &str) -> Result<Self, Error> {
         let found = detect::detect()?;
+        for _ in 1..OPEN_TRIES_MAX {
+            match Self::build(found.clone(), root) {
+                Err(error) if error.is_not_found() => {}
+                other => return other,
+            }
+        }
         Self::build(found, root)
     }
 

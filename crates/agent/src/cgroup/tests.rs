@@ -77,6 +77,20 @@ fn a_frozen_slice_uses_no_cpu_and_can_still_be_killed() {
     tree.close();
 }
 
+#[test]
+fn neighbours_come_and_go_without_disturbing_each_other() {
+    let root = format!("springtide-test/neighbours-{}", std::process::id());
+    let come_and_go = |name: &str| {
+        for _ in 0..30 {
+            Tree::open(&format!("{root}/{name}")).expect("whatever the neighbour does").close();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| come_and_go("a"));
+        scope.spawn(|| come_and_go("b"));
+    });
+}
+
 fn folder_v2(dir: &Path) -> Found {
     let controllers: BTreeSet<_> = [Controller::Cpu, Controller::Memory, Controller::Pids].into();
     let hierarchy =
