@@ -10,6 +10,15 @@ fn real(name: &str) -> Tree {
         .expect("the tests run where cgroups can be made")
 }
 
+/// Dies with the test, however that ends.
+struct Ours(Child);
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        let _dead_already = (self.0.kill(), self.0.wait());
+    }
+}
+
 fn join(slice: &Slice, child: &Child) {
     for file in slice.join_files() {
         fs::write(file, child.id().to_string()).expect("a cgroup of ours takes our child");
@@ -32,10 +41,11 @@ fn a_slice_lives_limits_measures_and_dies() {
         .args(["-c", "read go; while :; do :; done"])
         .stdin(std::process::Stdio::piped())
         .spawn()
+        .map(Ours)
         .expect("sh");
-    join(&slice, &child);
-    drop(child.stdin.take());
-    assert_eq!(slice.processes(), [child.id()].into());
+    join(&slice, &child.0);
+    drop(child.0.stdin.take());
+    assert_eq!(slice.processes(), [child.0.id()].into());
     let meter = Meter::open(&slice);
     let until = Instant::now() + Duration::from_secs(5);
     let mut usage = meter.read().expect("it exists");
@@ -46,7 +56,7 @@ fn a_slice_lives_limits_measures_and_dies() {
     assert!(usage.cpu_usage_us > 0 && usage.throttled_periods > 0 && usage.throttled_us > 0, "{usage:?}");
     assert_eq!(usage.pids, 1);
     slice.kill().expect("killed");
-    child.wait().expect("ours");
+    child.0.wait().expect("ours");
     slice.remove().expect("removed");
     assert!(!slice.exists() && meter.read().is_err());
     tree.close();
@@ -58,8 +68,8 @@ fn a_frozen_slice_uses_no_cpu_and_can_still_be_killed() {
     let tree = real("freeze");
     let slice = tree.slice("one");
     slice.create(&limits()).expect("made");
-    let mut child = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("sh");
-    join(&slice, &child);
+    let mut child = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().map(Ours).expect("sh");
+    join(&slice, &child.0);
     slice.freeze(true).expect("frozen");
     let meter = Meter::open(&slice);
     let still = || {
@@ -72,7 +82,7 @@ fn a_frozen_slice_uses_no_cpu_and_can_still_be_killed() {
         assert!(Instant::now() < until, "it went on using CPU");
     }
     slice.kill().expect("killed");
-    child.wait().expect("ours");
+    child.0.wait().expect("ours");
     slice.remove().expect("removed");
     tree.close();
 }
