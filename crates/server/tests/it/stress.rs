@@ -1,10 +1,10 @@
 //! An online stress test as the fleet meets it: leased weights over ADS, fast sampling, a curve in the end.
 
 use crate::agent::Agent;
-use crate::harness::{Server, apply_pay, settled, until};
+use crate::harness::{Server, apply, facilities, service, settled, until};
 use crate::proxy::Proxy;
 use crate::xds::{Client, endpoints};
-use api::http::OperationRequest;
+use api::http::{OperationRequest, SizeRequest};
 use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, LbEndpoint};
 use envoy_types::pb::google::protobuf::value::Kind;
 
@@ -24,7 +24,8 @@ fn number(at: &LbEndpoint, name: &str) -> Option<f64> {
 async fn a_stress_test_leases_weights_and_leaves_a_curve() {
     let mut server = Server::start().await;
     let client = server.client();
-    apply_pay(&client, 1, 1).await;
+    let pay = service(1, 1).replace("layer: logic", "layer: access");
+    apply(&client, &[("f.yaml", facilities(2)), ("p.yaml", pay)]).await;
     let agents = Agent::fleet(2, server.data.path());
     let proxy = Proxy::start(server.data.path(), &agents);
     settled(&client, "pay", 2).await;
@@ -62,6 +63,15 @@ async fn a_stress_test_leases_weights_and_leaves_a_curve() {
     assert!(curves[0].requests > 0 && !curves[0].points.is_empty());
     assert!(client.curve_svg(operation.id.as_str()).await.expect("drawn").contains("<svg"));
     assert!(client.curves(Some("gift")).await.expect("listed").is_empty());
+    let event = "kind: Event\nname: midnight\nbusiness: night\nentry_requests_per_second: { pay: 5000 }\n".to_owned();
+    apply(&client, &[("e.yaml", event)]).await;
+    let sized = client.size(&SizeRequest { event: "midnight".to_owned(), apply: false }).await.expect("sized");
+    let pay = &sized.services[0];
+    assert_eq!((pay.service.as_str(), pay.load_rps, pay.now.values().sum::<u32>()), ("pay", 5_000.0, 2));
+    assert!(pay.basis.contains(operation.id.as_str()) && pay.needed.values().sum::<u32>() > 2, "{pay:?}");
+    assert!(client.size(&SizeRequest { event: "never".to_owned(), apply: false }).await.is_err());
+    let sized = client.size(&SizeRequest { event: "midnight".to_owned(), apply: true }).await.expect("sized");
+    assert_eq!((sized.operations.len(), client.operations().await.expect("listed").len()), (1, 3), "{sized:?}");
     server.restart().await;
     assert_eq!(server.client().curves(None).await.expect("listed"), curves, "a curve is a record");
     server.stop().await;

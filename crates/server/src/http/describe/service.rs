@@ -5,7 +5,7 @@ use crate::control_loop::world::World;
 use crate::http::views::{instance_views, operations_at_work, service_view};
 use api::http::Section;
 use control::HostState;
-use model::{HostName, Service, UnixMs};
+use model::{BindingResource, HostName, Service, UnixMs};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The sections of a service.
@@ -104,6 +104,16 @@ fn digests(world: &World, service: &Service) -> Section {
     table("what is to run", &["datacenter", "package digest", "config digest", "run it"], rows.collect())
 }
 
+/// What ran out first, in words.
+fn bound(by: BindingResource) -> String {
+    match by {
+        BindingResource::Cpu => "its cpu quota".to_owned(),
+        BindingResource::Serial => "something that serves one request at a time".to_owned(),
+        BindingResource::Concurrency { limit } => format!("something that serves {limit:.0} requests at a time"),
+        BindingResource::NotReached => "nothing: traffic ran out first, it can do more".to_owned(),
+    }
+}
+
 fn curve(world: &World, service: &Service, now: UnixMs) -> Option<Section> {
     let curve = world.curves.iter().rev().find(|curve| curve.service == service.name)?;
     let capacity = curve.capacity_rps;
@@ -115,7 +125,7 @@ fn curve(world: &World, service: &Service, now: UnixMs) -> Option<Section> {
         ),
         row("knee", format!("{:.0} requests a second", curve.knee_rps)),
         row("cpu per request", format!("{:.0} µs", curve.cpu_us_per_request.value)),
-        row("bound by", format!("{:?}", curve.binding)),
+        row("bound by", bound(curve.binding)),
         row("plain estimate", format!("{:.0} requests a second", curve.plain_estimate_rps)),
     ];
     Some(list("capacity of one instance", rows))
