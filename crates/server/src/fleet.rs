@@ -125,20 +125,19 @@ impl Fleet for FleetService {
         let service = self.clone();
         // The answer must not wait for the hello: a client may send it only once the stream stands.
         tokio::spawn(async move {
-            let greeted = service.greet_agent(&mut up, to.clone()).await;
-            let ended = match greeted {
-                Ok((host, epoch)) => {
-                    let ended = service.agent_stream(&host, epoch, up).await;
-                    // When the loop has ended nobody needs to know.
-                    let _ = service.tell(FleetInput::AgentGone(host, epoch)).await;
-                    ended
-                }
-                Err(refused) => Err(refused),
+            let (host, epoch) = match service.greet_agent(&mut up, to.clone()).await {
+                Ok(greeted) => greeted,
+                Err(refused) => return tell_client(&to, refused),
             };
-            if let Err(status) = ended {
-                // The client may be gone already; then nobody needs to know.
-                let _ = to.try_send(Err(status));
+            // From here on the loop's link alone keeps the stream open: when it drops the link, the stream ends.
+            let weak = to.downgrade();
+            drop(to);
+            let ended = service.agent_stream(&host, epoch, up).await;
+            if let (Err(status), Some(to)) = (ended, weak.upgrade()) {
+                tell_client(&to, status);
             }
+            // When the loop has ended nobody needs to know.
+            let _ = service.tell(FleetInput::AgentGone(host, epoch)).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(down))))
     }
@@ -148,21 +147,26 @@ impl Fleet for FleetService {
         let (to, down) = mpsc::channel(DOWN_QUEUED_MAX);
         let service = self.clone();
         tokio::spawn(async move {
-            let greeted = service.greet_proxy(&mut up, to.clone()).await;
-            let ended = match greeted {
-                Ok((proxy, epoch)) => {
-                    let ended = service.proxy_stream(&proxy, epoch, up).await;
-                    let _ = service.tell(FleetInput::ProxyGone(proxy, epoch)).await;
-                    ended
-                }
-                Err(refused) => Err(refused),
+            let (proxy, epoch) = match service.greet_proxy(&mut up, to.clone()).await {
+                Ok(greeted) => greeted,
+                Err(refused) => return tell_client(&to, refused),
             };
-            if let Err(status) = ended {
-                let _ = to.try_send(Err(status));
+            let weak = to.downgrade();
+            drop(to);
+            let ended = service.proxy_stream(&proxy, epoch, up).await;
+            if let (Err(status), Some(to)) = (ended, weak.upgrade()) {
+                tell_client(&to, status);
             }
+            let _ = service.tell(FleetInput::ProxyGone(proxy, epoch)).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(down))))
     }
+}
+
+/// Ends a stream with a status, if anybody still reads it.
+fn tell_client<M>(to: &mpsc::Sender<Result<M, Status>>, status: Status) {
+    // A client that is gone, or does not read, sees the stream end all the same.
+    let _ = to.try_send(Err(status));
 }
 
 impl FleetService {

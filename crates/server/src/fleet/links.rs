@@ -107,3 +107,27 @@ impl Links {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_nobody_reads_is_dropped_and_ends() {
+        let host = HostName::new("host-a").expect("a name");
+        let (to, mut down) = mpsc::channel(DOWN_QUEUED_MAX);
+        let mut links = Links::default();
+        links.agents.insert(host.clone(), AgentLink { epoch: 1, to, sent: None, mesh: String::new() });
+        for sent in 0..DOWN_QUEUED_MAX {
+            assert!(links.request_log(&host, LogRequest::default()), "{sent} fit");
+        }
+        assert!(!links.request_log(&host, LogRequest::default()), "one too many");
+        assert!(links.agents.is_empty() && links.leaving.contains_key(&host));
+        let mut read = 0;
+        while down.try_recv().is_ok() {
+            read += 1;
+        }
+        assert_eq!(read, DOWN_QUEUED_MAX);
+        assert_eq!(down.try_recv().err(), Some(mpsc::error::TryRecvError::Disconnected), "the agent sees its end");
+    }
+}
