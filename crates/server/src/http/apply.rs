@@ -9,7 +9,8 @@ use api::http::{ApplyRequest, ApplyResponse, ChangeAction, FieldChange, PlanResp
 use axum::extract::State;
 use model::manifest::Declared;
 use model::plan::{ApplyPlan, PlannedChange};
-use model::{Kind, Placement, Resource, Service, ServiceName, Snapshot, Versioned};
+use model::{Kind, Resource, ResourceKey, Service, ServiceName, Snapshot, Versioned};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Files in one apply.
@@ -123,24 +124,46 @@ fn consequences(world: &World, plan: &ApplyPlan) -> Vec<String> {
             said.push(format!("{service}: {placed} → 0 instances"));
         }
     }
-    for service in after.services() {
+    let changed: BTreeSet<&ResourceKey> = plan.changes.iter().map(|at| &at.key).collect();
+    for service in after.services().filter(|service| concerns(&changed, plan, service)) {
         let was = before.service(&service.name).map_or(0, |service| total(before, service));
         let now = total(&after, service);
         if was != now {
             said.push(format!("{}: {was} → {now} instances", service.name));
         }
-        let replaced = world
-            .placements_of(&service.name)
-            .filter(|(host, placement)| {
-                let datacenter = before.datacenter_of(host);
-                datacenter.is_some_and(|datacenter| differs(&after, service, datacenter, placement))
-            })
-            .count();
+        let replaced = replaced(world, &after, service);
         if replaced > 0 {
             said.push(format!("{}: rollout of {} to {replaced} instances", service.name, version(&after, service)));
         }
     }
     said
+}
+
+/// Whether a plan touches what a service is made of.
+fn concerns(changed: &BTreeSet<&ResourceKey>, plan: &ApplyPlan, service: &Service) -> bool {
+    let named = [
+        Some((Kind::Service, service.name.as_str())),
+        Some((Kind::Package, service.package.as_str())),
+        service.config.as_ref().map(|name| (Kind::ConfigSet, name.as_str())),
+        service.environment.as_ref().map(|name| (Kind::Environment, name.as_str())),
+    ];
+    let touched = |(kind, name): (Kind, &str)| changed.contains(&ResourceKey { kind, name: name.to_owned() });
+    named.into_iter().flatten().any(touched) || plan.scales_reset.contains(&service.name)
+}
+
+/// Instances whose package or config would no longer be the wanted one.
+fn replaced(world: &World, after: &Snapshot, service: &Service) -> usize {
+    let package = after.package(&service.package).and_then(|package| package.digest.as_ref());
+    let mut digests = BTreeMap::new();
+    let old = world.placements_of(&service.name).filter(|(host, placement)| {
+        let Some(datacenter) = world.snapshot.datacenter_of(host) else { return false };
+        let config = digests
+            .entry(datacenter)
+            .or_insert_with(|| model::config::resolve(after, service, datacenter).ok().map(|config| config.digest));
+        package.is_some_and(|digest| *digest != placement.package_digest)
+            || config.as_ref().is_some_and(|digest| *digest != placement.config_digest)
+    });
+    old.count()
 }
 
 fn total(snapshot: &Snapshot, service: &Service) -> u32 {
@@ -150,13 +173,6 @@ fn total(snapshot: &Snapshot, service: &Service) -> u32 {
 fn version(snapshot: &Snapshot, service: &Service) -> String {
     let version = snapshot.package(&service.package).map_or("?", |package| package.version.as_str());
     format!("{} {version} and its config", service.package)
-}
-
-fn differs(after: &Snapshot, service: &Service, datacenter: &model::DatacenterName, placement: &Placement) -> bool {
-    let package = after.package(&service.package).and_then(|package| package.digest.as_ref());
-    let config = model::config::resolve(after, service, datacenter);
-    package.is_some_and(|digest| *digest != placement.package_digest)
-        || config.is_ok_and(|config| config.digest != placement.config_digest)
 }
 
 /// The resources and counts that the plan leads to; placements and operations are left out.

@@ -56,6 +56,7 @@ async fn plan_says_what_apply_does_and_apply_again_does_nothing() {
     assert_eq!(said.changes.len(), 1);
     assert_eq!((said.changes[0].kind.as_str(), said.changes[0].action), ("ConfigSet", ChangeAction::Update));
     assert_eq!(said.changes[0].fields[0].field, "files.worker.conf");
+    assert!(said.consequences.is_empty(), "nothing runs yet: {:?}", said.consequences);
 
     let audit = client.audit(0, 1_000).await.expect("listed");
     let sequences: BTreeSet<u64> = audit.iter().map(|entry| entry.sequence).collect();

@@ -104,7 +104,7 @@ pub fn service_of(name: &str, north: u32, east: u32, config: &str) -> String {
          datacenters: {{ north: {{ PLACE: the-north }} }}\n---\n\
          kind: Service\nname: {name}\nbusiness: night\nlayer: logic\npackage: worker\nargs: [--fast]\n\
          config: worker-{name}\nenvironment: env-{name}\nshape: {{ cpu: 0.1, memory: 64MiB }}\nports: [http, admin]\n\
-         health_check: {{ path: /healthz }}\ninstances: {{ north: {north}, east: {east} }}\n",
+         health_check: {{ path: /healthz }}\nstop: {{ drain_ms: 200, grace_ms: 500 }}\ninstances: {{ north: {north}, east: {east} }}\n",
         digest()
     )
 }

@@ -58,6 +58,9 @@ async fn scale_out_scale_in_and_drain_run_to_their_ends() {
     let _proxy = Proxy::start(server.data.path(), &agents);
     settled(&client, "pay", 2).await;
 
+    let other = service(1, 1).replace("level 1", "level 2");
+    let planned = client.plan(&crate::harness::request(&[("p.yaml", other)])).await.expect("planned");
+    assert_eq!(planned.consequences, ["pay: rollout of worker 1 and its config to 2 instances"]);
     let scale = |to| OperationRequest::Scale { service: "pay".to_owned(), to: Some(to), instances: BTreeMap::new() };
     let out = client.open_operation(&scale(6)).await.expect("opened");
     assert_eq!(out.who, "unix:root");
