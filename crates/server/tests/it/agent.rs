@@ -27,6 +27,8 @@ pub struct Seen {
     pub refused: Option<Status>,
     pub cancelled_logs: BTreeSet<u64>,
     pub fast: BTreeSet<String>,
+    /// The config file that each instance was first given.
+    pub given: BTreeMap<String, String>,
 }
 
 pub struct Agent {
@@ -184,6 +186,8 @@ async fn take(seen: &Arc<Mutex<Seen>>, assignments: Assignments, to: &mpsc::Send
             gone.extend(seen.running.keys().filter(|id| !listed.contains(id)).cloned());
         }
         for at in assignments.set {
+            let file = at.config_files.get("worker.conf").cloned().unwrap_or_default();
+            seen.given.entry(at.instance.clone()).or_insert(file);
             let before = seen.running.get(&at.instance).map(|at| at.intent());
             if at.intent() == Intent::Running && before != Some(Intent::Running) {
                 *seen.starts.entry(at.instance.clone()).or_default() += 1;

@@ -229,3 +229,38 @@ async fn hooks_run_around_their_steps_and_a_failing_one_stops_the_operation() {
     assert_eq!(agents.iter().map(|agent| agent.running().len()).sum::<usize>(), 1, "nothing new was left behind");
     server.stop().await;
 }
+
+/// What a config digest stands for outlives its manifest: a rollout replaces instances, it never changes them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_keep_the_config_they_were_placed_with() {
+    let mut server = Server::start().await;
+    let client = server.client();
+    apply_pay(&client, 1, 1).await;
+    let agents = Agent::fleet(2, server.data.path());
+    settled(&client, "pay", 2).await;
+    drop(agents);
+    apply(&client, &[("p.yaml", service(1, 1).replace("level 1", "level 2"))]).await;
+    server.restart().await;
+    let client = server.client();
+    let agents = Agent::fleet(2, server.data.path());
+    let _proxy = Proxy::start(server.data.path(), &agents);
+    let level = |id: &str| {
+        let running = agents.iter().flat_map(|agent| agent.seen.lock().expect("no panic").given.clone());
+        running.filter(|(instance, _)| instance == id).map(|(_, file)| file).next()
+    };
+    until("the rollout", || async {
+        let operations = client.operations().await.ok()?;
+        let rollout = operations.iter().find(|at| matches!(at.spec, model::OperationSpec::Rollout { .. }))?;
+        (rollout.phase == OperationPhase::Succeeded).then_some(())
+    })
+    .await;
+    settled(&client, "pay", 2).await;
+    for old in ["pay-1", "pay-2"] {
+        assert_eq!(level(old).as_deref(), Some("level 1 in ${PLACE}"), "{old}");
+    }
+    let now = client.instances(Some("pay"), None).await.expect("listed");
+    for at in &now {
+        assert_eq!(level(at.instance.as_str()).as_deref(), Some("level 2 in ${PLACE}"), "{}", at.instance);
+    }
+    server.stop().await;
+}
