@@ -16,11 +16,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The evening: seconds, and requests a second at the entry.
-const EVENING: &[(u64, f64)] = &[(4, 20.0), (4, 35.0), (4, 50.0), (4, 70.0)];
+const EVENING: &[(u64, f64)] = &[(4, 20.0), (4, 50.0), (4, 90.0), (4, 130.0)];
 /// Requests a second while capacities are measured.
-const MEASURED_AT: f64 = 80.0;
-/// Services whose capacity is measured, from the entry inwards.
-const MEASURED: &[&str] = &["sso", "lottery", "gift", "pay", "message", "records"];
+const MEASURED_AT: f64 = 160.0;
+/// Services whose capacity is measured: first the one that decides the night.
+const MEASURED: &[&str] = &["lottery", "sso", "gift", "pay", "message", "records"];
 /// Longest stress test of the demo.
 const STRESS_MS_MAX: u32 = 12_000;
 /// Length of the surge.
@@ -52,13 +52,14 @@ struct Night {
 pub async fn run(args: Args) -> Result<bool> {
     let began = Instant::now();
     say(began, "standing up 2 datacenters × 3 hosts: control plane, 6 agents, an access proxy");
-    let fleet = Fleet::start(&Size { datacenters: 2, hosts: 3, cpu: "2", memory: "2GiB" }).await?;
+    let fleet = Fleet::start(&Size { datacenters: 2, hosts: 3, cpu: "4", memory: "4GiB" }).await?;
     let bank =
         Command::new(fleet::built("red-packet")?).arg("bank").stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let _bank = Guard(bank);
     say(began, "deploying the red-packet business: sso → lottery → gift, message, pay → records, and a bank outside");
     let manifests = fleet.copy_example("red-packet")?;
-    show(&fleet.cli(&["apply", "-f", &manifests.display().to_string()])?);
+    let applied = fleet.cli(&["apply", "-f", &manifests.display().to_string()])?;
+    show_where(&applied, |line| line.contains('→') || line.contains(" scale ") || line.contains(" changes"));
     fleet.await_steady(90).await?;
     show(&fleet.cli(&["get", "instances"])?);
     let load = Load::start(fleet.entry, "/draw", EVENING[0].1, args.seed);
@@ -76,7 +77,11 @@ fn say(began: Instant, text: &str) {
 }
 
 fn show(text: &str) {
-    text.lines().for_each(|line| println!("    {line}"));
+    show_where(text, |_| true);
+}
+
+fn show_where(text: &str, wanted: impl Fn(&str) -> bool) {
+    text.lines().filter(|line| wanted(line)).for_each(|line| println!("    {line}"));
 }
 
 impl Night {
@@ -118,12 +123,10 @@ impl Night {
             let operation = self.fleet.client.open_operation(&request).await?;
             let operation = self.fleet.await_operation(operation.id.as_str(), 60).await?;
             fleet::succeeded(&operation)?;
-            let plot = self.fleet.cli(&["curve", "show", operation.id.as_str()])?;
-            if *service == "lottery" {
-                show(&plot);
-            } else {
-                show(&plot.lines().take(6).collect::<Vec<_>>().join("\n"));
-            }
+            let curve = self.fleet.cli(&["curve", service])?;
+            // The first one whole, with its plot; of the others the figures.
+            let figures = curve.rsplit_once("\n\n").map_or(curve.as_str(), |(_plot, figures)| figures);
+            show(if *service == MEASURED[0] { &curve } else { figures });
             self.page.figure(service, &self.fleet.client.curve_svg(operation.id.as_str()).await?);
         }
         Ok(())
@@ -197,7 +200,7 @@ impl Night {
             let lines = text.lines().filter(|line| line.starts_with(name) && line.contains("service=\"sso\""));
             lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok()).sum::<f64>()
         };
-        Ok((sum("springtide_requests_total{"), sum("springtide_errors_total{")))
+        Ok((sum("springtide_service_requests_total{"), sum("springtide_service_errors_total{")))
     }
 
     async fn scale_in(&mut self) -> Result<()> {

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 const GUIDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/guide.md");
 
-/// The lines of the guide's shell blocks, comments cut.
-fn commands(text: &str) -> Vec<String> {
+/// The lines of the guide's shell blocks, comments cut, with the exit code that each promises (`# exits 1`, else 0).
+fn commands(text: &str) -> Vec<(String, i32)> {
     let mut inside = false;
     let mut found = Vec::new();
     for line in text.lines() {
@@ -16,9 +16,10 @@ fn commands(text: &str) -> Vec<String> {
             inside = line == "```sh";
             continue;
         }
-        let command = line.split(" #").next().unwrap_or("").trim();
-        if inside && !command.is_empty() {
-            found.push(command.to_owned());
+        let (command, comment) = line.split_once(" #").unwrap_or((line, ""));
+        let code = comment.trim().strip_prefix("exits ").and_then(|rest| rest[..1].parse().ok()).unwrap_or(0);
+        if inside && !command.trim().is_empty() {
+            found.push((command.trim().to_owned(), code));
         }
     }
     found
@@ -31,7 +32,7 @@ async fn every_command_of_the_guide_works() -> Result<()> {
     let bank = Command::new(fleet::built("red-packet")?).arg("bank").stdout(Stdio::null()).spawn()?;
     let bank = fleet::Guard(bank);
     let mut load = None;
-    for command in commands(&std::fs::read_to_string(GUIDE)?) {
+    for (command, code) in commands(&std::fs::read_to_string(GUIDE)?) {
         if command == "springtide dev" {
             continue;
         }
@@ -49,7 +50,7 @@ async fn every_command_of_the_guide_works() -> Result<()> {
             .output()
             .with_context(|| command.clone())?;
         let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        ensure!(output.status.success(), "{command} ended with {}:\n{said}", output.status);
+        ensure!(output.status.code() == Some(code), "{command} ended with {}:\n{said}", output.status);
         ensure!(!said.trim().is_empty(), "{command} printed nothing");
     }
     load.context("the guide has a stress test")?.stop()?;
