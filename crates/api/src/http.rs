@@ -227,7 +227,7 @@ pub struct HostView {
     pub pool: String,
     /// `connected`, `lost` (since when: see `since`) or `unknown` (never seen since the server started).
     pub state: String,
-    /// When that state began.
+    /// When that state began; a new stream of the host's agent begins it anew.
     pub since: UnixMs,
     /// Nothing new is placed here.
     pub cordoned: bool,

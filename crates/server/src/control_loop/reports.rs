@@ -91,9 +91,7 @@ impl Engine {
         }
         self.world.links.leaving.remove(&host);
         let hosts = &mut self.world.observed.hosts;
-        let was = hosts.get(&host).filter(|at| at.state == HostState::Connected).map(|at| at.since);
-        let since = was.unwrap_or_else(now_ms);
-        let seen = HostObserved { state: HostState::Connected, since, isolation: hello.isolation };
+        let seen = HostObserved { state: HostState::Connected, since: now_ms(), isolation: hello.isolation };
         hosts.insert(host.clone(), seen);
         let named: BTreeSet<&str> = hello.instances.iter().map(|at| at.instance.as_str()).collect();
         self.world.forget_unnamed(&host, &named);
