@@ -49,6 +49,8 @@ pub struct Handle {
     listeners: JoinSet<Result<(), Error>>,
     server_file: PathBuf,
     store: Arc<dyn Store>,
+    /// Holders of the store outside of this server.
+    store_holders: usize,
     records: Arc<Records>,
 }
 
@@ -65,7 +67,7 @@ impl Handle {
         self.close().await;
         // Whoever opens the data folder next must find it free; aborted tasks let go a moment later.
         for _ in 0..CLOSE_MS_MAX / CLOSE_LOOK_MS {
-            if Arc::strong_count(&self.store) == 1 && Arc::strong_count(&self.records) == 1 {
+            if Arc::strong_count(&self.store) <= 1 + self.store_holders && Arc::strong_count(&self.records) == 1 {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(CLOSE_LOOK_MS)).await;
@@ -113,6 +115,7 @@ pub async fn start(config: Config) -> Result<Handle, Error> {
 /// Starts a server over a store of the caller's.
 pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, Error> {
     config.check()?;
+    let store_holders = Arc::strong_count(&store) - 1;
     let data = &config.data;
     let stored = |source| Error::Store { data: config.data.clone(), source };
     let (records, blobs) = open_records(data)?;
@@ -158,6 +161,7 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
         listeners: JoinSet::new(),
         server_file: data.join("server.json"),
         store: store.clone(),
+        store_holders,
         records: records.clone(),
     };
     let app = App::new(to_loop.clone(), store, records, blobs, logs.clone());

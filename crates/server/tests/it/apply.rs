@@ -1,9 +1,11 @@
 //! Manifests: at fault they change nothing, together they change everything at once.
 
-use crate::harness::{Server, apply, apply_pay, facilities, request, service};
+use crate::harness::{Server, apply, apply_pay, facilities, request, service, until};
 use api::client::Error;
 use api::http::{ChangeAction, ManifestFile, Problem};
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use store::Store;
 
 fn problem<T: std::fmt::Debug>(answer: Result<T, Error>) -> Problem {
     match answer.expect_err("refused") {
@@ -128,4 +130,35 @@ async fn a_large_apply_is_seen_whole() {
     assert_eq!(server.client().resources("Region").await.expect("listed").len(), REGIONS);
     assert_eq!(server.client().audit(0, 1_000).await.expect("listed").len(), REGIONS, "nothing is audited twice");
     server.stop().await;
+}
+
+/// Another writer floods the store faster than the watch can carry: the loop reads everything again.
+#[tokio::test]
+async fn a_watch_that_fell_behind_is_made_good() {
+    let data = tempfile::tempdir().expect("a folder");
+    let store = Arc::new(store::MemoryStore::new());
+    let handle = server::start_on(crate::harness::config(data.path()), store.clone()).await.expect("a server");
+    let client = api::client::Client::at_socket(&crate::harness::socket(data.path()));
+    let gone = "kind: Region\nname: gone\n".to_owned();
+    client.apply(&request(&[("r.yaml", gone)])).await.expect("applied");
+    let commits = store::WATCH_QUEUE_COMMITS_MAX + 10;
+    let put = |key: String, value: String| store::Op::Put { key, value: value.into_bytes(), lease: None };
+    // This runtime has one thread, and nothing here waits: the loop cannot read in between.
+    for n in 0..commits {
+        let value = format!("{{\"kind\":\"Region\",\"name\":\"r{}\"}}", n % 50);
+        let ops = vec![put(format!("/resources/Region/r{}", n % 50), value)];
+        store.txn(store::Txn { compares: vec![], ops }).await.expect("committed");
+    }
+    let delete = store::Op::Delete { key: "/resources/Region/gone".to_owned() };
+    store.txn(store::Txn { compares: vec![], ops: vec![delete] }).await.expect("committed");
+    until("what the other writer left", || async {
+        let names: BTreeSet<String> =
+            client.resources("Region").await.ok()?.iter().map(|at| at.resource.name().to_owned()).collect();
+        (names.len() == 50 && !names.contains("gone")).then_some(())
+    })
+    .await;
+    let later = "kind: Region\nname: later\n".to_owned();
+    client.apply(&request(&[("r.yaml", later)])).await.expect("it goes on");
+    assert_eq!(client.status().await.expect("a status").revision, store.range("/").await.expect("read").revision);
+    handle.stop().await.expect("it stops well");
 }

@@ -145,3 +145,36 @@ async fn a_scale_out_survives_death_after_each_commit() {
 async fn a_scale_out_survives_death_before_each_record() {
     dies_everywhere("record").await;
 }
+
+/// More than one transaction takes, and a death at some moment in it: afterwards all of it is there, or nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_apply_survives_death_at_any_moment() {
+    const REGIONS: usize = 1_500;
+    let text: String = (0..REGIONS).map(|n| format!("---\nkind: Region\nname: r{n}\n")).collect();
+    let files = crate::harness::request(&[("r.yaml", text)]);
+    for after_ms in [5_u64, 20, 40, 60, 90, 130, 200] {
+        let data = tempfile::tempdir().expect("a folder");
+        let first = start(data.path(), None);
+        let client = Client::new(&Address::Socket(socket(data.path())));
+        ready(&client).await;
+        let apply = tokio::spawn({
+            let (client, files) = (client.clone(), files.clone());
+            async move { client.apply(&files).await.is_ok() }
+        });
+        // Not a wait for anything: it chooses the moment of death.
+        tokio::time::sleep(std::time::Duration::from_millis(after_ms)).await;
+        drop(first);
+        let told = apply.await.expect("no panic");
+        let _second = start(data.path(), None);
+        ready(&client).await;
+        let there = client.resources("Region").await.expect("listed").len();
+        assert!(there == REGIONS || there == 0 && !told, "{there} after {after_ms} ms");
+        client.apply(&files).await.expect("applied again");
+        assert_eq!(client.resources("Region").await.expect("listed").len(), REGIONS);
+        let mut audited = Vec::new();
+        while let Some(last) = client.audit(audited.len() as u64, 1_000).await.ok().filter(|page| !page.is_empty()) {
+            audited.extend(last);
+        }
+        assert_eq!(audited.len(), REGIONS, "each change is audited once, after {after_ms} ms");
+    }
+}
