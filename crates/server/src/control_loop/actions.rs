@@ -99,14 +99,7 @@ impl Engine {
         if self.world.feed.traffic_due(now) {
             let open = self.world.snapshot.operations.values().filter(|at| !at.value.phase.is_final());
             let judged: BTreeSet<ServiceName> = open.flat_map(|at| services_of(&at.value)).collect();
-            let judged: Vec<InstanceId> = judged
-                .iter()
-                .flat_map(|service| self.world.placements_of(service))
-                .map(|(_, placement)| placement.instance.clone())
-                .collect();
-            for instance in &judged {
-                self.world.feed.observe_traffic(instance, &mut self.world.observed);
-            }
+            self.observe_traffic(&judged);
         }
         let own = Own {
             revision: self.world.snapshot.revision,
@@ -120,6 +113,18 @@ impl Engine {
             let open = operations.values().filter(|at| !at.value.phase.is_final()).count();
             Own { operations_open: open, ..own }
         });
+    }
+
+    /// Brings the observed traffic of services up to date.
+    pub(super) fn observe_traffic(&mut self, services: &BTreeSet<ServiceName>) {
+        let instances: Vec<InstanceId> = services
+            .iter()
+            .flat_map(|service| self.world.placements_of(service))
+            .map(|(_, placement)| placement.instance.clone())
+            .collect();
+        for instance in &instances {
+            self.world.feed.observe_traffic(instance, &mut self.world.observed);
+        }
     }
 
     fn write_curve(&mut self, curve: Curve) {
@@ -159,7 +164,7 @@ impl Engine {
 }
 
 /// The services whose instances an operation changes: an instance's id is its service's name and a number.
-fn services_of(operation: &Operation) -> BTreeSet<ServiceName> {
+pub(super) fn services_of(operation: &Operation) -> BTreeSet<ServiceName> {
     let named = operation.spec.service().cloned();
     let instances = operation.adds.iter().chain(&operation.removes).map(|at| at.instance.as_str());
     let of = instances.filter_map(|id| ServiceName::new(id.rsplit_once('-')?.0).ok());

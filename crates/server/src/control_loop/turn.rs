@@ -1,5 +1,6 @@
 //! Folding commits in, and telling the fleet and the data plane what changed.
 
+use super::actions::services_of;
 use super::engine::Engine;
 use super::world::placements_on;
 use crate::clock::now_ms;
@@ -60,13 +61,9 @@ impl Engine {
     fn touch_operation(&mut self, key: &str) {
         let Some(id) = key.strip_prefix(keys::OPERATIONS) else { return };
         let Some(operation) = self.world.snapshot.operations.get(id) else { return };
-        if let Some(service) = operation.value.spec.service() {
-            self.services_dirty.insert(service.clone());
-            return;
-        }
-        let instances = operation.value.adds.iter().chain(&operation.value.removes).map(|at| at.instance.as_str());
-        let services = instances.filter_map(|instance| self.world.placement(instance));
-        let services: BTreeSet<ServiceName> = services.map(|(_, placement)| placement.service.clone()).collect();
+        let services = services_of(&operation.value);
+        // A gate counts from what is observed when it opens: that must not be older than the operation.
+        self.observe_traffic(&services);
         self.services_dirty.extend(services);
     }
 

@@ -58,6 +58,11 @@ async fn scale_out_scale_in_and_drain_run_to_their_ends() {
     let _proxy = Proxy::start(server.data.path(), &agents);
     settled(&client, "pay", 2).await;
 
+    until("traffic from before", || async {
+        let top = client.top().await.ok()?;
+        top.services.iter().any(|row| row.qps.is_some_and(|qps| qps > 600.0)).then_some(())
+    })
+    .await;
     let other = service(1, 1).replace("level 1", "level 2");
     let planned = client.plan(&crate::harness::request(&[("p.yaml", other)])).await.expect("planned");
     assert_eq!(planned.consequences, ["pay: rollout of worker 1 and its config to 2 instances"]);
@@ -70,6 +75,9 @@ async fn scale_out_scale_in_and_drain_run_to_their_ends() {
     let report = client.report(out.id.as_str()).await.expect("a health report");
     assert!(report.starts_with("<!doctype html>") && report.contains(out.id.as_str()));
     assert!(out.verdicts.iter().any(|verdict| verdict.requests_new >= 100), "{:?}", out.verdicts);
+    // Each instance gets the same traffic: were older traffic counted, two instances would show far more than four.
+    let first = &out.verdicts[0];
+    assert!(first.requests_running <= first.requests_new, "{first:?}");
 
     let refused = client.open_operation(&scale(6)).await.expect_err("nothing to do").to_string();
     assert!(refused.contains("nothing to do"), "{refused}");
