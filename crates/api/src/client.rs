@@ -68,7 +68,9 @@ pub struct Client {
 impl Client {
     /// A client of the server at `address`; connects with the first call.
     pub fn new(address: &Address) -> Self {
-        let builder = reqwest::Client::builder().connect_timeout(Duration::from_secs(5));
+        // A connection kept idle may be closed by the server just as the next call writes to it, and a write that
+        // failed half-way must not be repeated blindly: on one machine a new connection for each call costs little.
+        let builder = reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).pool_max_idle_per_host(0);
         let (builder, base, token, shown) = match address {
             Address::Socket(path) => {
                 let shown = path.display().to_string();
