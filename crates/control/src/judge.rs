@@ -1,7 +1,7 @@
 //! The one place that calls the gray gate of `capacity`, and the words for its verdicts.
 
 use crate::contract::{Observed, Traffic};
-use crate::limits::{GATE_REQUESTS_MIN, GATE_WAIT_MS_MAX};
+use crate::limits::{GATE_IDLE_MS_MAX, GATE_REQUESTS_MIN, GATE_WAIT_MS_MAX};
 use capacity::gate::{self, GateConfig, GateWindow};
 use model::{GateOutcome, GateVerdict, InstanceId, UnixMs};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +26,9 @@ pub(crate) fn window(
 
 /// Judges a stage; `None` while undecided.
 pub(crate) fn judge(new: &GateWindow, running: &GateWindow, has_fleet: bool, waited_ms: u64) -> Option<GateOutcome> {
-    let config = GateConfig { requests_min: GATE_REQUESTS_MIN, wait_ms_max: GATE_WAIT_MS_MAX, ..GateConfig::default() };
+    let idle = new.requests + running.requests == 0;
+    let wait_ms_max = if idle { GATE_IDLE_MS_MAX } else { GATE_WAIT_MS_MAX };
+    let config = GateConfig { requests_min: GATE_REQUESTS_MIN, wait_ms_max, ..GateConfig::default() };
     let outcome = gate::judge(new, running, waited_ms, &config)?;
     let quiet = outcome == GateOutcome::NoRunningFleet && has_fleet && new.requests < GATE_REQUESTS_MIN;
     Some(if quiet { GateOutcome::TooFewRequests } else { outcome })

@@ -46,6 +46,8 @@ pub(crate) const GRAY_STAGES_PERMILLE: [u32; 3] = [10, 100, 1_000];
 pub(crate) const GRAY_STAGE_MS_MIN: u64 = 1_000;
 /// Time without enough requests after which a stage is promoted on health alone.
 pub(crate) const GATE_WAIT_MS_MAX: u64 = 10_000;
+/// The same where not one request came, to new instances or others: nobody is there to wait for.
+pub(crate) const GATE_IDLE_MS_MAX: u64 = 3_000;
 /// Requests to new instances that a judgement needs.
 pub(crate) const GATE_REQUESTS_MIN: u64 = 100;
 
