@@ -17,8 +17,8 @@ use model::{
 use std::collections::BTreeSet;
 
 /// True when there is something to undo.
-pub(crate) fn is_needed(op: &Operation) -> bool {
-    !undone(op).is_empty() || current_removes(op).next().is_some()
+pub(crate) fn is_needed(snapshot: &Snapshot, op: &Operation) -> bool {
+    !undone(snapshot, op).is_empty() || current_removes(op).next().is_some()
 }
 
 /// Takes a rollback as far as it goes now.
@@ -39,7 +39,7 @@ pub(crate) fn advance(view: View<'_>, at: &Versioned<Operation>, recall: &mut Re
 }
 
 fn undo(view: View<'_>, draft: &mut Draft<'_>, recall: &Recall) {
-    let targets = undone(draft.op());
+    let targets = undone(view.snapshot, draft.op());
     let waited_ms = recall.waited_ms(draft.op(), view.now);
     let service = service_of(view.snapshot, draft.op(), &targets);
     if withdraw(view, draft, &targets) {
@@ -64,13 +64,15 @@ fn undo(view: View<'_>, draft: &mut Draft<'_>, recall: &Recall) {
 }
 
 /// What a rollback takes away again: all that a scale added; of other kinds the batch in progress, unless the old
-/// instances that it replaced are gone already.
-fn undone(op: &Operation) -> Vec<PlannedInstance> {
+/// instances that it replaced are gone already. Whether they are, their placements say: the step that removes them may
+/// have failed before it began.
+fn undone(snapshot: &Snapshot, op: &Operation) -> Vec<PlannedInstance> {
     if matches!(op.spec, OperationSpec::Scale { .. }) {
         return op.adds.clone();
     }
-    let stop_begun = journal::step(op, StepName::Stop).is_some_and(|step| step.state != StepState::Waiting);
-    let replaced = stop_begun && current_removes(op).next().is_some() && !attributes::removes_first(op);
+    let mut old = current_removes(op).peekable();
+    let replaced =
+        old.peek().is_some() && old.all(|at| placed(snapshot, at).is_none()) && !attributes::removes_first(op);
     if replaced { Vec::new() } else { current_adds(op).cloned().collect() }
 }
 

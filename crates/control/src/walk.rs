@@ -397,7 +397,7 @@ fn fail(view: View<'_>, draft: &mut Draft<'_>, reasons: Vec<String>) {
     op.failures.extend(reasons);
     op.failures.truncate(FAILURES_MAX);
     op.phase = OperationPhase::RollingBack;
-    if !crate::rollback::is_needed(op) {
+    if !crate::rollback::is_needed(view.snapshot, op) {
         op.phase = OperationPhase::Failed;
         op.finished_at = Some(view.now);
         crate::rollback::uncordon(view, draft);

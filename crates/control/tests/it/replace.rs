@@ -28,6 +28,27 @@ fn a_changed_package_rolls_through_in_batches() {
 }
 
 #[test]
+fn a_failed_hook_before_the_stop_gives_the_old_instances_back_and_takes_the_new_ones_away() {
+    let hooks = "hooks:\n  - {when: before, step: stop, command: [allow]}";
+    for host in [None, Some("dc-a-1")] {
+        let mut world = World::with_lottery(2, 2, hooks);
+        world.rps.insert(service("lottery"), 50_000.0);
+        let before = world.placements();
+        world.hook_answer = Err("not tonight".to_owned());
+        match host {
+            Some(host) => drop(world.open(OperationSpec::Drain { host: HostName::new(host).unwrap() })),
+            None => world.apply(&fleet_with(&lottery("v2", 2, 2, hooks)), false),
+        }
+        world.settle();
+        let op = world.op(&model::OperationId::new("op-2").unwrap());
+        assert_eq!(op.phase, OperationPhase::RolledBack, "{op:#?}");
+        assert!(op.failures[0].contains("stop/before/0 failed: not tonight"), "{:?}", op.failures);
+        assert_eq!(world.placements(), before, "what ran before the operation runs, and nothing else");
+        assert_eq!(world.healthy("lottery"), 4);
+    }
+}
+
+#[test]
 fn a_changed_variable_rolls_through_too() {
     let mut world = World::with_lottery(2, 2, "");
     world.rps.insert(service("lottery"), 5_000.0);
