@@ -95,11 +95,13 @@ fn conclude(draft: &mut Draft<'_>, verdict: GateVerdict) -> Move {
 
 fn judge_stage(view: View<'_>, op: &Operation, recall: &mut Recall, waited_ms: u64) -> Option<GateVerdict> {
     let fresh: BTreeSet<InstanceId> = current_adds(op).map(|add| add.instance.clone()).collect();
-    let fleet = running_fleet(view, op);
     let of = (op.batch, op.gray_permille);
     if recall.stage.as_ref().is_none_or(|stage| stage.of != of) {
-        recall.stage = Some(Stage { of, before: traffic(view, fresh.iter().chain(&fleet)) });
+        // Of the unwell too: one that recovers is compared by what it does from here on.
+        let others = others(view, op);
+        recall.stage = Some(Stage { of, before: traffic(view, fresh.iter().chain(&others)) });
     }
+    let fleet = running_fleet(view, op);
     let stage = recall.stage.as_ref()?;
     if waited_ms < GRAY_STAGE_MS_MIN {
         return None;
@@ -123,17 +125,24 @@ fn traffic<'a>(view: View<'_>, of: impl Iterator<Item = &'a InstanceId>) -> BTre
     of.filter_map(|id| Some((id.clone(), view.observed.traffic.get(id)?.clone()))).collect()
 }
 
-/// Other instances of the batch's service that are wanted running and not known to be unwell.
+/// Those others that are not known to be unwell.
 fn running_fleet(view: View<'_>, op: &Operation) -> BTreeSet<InstanceId> {
+    let well = |id: &InstanceId| view.observed.instances.get(id).is_none_or(|seen| seen.phase == Phase::Healthy);
+    let mut fleet = others(view, op);
+    fleet.retain(well);
+    fleet
+}
+
+/// Other instances of the batch's service that are wanted running.
+fn others(view: View<'_>, op: &Operation) -> BTreeSet<InstanceId> {
     let Some(first) = current_adds(op).next() else { return BTreeSet::new() };
     let Ok(service) = ServiceName::new(crate::wanted::service_of(first.instance.as_str())) else {
         return BTreeSet::new();
     };
     let fresh: BTreeSet<&InstanceId> = current_adds(op).map(|add| &add.instance).collect();
-    let well = |id: &InstanceId| view.observed.instances.get(id).is_none_or(|seen| seen.phase == Phase::Healthy);
     view.snapshot
         .placements_of(&service)
-        .filter(|(_, p)| p.intent == InstanceIntent::Running && !fresh.contains(&p.instance) && well(&p.instance))
+        .filter(|(_, p)| p.intent == InstanceIntent::Running && !fresh.contains(&p.instance))
         .map(|(_, p)| p.instance.clone())
         .collect()
 }

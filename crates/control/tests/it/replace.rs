@@ -1,6 +1,7 @@
 //! Rollouts and drains: new before old, in batches, judged, undone when bad.
 
 use crate::world::*;
+use control::Phase;
 use model::{HostName, OperationPhase, OperationSpec};
 
 fn fleet_with(service: &str) -> String {
@@ -46,6 +47,32 @@ fn a_failed_hook_before_the_stop_gives_the_old_instances_back_and_takes_the_new_
         assert_eq!(world.placements(), before, "what ran before the operation runs, and nothing else");
         assert_eq!(world.healthy("lottery"), 4);
     }
+}
+
+#[test]
+fn an_instance_that_recovers_during_a_stage_is_compared_by_that_time_only() {
+    let mut world = World::with_lottery(4, 4, "");
+    world.rps.insert(service("lottery"), 50_000.0);
+    (0..20).for_each(|_| world.turn());
+    let (host, sick) = world
+        .agents
+        .iter()
+        .find_map(|(host, agent)| Some((host.clone(), agent.instances.keys().next_back()?.clone())))
+        .unwrap();
+    let bad = world.observed.traffic.get_mut(&sick).unwrap();
+    (bad.requests, bad.errors) = (bad.requests + 1_000_000, bad.errors + 600_000);
+    bad.latency.add(model::histogram::bucket_of(5_000), 1_000_000);
+    world.agents.get_mut(&host).unwrap().instances.get_mut(&sick).unwrap().0 = Phase::Unhealthy;
+    world.turn();
+    world.faults.insert("v2".to_owned(), Fault::Errors);
+    world.apply(&fleet_with(&lottery("v2", 4, 4, "")), false);
+    world.until("the first stage", |w| w.last_operation().is_some_and(|op| op.gray_permille == 10));
+    world.turn();
+    world.agents.get_mut(&host).unwrap().instances.get_mut(&sick).unwrap().0 = Phase::Healthy;
+    world.settle();
+    let op = world.op(&model::OperationId::new("op-2").unwrap());
+    assert_eq!(op.phase, OperationPhase::RolledBack, "{op:#?}");
+    assert_eq!(op.verdicts.len(), 1, "refused at one percent: {:?}", op.verdicts);
 }
 
 #[test]
