@@ -9,9 +9,13 @@ use model::HookCall;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
+use tokio::process::ChildStderr;
+use tokio::task::JoinHandle;
 
 /// Bytes of a command's error output that are kept for the message.
 const OUTPUT_BYTES_MAX: u64 = 4_096;
+/// Time for the error output to end after the command.
+const LAST_WORDS_MS: u64 = 500;
 /// Characters of it that are shown.
 const SHOWN_CHARS_MAX: usize = 300;
 
@@ -56,18 +60,13 @@ async fn command(run: &HookRun, argv: &[String], timeout: Duration) -> Result<()
         .spawn()
         .map_err(|error| format!("hook {program} could not be started: {error}"))?;
     let group = child.id().and_then(|id| rustix::process::Pid::from_raw(id as i32));
-    let stderr = child.stderr.take().expect("it was piped above");
-    let mut said = Vec::new();
-    let ended = tokio::time::timeout(timeout, async {
-        // An unreadable pipe only costs the message.
-        let _ = stderr.take(OUTPUT_BYTES_MAX).read_to_end(&mut said).await;
-        child.wait().await
-    })
-    .await;
+    let heard = tokio::spawn(hear(child.stderr.take().expect("it was piped above")));
+    let ended = tokio::time::timeout(timeout, child.wait()).await;
     // What the command left running in its group goes with it, also when it ended well.
     if let Some(group) = group {
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }
+    let said = last_words(heard).await;
     match ended {
         Ok(Ok(status)) if status.success() => Ok(()),
         Ok(Ok(status)) => Err(format!("hook {program} ended with {status}: {}", shown(&said))),
@@ -78,6 +77,22 @@ async fn command(run: &HookRun, argv: &[String], timeout: Duration) -> Result<()
             Err(format!("hook {program} did not end within {} ms and was killed", timeout.as_millis()))
         }
     }
+}
+
+/// Keeps the beginning of what a command says. The rest is read too: a pipe that nobody reads would stop or kill it.
+async fn hear(mut stderr: ChildStderr) -> Vec<u8> {
+    let mut said = Vec::new();
+    // An unreadable pipe only costs the message.
+    let _ = (&mut stderr).take(OUTPUT_BYTES_MAX).read_to_end(&mut said).await;
+    let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+    said
+}
+
+/// What was heard, once the pipe ends: at once, unless something left the command's group and holds it open.
+async fn last_words(mut heard: JoinHandle<Vec<u8>>) -> Vec<u8> {
+    let said = tokio::time::timeout(Duration::from_millis(LAST_WORDS_MS), &mut heard).await;
+    heard.abort();
+    said.ok().and_then(Result::ok).unwrap_or_default()
 }
 
 fn shown(output: &[u8]) -> String {

@@ -31,6 +31,16 @@ async fn a_command_gets_its_key_and_its_failure_is_told() {
 }
 
 #[tokio::test]
+async fn a_command_may_say_much_and_leave_something_running() {
+    let http = reqwest::Client::new();
+    let chatty = "yes 'no news is good news' | head -c 300000 >&2 && echo done >&2";
+    assert_eq!(call(&run(shell(chatty), 10_000), &http).await, Ok(()));
+    let begun = Instant::now();
+    assert_eq!(call(&run(shell("sleep 60 & exit 0"), 10_000), &http).await, Ok(()));
+    assert!(begun.elapsed() < Duration::from_secs(5), "it ended at once");
+}
+
+#[tokio::test]
 async fn a_command_that_takes_too_long_is_killed_with_its_children() {
     let folder = tempfile::tempdir().expect("a folder");
     let pid_file = folder.path().join("pid");
