@@ -56,18 +56,33 @@ fn svg_is_as_agreed() {
 
 #[test]
 fn text_is_as_agreed() {
-    golden("curve.txt", include_str!("tests/curve.txt"), &text(&curve(), 60, 10));
+    golden("curve.txt", include_str!("tests/curve.txt"), &text(&curve(), 60, 14));
+}
+
+#[test]
+fn traffic_that_ran_out_leaves_a_lower_bound() {
+    let mut bound = curve();
+    bound.ended = StressEnd::TrafficExhausted;
+    bound.binding = BindingResource::NotReached;
+    assert!(text(&bound, 60, 14).ends_with("│ capacity is at least 100 requests/s\n"));
+    let drawn = svg(&bound);
+    assert!(drawn.contains("capacity at least 100.0 requests/s") && !drawn.contains("knee<"), "{drawn}");
 }
 
 #[test]
 fn hostile_curves_are_drawn_too() {
     let mut odd = curve();
     odd.points.clear();
-    assert!(svg(&odd).ends_with("</svg>\n") && text(&odd, 0, 0).lines().count() > 4);
+    assert!(svg(&odd).ends_with("</svg>\n"));
+    assert_eq!(text(&odd, 60, 14), "");
     odd = curve();
     odd.points = vec![odd.points[0]; 50_000];
     odd.capacity_rps.high = f64::INFINITY;
     odd.points[3].latency_p99_ms = f64::NAN;
+    for (width, height) in [(0, 0), (80, 20), (10_000, 10_000)] {
+        let drawn = text(&odd, width, height);
+        assert!(drawn.lines().count() > 4 && !drawn.contains("NaN") && !drawn.contains("inf"), "{drawn}");
+    }
     let drawn = svg(&odd);
     assert!(drawn.len() < 400_000, "{} bytes", drawn.len());
     assert!(!drawn.contains("NaN") && !drawn.contains("inf"), "numbers only");
