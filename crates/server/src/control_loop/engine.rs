@@ -82,7 +82,7 @@ pub struct Parts {
 }
 
 impl Engine {
-    /// An engine over what was read at the start.
+    /// An engine over what was read at the start; all of it is published when this returns.
     pub fn new(parts: Parts) -> Self {
         let Parts { world, store, watch, records, failpoint, cache, back, mesh_file } = parts;
         let hosts_dirty = world.snapshot.placements.keys().cloned().collect();
@@ -91,7 +91,7 @@ impl Engine {
         let externals = world.snapshot.externals().map(|external| external.name.to_string());
         let clusters_dirty = services.chain(externals).collect();
         let keys = world.snapshot.operations.keys().map(model::keys::operation).collect();
-        Self {
+        let mut engine = Self {
             world,
             control: Control::new(),
             store,
@@ -116,7 +116,10 @@ impl Engine {
             http: reqwest::Client::new(),
             commits: 0,
             conflicts: 0,
-        }
+        };
+        // Before anybody can connect: a client that asked first would be told of no cluster at all.
+        engine.publish_all();
+        engine
     }
 
     /// Runs until `stop` is set or the store fails.
@@ -127,7 +130,6 @@ impl Engine {
     ) -> Result<(), Error> {
         let mut ticks = tokio::time::interval(Duration::from_millis(TICK_MS));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        self.publish_all();
         loop {
             tokio::select! {
                 event = self.watch.next() => match event {
@@ -191,3 +193,6 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
