@@ -15,7 +15,6 @@ mod manifests;
 mod operation;
 mod output;
 mod pack;
-mod plot;
 mod progress;
 mod size;
 mod tables;

@@ -3,7 +3,6 @@
 use super::connect::Connect;
 use super::failure::Failure;
 use super::output::{Format, Output, duration, print};
-use super::plot::Plot;
 use super::progress::{self, Wait};
 use super::tables;
 use api::client::Client;
@@ -111,7 +110,7 @@ pub fn binding(curve: &Curve) -> String {
         BindingResource::Cpu => "CPU".to_owned(),
         BindingResource::Serial => "one at a time (a lock or a single thread)".to_owned(),
         BindingResource::Concurrency { limit } => format!("{limit:.0} at a time (workers or a pool)"),
-        BindingResource::NotReached => "not reached: capacity is at least this".to_owned(),
+        BindingResource::NotReached => "nothing yet".to_owned(),
     }
 }
 
@@ -125,17 +124,35 @@ fn ended(curve: &Curve) -> &'static str {
     }
 }
 
+/// Size of the drawing, in characters.
+const DRAWING: (usize, usize) = (76, 18);
+
+/// True when traffic ran out before the instance did.
+pub fn is_lower_bound(curve: &Curve) -> bool {
+    curve.ended == StressEnd::TrafficExhausted || curve.binding == BindingResource::NotReached
+}
+
+/// What one instance takes, for people.
+fn capacity_of(curve: &Curve) -> String {
+    let capacity = &curve.capacity_rps;
+    match (is_lower_bound(curve), capacity.high.is_finite()) {
+        (true, _) => format!("at least {:.0} requests/s", capacity.value),
+        (false, true) => {
+            format!("{:.0} requests/s (95%: {:.0} to {:.0})", capacity.value, capacity.low, capacity.high)
+        }
+        (false, false) => format!("{:.0} requests/s (95%: {:.0} or more)", capacity.value, capacity.low),
+    }
+}
+
 /// A curve, for people.
 fn drawn(curve: &Curve) -> String {
-    let points: Vec<(f64, f64)> = curve.points.iter().map(|point| (point.offered_rps, point.latency_p99_ms)).collect();
-    let mark = Some((curve.capacity_rps.value, "capacity"));
-    let plot = Plot { title: "p99 latency (ms) over requests offered", x: "requests/s", points: &points, mark };
-    let (capacity, cpu) = (&curve.capacity_rps, &curve.cpu_us_per_request);
+    let cpu = &curve.cpu_us_per_request;
+    let knee = if is_lower_bound(curve) { "not seen".to_owned() } else { format!("{:.0} requests/s", curve.knee_rps) };
     format!(
         "{} {} on {}, {} ({} by {}, {})\n\n{}\n\
-         capacity      {:.0} requests/s (95%: {:.0} to {:.0})\n\
+         capacity      {}\n\
          bound by      {}\n\
-         knee          {:.0} requests/s\n\
+         knee          {knee}\n\
          CPU           {:.0} µs a request (95%: {:.0} to {:.0}), {:.3} cores in the background\n\
          by the rule   {:.0} requests/s (current peak ÷ empirical CPU ceiling)\n\
          requests      {} moved onto it, {} failed\n\
@@ -147,12 +164,9 @@ fn drawn(curve: &Curve) -> String {
         curve.instance,
         curve.operation,
         duration(curve.duration_ms),
-        plot.text(),
-        capacity.value,
-        capacity.low,
-        capacity.high,
+        capacity::plot::text(curve, DRAWING.0, DRAWING.1),
+        capacity_of(curve),
         binding(curve),
-        curve.knee_rps,
         cpu.value,
         cpu.low,
         cpu.high,
@@ -204,7 +218,9 @@ mod tests {
         let text = drawn(&curve);
         let (head, rest) = text.split_once("\n\n").unwrap();
         assert_eq!(head, "lottery 1.4 on small, 1C 1GiB (lottery-2 by op-3, 18.2 s)");
-        let facts = rest.split_once("capacity\n\n").unwrap().1;
+        let (drawing, facts) = rest.split_once("\n\n").unwrap();
+        assert!(drawing.ends_with("│ capacity 1000 requests/s"), "{drawing}");
+        assert!(drawing.lines().all(|line| line.chars().count() <= 80), "{drawing}");
         let wanted = "\
 capacity      1000 requests/s (95%: 900 to 1100)
 bound by      2 at a time (workers or a pool)
@@ -215,5 +231,9 @@ requests      12345 moved onto it, 3 failed
 ended         the interval is narrow enough
 ";
         assert_eq!(facts, wanted);
+        let bound = Curve { ended: StressEnd::TrafficExhausted, binding: BindingResource::NotReached, ..curve };
+        let text = drawn(&bound);
+        let lines = "capacity      at least 1000 requests/s\nbound by      nothing yet\nknee          not seen\n";
+        assert!(text.contains(lines), "{text}");
     }
 }

@@ -33,13 +33,12 @@ pub async fn size(args: Args) -> Result<(), Failure> {
     let sized = client.size(&SizeRequest { event: args.event, apply: args.apply }).await?;
     args.output.show(&sized, || shown(&sized))?;
     let mut failed = Vec::new();
-    if !args.wait.no_wait {
-        for id in &sized.operations {
-            let id: OperationId = id.parse().map_err(|error| Failure::Local(format!("{error}")))?;
-            match progress::follow(&client, &id, &args.wait, args.output).await {
-                Err(Failure::Refused(why)) => failed.push(why),
-                other => drop(other?),
-            }
+    if !args.wait.no_wait && !sized.operations.is_empty() {
+        let ids: Result<Vec<OperationId>, _> = sized.operations.iter().map(|id| id.parse()).collect();
+        let ids = ids.map_err(|error| Failure::Local(format!("the server named no operation: {error}")))?;
+        match progress::follow_all(&client, &ids, &args.wait, args.output).await {
+            Err(Failure::Refused(why)) => failed.push(why),
+            other => drop(other?),
         }
     }
     if !sized.shortages.is_empty() {

@@ -134,6 +134,11 @@ pub fn verdicts(verdicts: &[GateVerdict]) -> Table {
     table
 }
 
+fn interval(of: &model::Interval) -> String {
+    let high = if of.high.is_finite() { format!("{:.0}", of.high) } else { "?".to_owned() };
+    format!("{:.0} to {high}", of.low)
+}
+
 /// Curves, newest first.
 pub fn curves(curves: &[Curve]) -> Table {
     let head = [
@@ -156,8 +161,8 @@ pub fn curves(curves: &[Curve]) -> Table {
             one.package_version.clone(),
             one.host_type.to_string(),
             one.shape.to_string(),
-            format!("{:.0}/s", one.capacity_rps.value),
-            format!("{:.0} to {:.0}", one.capacity_rps.low, one.capacity_rps.high),
+            format!("{}{:.0}/s", if super::curve::is_lower_bound(one) { "≥ " } else { "" }, one.capacity_rps.value),
+            if super::curve::is_lower_bound(one) { "-".to_owned() } else { interval(&one.capacity_rps) },
             format!("{:.0} µs", one.cpu_us_per_request.value),
             super::curve::binding(one),
             age(one.measured_at),

@@ -87,7 +87,7 @@ fn a_watch_outlives_the_server_and_ends_with_the_operation() {
     let mut watch =
         Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap());
     let told = lines(&mut watch.0);
-    await_line(&told, "start running");
+    await_line(&told, ": start, 0 of 1");
     server.kill_and_restart();
     eventually("the agent's return", &server, || server.told(&["get", "hosts"]).contains("connected"));
     server.told(&["operation", "rollback", &id]);
@@ -115,7 +115,7 @@ fn ctrl_c_ends_the_watch_and_not_the_operation() {
     let mut scale =
         Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap());
     let told = lines(&mut scale.0);
-    await_line(&told, "start running");
+    await_line(&told, ": start, 0 of 1");
     let pid = rustix::process::Pid::from_child(&scale.0);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let mut said = Vec::new();
