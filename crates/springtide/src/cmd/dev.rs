@@ -13,11 +13,14 @@ use clap::Parser;
 use fleet::Fleet;
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Time in which the server must be ready.
 const SERVER_READY_MS_MAX: u64 = 20_000;
+/// Longest path of a Unix socket on Linux, without its closing zero (`sockaddr_un`, unix(7)).
+const SOCKET_BYTES_MAX: usize = 107;
 /// Time in which all agents and proxies must have connected.
 const FLEET_READY_MS_MAX: u64 = 20_000;
 
@@ -64,11 +67,16 @@ pub struct Args {
 
 /// Runs the fleet until TERM or Ctrl-C.
 pub fn main(args: Args) -> Result<()> {
-    std::fs::create_dir_all(&args.data).with_context(|| format!("cannot make {}", args.data.display()))?;
-    let data = args.data.canonicalize()?;
+    let data = std::path::absolute(&args.data).context("cannot tell where --data is")?;
+    check_place(&data)?;
+    std::fs::create_dir_all(&data).with_context(|| format!("cannot make {}", data.display()))?;
+    let data = data.canonicalize()?;
+    // Through a link, or by the umask, the place may be another than it seemed.
+    check_place(&data)?;
     let _lock = lock(&data)?;
     check_free(args.entry, "--entry")?;
     check_free(args.mesh, "--mesh")?;
+    args.http.map_or(Ok(()), |http| check_free(http, "--http"))?;
     let stop = children::stop_flag()?;
     let fleet = Fleet::new(&args, &data);
     let mut children = Children::new(&data)?;
@@ -83,7 +91,7 @@ pub fn main(args: Args) -> Result<()> {
 }
 
 fn serve(args: &Args, data: &Path, fleet: &Fleet, children: &mut Children, stop: &children::StopFlag) -> Result<()> {
-    let socket = data.join("springtide.sock");
+    let socket = socket(data);
     children.start(fleet.server(&socket))?;
     let server = await_server(data, children, stop)?;
     let client = api::client::Client::at_socket(&socket);
@@ -113,6 +121,39 @@ fn lock(data: &Path) -> Result<File> {
         );
     }
     Ok(file)
+}
+
+/// The API's socket.
+fn socket(data: &Path) -> PathBuf {
+    data.join("springtide.sock")
+}
+
+/// A folder that cannot do is refused before anything starts.
+fn check_place(data: &Path) -> Result<()> {
+    let bytes = socket(data).as_os_str().len();
+    if bytes > SOCKET_BYTES_MAX {
+        bail!(
+            "{} has {bytes} bytes, and the path of a Unix socket takes {SOCKET_BYTES_MAX}: choose a shorter folder with --data",
+            socket(data).display()
+        );
+    }
+    // Only root's instances run as another user, who has to reach their packages.
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let Some(closed) = closed_to_others(data) else { return Ok(()) };
+    bail!(
+        "instances run as the user nobody, who cannot enter {0}: choose another folder, such as --data /var/tmp/springtide, \
+         or let others pass through it (chmod o+x {0})",
+        closed.display()
+    )
+}
+
+/// The first folder on the way to `path` that other users cannot enter; what is not there yet is not looked at.
+fn closed_to_others(path: &Path) -> Option<&Path> {
+    let mut way: Vec<&Path> = path.ancestors().collect();
+    way.reverse();
+    way.into_iter().find(|folder| std::fs::metadata(folder).is_ok_and(|found| found.permissions().mode() & 0o001 == 0))
 }
 
 /// A taken port is said now, not by a proxy that keeps dying.
@@ -162,13 +203,19 @@ fn await_fleet(
 }
 
 fn announce(args: &Args, data: &Path, fleet: &Fleet) {
+    let socket = socket(data);
     println!("springtide: {} hosts in {} datacenters are up", fleet.host_count(), args.datacenters);
     println!("  entry traffic   http://{}", args.entry);
-    println!("  API             {}/springtide.sock", data.display());
+    println!("  API             {}", socket.display());
     println!("  logs            {}/logs", data.display());
-    println!(
-        "next: springtide apply -f examples/red-packet/manifests, then springtide top (Ctrl-C here stops everything)"
-    );
+    println!("next, in another terminal:");
+    // Without it, commands look in their own folder.
+    if std::env::current_dir().is_ok_and(|here| here.join(".springtide") != data) {
+        println!("  export SPRINGTIDE_SERVER={}", socket.display());
+    }
+    println!("  springtide apply -f examples/red-packet/manifests");
+    println!("  springtide top");
+    println!("Ctrl-C here stops everything{}", if args.keep { " but the instances" } else { ", instances included" });
 }
 
 /// The arguments with their defaults, for callers inside the program.
@@ -197,6 +244,24 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let refused = check_free(taken.local_addr().unwrap(), "--entry").unwrap_err().to_string();
         assert!(refused.contains("--entry"), "{refused}");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_do_is_refused_with_advice() {
+        let folder = tempfile::tempdir().unwrap();
+        let closed = folder.path().join("closed");
+        std::fs::create_dir(&closed).unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(closed_to_others(&closed.join("not/there/yet")), Some(closed.as_path()));
+        if rustix::process::geteuid().is_root() {
+            let refused = check_place(&closed.join("data")).unwrap_err().to_string();
+            assert!(refused.contains("nobody, who cannot enter") && refused.contains("--data"), "{refused}");
+        }
+        let long = check_place(&folder.path().join("x".repeat(120))).unwrap_err().to_string();
+        assert!(long.contains("choose a shorter folder with --data"), "{long}");
+        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(closed_to_others(&closed), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Row, Table, TableState};
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// Time between looks at the fleet.
@@ -19,6 +20,13 @@ const LOOK_MS: u64 = 1_000;
 const KEY_MS: u64 = 50;
 /// Keys pressed and not yet taken.
 const KEYS_MAX: usize = 64;
+
+/// Columns, the most telling first: a narrow terminal shows as many as fit, and always the one sorted by.
+const PRIORITY: [usize; HEAD.len()] = [0, 3, 5, 8, 2, 6, 7, 9, 10, 4, 11, 12, 1];
+/// Columns that hold texts; the others hold numbers and are set to the right.
+const TEXTS: usize = 3;
+/// Space between columns.
+const SPACING: u16 = 2;
 
 /// What the screen shows.
 struct Screen {
@@ -43,6 +51,7 @@ pub async fn run(client: &Client, tab: Tab) -> Result<(), Failure> {
 async fn serve(client: &Client, screen: &mut Screen, terminal: &mut ratatui::DefaultTerminal) -> Result<(), Failure> {
     let fault = |error: std::io::Error| Failure::Local(format!("cannot draw on the terminal: {error}"));
     let mut keys = keyboard();
+    let mut told_to_end = signal(SignalKind::terminate()).map_err(fault)?;
     let mut look = tokio::time::interval(Duration::from_millis(LOOK_MS));
     loop {
         terminal.draw(|frame| screen.draw(frame)).map_err(fault)?;
@@ -51,6 +60,7 @@ async fn serve(client: &Client, screen: &mut Screen, terminal: &mut ratatui::Def
                 Ok(view) => (screen.view, screen.trouble) = (view, None),
                 Err(error) => screen.trouble = Some(error.to_string()),
             },
+            _ = told_to_end.recv() => return Ok(()),
             key = keys.recv() => match key {
                 Some(key) if screen.press(key) => {}
                 _ => return Ok(()),
@@ -111,24 +121,36 @@ impl Screen {
         let [top, body, bottom] =
             Layout::vertical([Constraint::Length(1), Constraint::Min(1), Constraint::Length(1)]).areas(frame.area());
         frame.render_widget(self.tabs(), top);
-        let rows = sorted(self.tab.rows(&self.view), self.column, self.reverse);
-        let texts: Vec<[String; 13]> = rows.iter().map(cells).collect();
-        let width = |column: usize| {
-            let widest = texts.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-            Constraint::Length(u16::try_from(widest.max(HEAD[column].len())).unwrap_or(u16::MAX))
-        };
-        let head = HEAD.iter().enumerate().map(|(column, name)| {
-            let style = if column == self.column { Modifier::REVERSED } else { Modifier::BOLD };
-            Span::styled(*name, Style::new().add_modifier(style))
-        });
-        let table =
-            Table::new(texts.iter().map(|row| Row::new(row.iter().map(String::as_str))), (0..HEAD.len()).map(width))
+        let texts: Vec<[String; HEAD.len()]> =
+            sorted(self.tab.rows(&self.view), self.column, self.reverse).iter().map(cells).collect();
+        let widths = widths(&texts);
+        let columns = fitting(&widths, body.width, self.column);
+        if texts.is_empty() {
+            frame.render_widget(Line::raw(format!("no {} yet", self.tab.title())), body);
+        } else {
+            let head = columns.iter().map(|column| {
+                let style = if *column == self.column { Modifier::REVERSED } else { Modifier::BOLD };
+                cell(*column, Span::styled(HEAD[*column], Style::new().add_modifier(style)))
+            });
+            let rows =
+                texts.iter().map(|row| Row::new(columns.iter().map(|at| cell(*at, Span::raw(row[*at].as_str())))));
+            let table = Table::new(rows, columns.iter().map(|column| Constraint::Length(widths[*column])))
                 .header(Row::new(head))
-                .column_spacing(2)
+                .column_spacing(SPACING)
                 .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
-        frame.render_stateful_widget(table, body, &mut self.table);
-        let help = "tab: next   s: sort by next column   r: reverse   ↑↓: scroll   q: quit";
-        frame.render_widget(Line::raw(self.trouble.as_deref().unwrap_or(help)), bottom);
+            frame.render_stateful_widget(table, body, &mut self.table);
+        }
+        frame.render_widget(Line::raw(self.foot(columns.len())), bottom);
+    }
+
+    /// The line at the bottom: trouble, or the keys.
+    fn foot(&self, columns: usize) -> String {
+        if let Some(trouble) = &self.trouble {
+            return trouble.clone();
+        }
+        let left_out = HEAD.len() - columns;
+        let more = if left_out > 0 { format!("  ({left_out} columns need more width)") } else { String::new() };
+        format!("tab next  s sort  r reverse  ↑↓ scroll  q quit{more}")
     }
 
     fn tabs(&self) -> Line<'static> {
@@ -140,6 +162,34 @@ impl Screen {
         }
         Line::from(spans)
     }
+}
+
+/// The width that each column wants.
+fn widths(texts: &[[String; HEAD.len()]]) -> [u16; HEAD.len()] {
+    std::array::from_fn(|column| {
+        let widest = texts.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        u16::try_from(widest.max(HEAD[column].len())).unwrap_or(u16::MAX)
+    })
+}
+
+/// The columns for so much room, in their order.
+fn fitting(widths: &[u16; HEAD.len()], room: u16, sorted_by: usize) -> Vec<usize> {
+    let mut chosen = vec![0];
+    let mut used = widths[0];
+    for column in std::iter::once(sorted_by).chain(PRIORITY) {
+        let wanted = used.saturating_add(SPACING).saturating_add(widths[column]);
+        if !chosen.contains(&column) && (wanted <= room || column == sorted_by) {
+            chosen.push(column);
+            used = wanted;
+        }
+    }
+    chosen.sort_unstable();
+    chosen
+}
+
+fn cell(column: usize, text: Span<'_>) -> Line<'_> {
+    let line = Line::from(text);
+    if column < TEXTS { line } else { line.right_aligned() }
 }
 
 #[cfg(test)]
@@ -161,10 +211,14 @@ mod tests {
     }
 
     fn drawn(screen: &mut Screen) -> Vec<String> {
-        let mut terminal = Terminal::new(TestBackend::new(120, 6)).unwrap();
+        drawn_at(screen, 120)
+    }
+
+    fn drawn_at(screen: &mut Screen, width: u16) -> Vec<String> {
+        let mut terminal = Terminal::new(TestBackend::new(width, 6)).unwrap();
         terminal.draw(|frame| screen.draw(frame)).unwrap();
         let buffer = terminal.backend().buffer().clone();
-        let line = |y| (0..120).map(|x| buffer[(x, y)].symbol().to_owned()).collect::<String>().trim_end().to_owned();
+        let line = |y| (0..width).map(|x| buffer[(x, y)].symbol().to_owned()).collect::<String>().trim_end().to_owned();
         (0..6).map(line).collect()
     }
 
@@ -172,9 +226,25 @@ mod tests {
     fn the_busiest_service_is_on_top() {
         let lines = drawn(&mut screen());
         assert_eq!(lines[0], "springtide top   1 services (2)  2 instances (1)  3 hosts (0)");
-        assert!(lines[1].starts_with("NAME     GROUP  STATE  QPS"), "{lines:?}");
+        assert!(lines[1].starts_with("NAME     GROUP  STATE   QPS  P50 MS"), "{lines:?}");
         assert!(lines[2].starts_with("sso") && lines[3].starts_with("lottery"), "{lines:?}");
-        assert!(lines[5].ends_with("q: quit"), "{lines:?}");
+        assert!(lines[5].ends_with("q quit"), "{lines:?}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_shows_whole_columns_that_matter() {
+        let mut screen = screen();
+        for (width, left_out) in [(80, 3), (40, 7)] {
+            let lines = drawn_at(&mut screen, width);
+            let head: Vec<&str> = lines[1].split("  ").map(str::trim).filter(|name| !name.is_empty()).collect();
+            assert!(head.iter().all(|name| HEAD.contains(name)), "{head:?}");
+            assert!(["NAME", "QPS", "P99 MS", "CPU"].iter().all(|name| head.contains(name)), "{head:?}");
+            assert_eq!(HEAD.len() - head.len(), left_out, "{lines:?}");
+        }
+        screen.column = 12;
+        assert!(drawn_at(&mut screen, 40)[1].contains("MEM PSI"));
+        screen.tab = Tab::Hosts;
+        assert_eq!(drawn_at(&mut screen, 80)[1], "no hosts yet");
     }
 
     #[test]
