@@ -59,13 +59,14 @@ pub fn gather(world: &World, operation: &Operation, now: UnixMs) -> Page {
     let declared = service.as_ref().and_then(|name| world.snapshot.service(name));
     let from = operation.created_at.saturating_sub(BEFORE_MS).max(now.saturating_sub(SHOWN_MS_MAX));
     let marks = operation.verdicts.iter().map(|at| (at.at, format!("{}%", f64::from(at.gray_permille) / 10.0)));
-    let marks: Vec<_> = std::iter::once((operation.created_at, "begin".to_owned())).chain(marks).collect();
+    let marks: Vec<_> = marks.collect();
     let plots = service.iter().flat_map(|service| {
         PLOTS.iter().map(|(title, unit, factor, metrics)| Plot {
             title: (*title).to_owned(),
             unit: (*unit).to_owned(),
             from,
             to: now,
+            begun: operation.created_at,
             lines: metrics
                 .iter()
                 .map(|(name, metric)| line(world, service, name, metric, *factor, from, now))

@@ -5,13 +5,21 @@ use model::UnixMs;
 use std::fmt::Write;
 
 const WIDTH: f64 = 640.0;
-const HEIGHT: f64 = 180.0;
-const LEFT: f64 = 56.0;
+const HEIGHT: f64 = 200.0;
+const LEFT: f64 = 52.0;
 const RIGHT: f64 = 12.0;
-const TOP: f64 = 14.0;
-const BOTTOM: f64 = 24.0;
-/// Horizontal lines.
-const GRID: u32 = 4;
+const TOP: f64 = 18.0;
+const BOTTOM: f64 = 34.0;
+/// Horizontal lines above zero, about.
+const GRID: f64 = 4.0;
+/// Times under the plot, at most about.
+const TIMES: u64 = 7;
+/// Distances between them, in seconds.
+const TIME_STEPS_S: [u64; 11] = [1, 2, 5, 10, 15, 30, 60, 120, 180, 300, 600];
+/// Width of a letter, about.
+const LETTER: f64 = 6.2;
+/// Farthest that the word of a mark stands from it.
+const ASTRAY_MAX: f64 = 80.0;
 /// A gap longer than this in a line is left open, in steps of its own mean distance.
 const GAP_STEPS: f64 = 4.0;
 
@@ -25,6 +33,8 @@ pub struct Plot {
     pub from: UnixMs,
     /// Right edge.
     pub to: UnixMs,
+    /// When the operation began: times are told from there, and what follows is shaded.
+    pub begun: UnixMs,
     /// The lines.
     pub lines: Vec<Line>,
     /// Moments marked, with a word.
@@ -39,17 +49,21 @@ pub struct Line {
     pub points: Vec<(UnixMs, f64)>,
 }
 
-/// The smallest 1, 2 or 5 times a power of ten that is not below `value`.
-fn round_up(value: f64) -> f64 {
-    if value <= 0.0 || !value.is_finite() {
-        return 1.0;
+/// Distance of the horizontal lines, 1, 2, 2.5 or 5 times a power of ten, and the value at the top.
+fn grid(most: f64) -> (f64, f64) {
+    if most <= 0.0 || !most.is_finite() {
+        return (1.0, 1.0);
     }
-    let power = 10_f64.powf(value.log10().floor());
-    [1.0, 2.0, 5.0].into_iter().map(|step| step * power).find(|at| *at >= value).unwrap_or(10.0 * power)
+    let rough = most / GRID;
+    let power = 10_f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 2.5, 5.0].into_iter().map(|step| step * power).find(|at| *at >= rough);
+    let step = step.unwrap_or(10.0 * power);
+    (step, step * (most / step).ceil())
 }
 
-fn number(value: f64) -> String {
-    let text = if value >= 100.0 || value == value.trunc() { format!("{value:.0}") } else { format!("{value:.2}") };
+/// A value with as many digits as tell it from its neighbour a step away.
+fn number(value: f64, step: f64) -> String {
+    let text = if step >= 10.0 { format!("{value:.0}") } else { format!("{value:.3}") };
     match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
         false => text,
@@ -64,40 +78,26 @@ impl Plot {
 
     /// Draws it, with its legend; a plot without any point says so.
     pub fn svg(&self) -> String {
-        let top = self.lines.iter().flat_map(|line| &line.points).map(|(_, value)| *value).fold(0.0, f64::max);
-        let top = round_up(top);
+        let values = || self.lines.iter().flat_map(|line| &line.points).map(|(_, value)| *value);
+        let most = values().fold(0.0, f64::max);
+        let (step, top) = grid(most);
         let y = |value: f64| HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value / top).clamp(0.0, 1.0);
-        let title = format!("{} ({})", self.title, self.unit);
         let mut svg = format!("<figure><figcaption><b>{}</b> {}", escape(&self.title), escape(&self.unit));
         for (at, line) in self.lines.iter().enumerate() {
             // Writing into a text never fails.
-            let _ = write!(svg, " <span class=\"key c{at}\"></span>{}", escape(&line.name));
+            let _ =
+                write!(svg, " <span><span class=\"key c{at}\"></span>{}{}</span>", escape(&line.name), figures(line));
         }
         let _ = write!(
             svg,
             "</figcaption><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">",
-            escape(&title)
+            escape(&format!("{} ({}) over time", self.title, self.unit))
         );
-        for step in 0..=GRID {
-            let value = top * f64::from(step) / f64::from(GRID);
-            let at = y(value);
-            let right = WIDTH - RIGHT;
-            let _ = write!(
-                svg,
-                "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{right}\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-                LEFT - 6.0,
-                at + 4.0,
-                number(value)
-            );
-        }
-        self.marks(&mut svg);
-        if self.lines.iter().all(|line| line.points.is_empty()) {
-            let _ = write!(
-                svg,
-                "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">not measured</text>",
-                WIDTH / 2.0,
-                HEIGHT / 2.0
-            );
+        self.frame(&mut svg, step, top, y);
+        let nothing = if values().next().is_none() { Some("not measured") } else { (most <= 0.0).then_some("none") };
+        if let Some(nothing) = nothing {
+            let (x, y) = ((LEFT + WIDTH - RIGHT) / 2.0, HEIGHT / 2.0);
+            let _ = write!(svg, "<text x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{nothing}</text>");
         }
         for (at, line) in self.lines.iter().enumerate() {
             let _ = write!(svg, "<path class=\"line c{at}\" d=\"{}\"/>", self.path(line, y));
@@ -106,16 +106,62 @@ impl Plot {
         svg
     }
 
-    fn marks(&self, svg: &mut String) {
-        for (at, word) in self.marks.iter().filter(|(at, _)| (self.from..=self.to).contains(at)) {
-            let x = self.x(*at);
-            let bottom = HEIGHT - BOTTOM;
+    /// The span of the operation, values, times and marks.
+    fn frame(&self, svg: &mut String, step: f64, top: f64, y: impl Fn(f64) -> f64) {
+        let (begin, right, bottom) = (self.x(self.begun.max(self.from)), WIDTH - RIGHT, HEIGHT - BOTTOM);
+        let (wide, tall) = ((right - begin).max(0.0), bottom - TOP);
+        let _ =
+            write!(svg, "<rect class=\"span\" x=\"{begin:.1}\" y=\"{TOP}\" width=\"{wide:.1}\" height=\"{tall}\"/>");
+        for line in 0..=(top / step).round() as u32 {
+            let value = step * f64::from(line);
+            let (at, x) = (y(value), LEFT - 6.0);
             let _ = write!(
                 svg,
-                "<path class=\"mark\" d=\"M{x:.1} {TOP}V{bottom}\"/><text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
-                HEIGHT - 8.0,
-                escape(word)
+                "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{right}\"/><text x=\"{x}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                at + 4.0,
+                number(value, step)
             );
+        }
+        self.times(svg);
+        self.marks(svg);
+    }
+
+    /// Seconds since the operation began.
+    fn times(&self, svg: &mut String) {
+        let span_s = self.to.saturating_sub(self.from) / 1_000;
+        let step_s = TIME_STEPS_S.into_iter().find(|step| span_s / step <= TIMES).unwrap_or(1_200);
+        let y = HEIGHT - BOTTOM + 15.0;
+        let shown = |seconds: u64| if step_s < 60 { format!("{seconds} s") } else { format!("{} min", seconds / 60) };
+        let mut label = |at: UnixMs, text: String| {
+            let x = self.x(at);
+            let _ = write!(svg, "<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\">{text}</text>");
+        };
+        let before_s = self.begun.saturating_sub(self.from) / 1_000;
+        for seconds in (1..=before_s / step_s).map(|step| step * step_s) {
+            label(self.begun - seconds * 1_000, format!("−{}", shown(seconds)));
+        }
+        for seconds in (0..=self.to.saturating_sub(self.begun) / 1_000 / step_s).map(|step| step * step_s) {
+            let at = self.begun + seconds * 1_000;
+            if at >= self.from {
+                label(at, if seconds == 0 { "begin".to_owned() } else { shown(seconds) });
+            }
+        }
+    }
+
+    /// Marked moments; their words stand above, from the right, and one that finds no place near its moment is left out.
+    fn marks(&self, svg: &mut String) {
+        let mut free = WIDTH;
+        for (at, word) in self.marks.iter().rev().filter(|(at, _)| (self.from..=self.to).contains(at)) {
+            let (x, bottom) = (self.x(*at), HEIGHT - BOTTOM);
+            let _ = write!(svg, "<path class=\"mark\" d=\"M{x:.1} {TOP}V{bottom}\"/>");
+            let half = word.chars().count() as f64 * LETTER / 2.0;
+            let middle = x.min(free - half);
+            if x - middle > ASTRAY_MAX {
+                continue;
+            }
+            free = middle - half - LETTER;
+            let y = TOP - 6.0;
+            let _ = write!(svg, "<text x=\"{middle:.1}\" y=\"{y}\" text-anchor=\"middle\">{}</text>", escape(word));
         }
     }
 
@@ -133,16 +179,44 @@ impl Plot {
     }
 }
 
+/// What a line came to, for its legend.
+fn figures(line: &Line) -> String {
+    let Some((_, last)) = line.points.last() else { return String::new() };
+    let most = line.points.iter().map(|(_, value)| *value).fold(0.0, f64::max);
+    if most <= 0.0 {
+        return String::new();
+    }
+    let step = most / 10.0;
+    format!(": at most {}, at the end {}", number(most, step), number(*last, step))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn axes_end_at_round_numbers() {
-        for (value, round) in [(0.0, 1.0), (0.7, 1.0), (1.0, 1.0), (1.2, 2.0), (34.0, 50.0), (700.0, 1_000.0)] {
-            assert_eq!(round_up(value), round, "{value}");
+    fn axes_end_at_round_numbers_with_round_steps() {
+        for (value, wanted) in [(0.0, (1.0, 1.0)), (0.05, (0.02, 0.06)), (34.0, (10.0, 40.0)), (700.0, (200.0, 800.0))]
+        {
+            let (step, top) = grid(value);
+            assert!((step - wanted.0).abs() < 1e-9 && (top - wanted.1).abs() < 1e-9, "{value}: {step}, {top}");
         }
-        assert_eq!((number(0.25), number(50.0), number(1_000.0)), ("0.25".into(), "50".into(), "1000".into()));
+        assert_eq!(number(0.25, 0.05), "0.25");
+        assert_eq!((number(50.0, 1.0), number(1_000.4, 100.0)), ("50".into(), "1000".into()));
+    }
+
+    #[test]
+    fn words_of_close_marks_do_not_overlap() {
+        let marks = vec![(61_000, "1%".to_owned()), (61_100, "10%".to_owned()), (62_000, "100%".to_owned())];
+        let (title, unit, lines) = (String::new(), String::new(), Vec::new());
+        let svg = Plot { title, unit, from: 0, to: 62_000, begun: 30_000, lines, marks }.svg();
+        let place = |word: &str| -> f64 {
+            let before = svg.split(&format!(">{word}<")).next().unwrap();
+            let text = before.rsplit("<text x=\"").next().unwrap();
+            text.split('"').next().unwrap().parse().unwrap()
+        };
+        assert!(place("10%") - place("1%") > 2.0 * LETTER && place("100%") - place("10%") > 3.0 * LETTER, "{svg}");
+        assert!(svg.contains(">begin<") && svg.contains(">−30 s<") && svg.contains(">not measured<"), "{svg}");
     }
 
     #[test]
@@ -155,6 +229,7 @@ mod tests {
             unit: "ms".into(),
             from,
             to,
+            begun: from,
             lines: vec![line],
             marks: vec![(from, "begin".into())],
         };

@@ -52,11 +52,34 @@ fn failures_come_first_and_nothing_is_taken_for_markup() {
     assert!(html.contains("op-7: scale pay to 4 in north"));
     assert!(html.contains("unix:&lt;root&gt;") && !html.contains("<root>"));
     assert!(html.contains("slower than &lt;the fleet&gt;"));
+    assert!(html.contains("<h1 class=\"warn\">Scaling pay was done in part</h1>"));
+    assert!(html.contains("The reason: gray release at 1%"));
     assert!(html.contains("latency worse") && html.contains("81.5 ms") && html.contains("2.000%"));
-    assert!(html.contains("left:12.50%;width:37.50%"), "the first step ran from 0.5 s to 2 s of 4 s");
+    assert!(html.contains("left:min(12.50%,100% - 3px);width:37.50%"), "the first step ran from 0.5 s to 2 s of 4 s");
     assert!(html.contains("class=\"failed\""));
     assert!(html.contains("prefers-color-scheme:dark"));
     assert!(!html.contains("<script") && !html.contains("http://") && !html.contains("https://"), "self-contained");
+}
+
+#[test]
+fn the_headline_tells_what_came_of_it() {
+    let instance = |name: &str| serde_json::json!({"instance": name, "host": "h", "datacenter": "north", "batch": 0});
+    let told = |change: &dyn Fn(&mut Operation)| {
+        let mut operation = operation();
+        operation.failures.clear();
+        change(&mut operation);
+        let html = html(&gather(&World::new(0), &operation, 1_004_000));
+        let headline = html.split("<h1 class=\"").nth(1).expect("a headline");
+        headline.split('>').nth(1).expect("its text").split('<').next().expect("its end").to_owned()
+    };
+    let planned = |count: usize| -> Vec<model::PlannedInstance> {
+        (0..count).map(|at| serde_json::from_value(instance(&format!("pay-{at}"))).expect("an instance")).collect()
+    };
+    assert_eq!(told(&|operation| operation.adds = planned(3)), "pay grew by 3 to 4 instances");
+    assert_eq!(told(&|operation| operation.adds = planned(4)), "pay is up with 4 instances");
+    assert_eq!(told(&|operation| operation.removes = planned(2)), "pay shrank by 2 to 4 instances");
+    assert_eq!(told(&|operation| operation.phase = OperationPhase::RolledBack), "Scaling pay was rolled back");
+    assert_eq!(told(&|operation| operation.phase = OperationPhase::Failed), "Scaling pay failed");
 }
 
 #[test]
