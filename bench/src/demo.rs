@@ -59,7 +59,7 @@ pub async fn run(args: Args) -> Result<bool> {
     say(began, "deploying the red-packet business: sso → lottery → gift, message, pay → records, and a bank outside");
     let manifests = fleet.copy_example("red-packet")?;
     let applied = fleet.cli(&["apply", "-f", &manifests.display().to_string()])?;
-    show_where(&applied, |line| line.contains('→') || line.contains(" scale ") || line.contains(" changes"));
+    show_where(&applied, |line| line.contains('→') || line.contains(": succeeded in ") || line.contains(" changes"));
     fleet.await_steady(90).await?;
     show(&fleet.cli(&["get", "instances"])?);
     let load = Load::start(fleet.entry, "/draw", EVENING[0].1, args.seed);

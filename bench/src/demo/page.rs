@@ -1,79 +1,103 @@
-//! The night on one page: what happened when, the crowd as a plot, the curves, links to the health reports.
+//! The night on one page: the crowd as a plot, what happened when, the curves, links to the health reports.
+
+mod crowd;
 
 use loadgen::Second;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-/// Width and height of the plot.
-const PLOT: (f64, f64) = (860.0, 180.0);
+const STYLE: &str = "
+:root{color-scheme:light dark;--fg:#1c2024;--dim:#60646c;--bg:#f7f8fa;--card:#fff;--edge:#dfe2e7;--bad:#c62a2f;--c0:#0b68cb;--c1:#b35309}
+@media (prefers-color-scheme:dark){:root{--fg:#edeef0;--dim:#9a9fa8;--bg:#111214;--card:#191a1d;--edge:#34373d;--bad:#ff7b80;--c0:#70b8ff;--c1:#f5b061}}
+*{box-sizing:border-box}body{font:15px/1.5 system-ui,sans-serif;color:var(--fg);background:var(--bg);max-width:1080px;margin:2.5rem auto;padding:0 1.25rem}
+h1{font-size:1.9rem;margin:0 0 .4rem}h2{font-size:1.15rem;margin:2rem 0 .6rem}h2 small{color:var(--dim);font-weight:400;font-variant-numeric:tabular-nums;margin-right:.5rem}
+.lead{font-size:1.05rem;margin:0 0 1.4rem;max-width:46rem}a{color:var(--c0)}p{margin:.2rem 0 .6rem}
+pre,figure{background:var(--card);border:1px solid var(--edge);border-radius:8px;margin:0 0 1rem;padding:.8rem 1rem;overflow-x:auto}pre{font-size:12.5px;line-height:1.45}
+.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(480px,100%),1fr));gap:1rem;align-items:start}
+figcaption{color:var(--dim)}figcaption b{color:var(--fg)}svg{display:block;width:100%;height:auto}
+.crowd text{font-size:11px;fill:var(--dim)}.crowd .grid{stroke:var(--edge);fill:none}.crowd .mark{stroke:var(--dim);stroke-dasharray:3 3;fill:none}
+.crowd .line{fill:none;stroke-width:1.8;stroke-linejoin:round}.c0{stroke:var(--c0)}.c1{stroke:var(--c1)}.bad{stroke:var(--bad)}.key{display:inline-block;width:.7rem;height:.7rem;border-radius:2px;margin:0 .3rem 0 .9rem}
+.key.k0{background:var(--c0)}.key.k1{background:var(--c1)}.key.kbad{background:var(--bad)}
+";
 
 /// The page being written.
 #[derive(Default)]
 pub struct Page {
+    chapters: Vec<Chapter>,
+}
+
+/// Something that happened, and what there is to show of it.
+struct Chapter {
+    at: Duration,
+    title: String,
     body: String,
+    figures: String,
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 impl Page {
-    fn add(&mut self, text: std::fmt::Arguments<'_>) {
-        self.body.write_fmt(text).expect("a String takes all");
-    }
-
     /// A thing that happened.
     pub fn line(&mut self, at: Duration, text: &str) {
-        self.add(format_args!("<h3><small>{:.1} s</small> {}</h3>\n", at.as_secs_f64(), escaped(text)));
+        let title = text.to_owned();
+        self.chapters.push(Chapter { at, title, body: String::new(), figures: String::new() });
+    }
+
+    /// The chapter being written.
+    fn chapter(&mut self) -> &mut Chapter {
+        if self.chapters.is_empty() {
+            self.line(Duration::ZERO, "the beginning");
+        }
+        self.chapters.last_mut().expect("there is one now")
     }
 
     /// What was printed.
     pub fn text(&mut self, text: &str) {
-        self.add(format_args!("<pre>{}</pre>\n", escaped(text)));
+        let text = escaped(text.trim_end());
+        writeln!(self.chapter().body, "<pre>{text}</pre>").expect("a String takes all");
     }
 
     /// A curve.
     pub fn figure(&mut self, title: &str, svg: &str) {
-        self.add(format_args!("<figure>{svg}<figcaption>{}</figcaption></figure>\n", escaped(title)));
+        let title = escaped(title);
+        let figure = format_args!("<figure>{svg}<figcaption>{title}</figcaption></figure>\n").to_string();
+        self.chapter().figures.push_str(&figure);
     }
 
     /// A health report beside this page.
     pub fn link(&mut self, path: &Path) {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        self.add(format_args!("<p><a href=\"{name}\">health report {name}</a></p>\n"));
+        let name = path.file_name().map(|name| escaped(&name.to_string_lossy())).unwrap_or_default();
+        writeln!(self.chapter().body, "<p><a href=\"{name}\">health report</a></p>").expect("a String takes all");
     }
 
     /// The whole page.
     pub fn html(&self, seconds: &[Second]) -> String {
+        let (offered, failed) = seconds.iter().fold((0, 0), |sum, at| (sum.0 + at.offered, sum.1 + at.errors));
+        let most = seconds.iter().map(|second| second.offered).max().unwrap_or_default();
+        let mut body = String::new();
+        for Chapter { at, title, body: text, figures } in &self.chapters {
+            let (seconds, title) = (at.as_secs_f64(), escaped(title));
+            write!(body, "<h2><small>{seconds:.1} s</small>{title}</h2>\n{text}").expect("a String takes all");
+            if !figures.is_empty() {
+                writeln!(body, "<div class=figures>{figures}</div>").expect("a String takes all");
+            }
+        }
         format!(
-            "<!doctype html><html lang=en><meta charset=utf-8><title>Springtide: the night</title><style>\
-             :root{{color-scheme:light dark}}body{{font:15px/1.5 system-ui,sans-serif;max-width:900px;margin:2rem auto;padding:0 1rem}}\
-             pre{{overflow-x:auto;font-size:12px}}small{{opacity:.6}}svg{{max-width:100%;height:auto}}</style>\
-             <h1>New Year's Eve</h1>\n<h2>The crowd at the entry</h2>\n{}\n{}</html>\n",
-            plot(seconds),
-            self.body
+            "<!doctype html>\n<html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width,initial-scale=1\">\
+             <title>Springtide: New Year's Eve</title><style>{STYLE}</style>\n<h1>New Year's Eve</h1>\n\
+             <p class=lead>A red-packet business on one machine, from a quiet evening through midnight and back: \
+             {offered} draws asked for, {failed} failed, {most} in the busiest second.</p>\n{}\n{body}</html>\n",
+            crowd::plots(seconds, &self.marks()),
         )
     }
-}
 
-/// Requests a second offered (line) and failed (red).
-fn plot(seconds: &[Second]) -> String {
-    let (width, height) = PLOT;
-    let most = seconds.iter().map(|second| second.offered).max().unwrap_or(1).max(1) as f64;
-    let line = |value: fn(&Second) -> u64| {
-        let at = |(x, second): (usize, &Second)| {
-            let x = x as f64 / seconds.len().max(2) as f64 * width;
-            format!("{x:.1},{:.1}", height - value(second) as f64 / most * (height - 20.0))
-        };
-        seconds.iter().enumerate().map(at).collect::<Vec<_>>().join(" ")
-    };
-    format!(
-        "<svg viewBox=\"0 0 {width} {height}\" role=img aria-label=\"requests a second\">\
-         <polyline points=\"{}\" fill=none stroke=\"#2a78d6\" stroke-width=2 />\
-         <polyline points=\"{}\" fill=none stroke=\"#d63a2a\" stroke-width=2 />\
-         <text x=4 y=14 fill=currentColor font-size=12>{most:.0} requests/s at most; red: failed</text></svg>",
-        line(|second| second.offered),
-        line(|second| second.errors)
-    )
+    /// When the chapters began, in seconds since the first: that is when the crowd came.
+    fn marks(&self) -> Vec<(f64, String)> {
+        let first = self.chapters.first().map(|chapter| chapter.at).unwrap_or_default();
+        let short = |title: &str| title.split([':', ',']).next().unwrap_or_default().to_owned();
+        self.chapters.iter().map(|at| (at.at.saturating_sub(first).as_secs_f64(), short(&at.title))).collect()
+    }
 }
