@@ -132,8 +132,9 @@ impl Engine {
         if self.staged {
             return;
         }
-        for name in std::mem::take(&mut self.clusters_dirty) {
-            self.publish_cluster(&name);
+        let clusters = std::mem::take(&mut self.clusters_dirty);
+        clusters.iter().for_each(|name| self.publish_cluster(name));
+        if !clusters.is_empty() {
             self.publish_routes();
         }
         let dirty = std::mem::take(&mut self.services_dirty);
