@@ -15,6 +15,8 @@ pub const PENDING: &str = "/audit-pending";
 /// Largest pending entries carried whole; beyond it the values before and after are left out (they are recorded all
 /// the same, unless the server dies within that very commit).
 const PENDING_BYTES_MAX: usize = 128 * 1024;
+/// Largest pending entries carried without values; beyond it only their number is (of them the same holds).
+const PENDING_BARE_BYTES_MAX: usize = store::TXN_BYTES_MAX / 2;
 
 fn value(of: &impl Serialize) -> Value {
     serde_json::to_value(of).unwrap_or(Value::Null)
@@ -100,7 +102,14 @@ pub fn pending(entries: &[AuditEntry]) -> Vec<u8> {
     }
     let bare: Vec<AuditEntry> =
         entries.iter().map(|entry| AuditEntry { before: Value::Null, after: Value::Null, ..entry.clone() }).collect();
-    serde_json::to_vec(&bare).expect("audit entries are plain data")
+    let bare = serde_json::to_vec(&bare).expect("audit entries are plain data");
+    if bare.len() <= PENDING_BARE_BYTES_MAX {
+        return bare;
+    }
+    let first = entries.first().expect("no entries are few bytes");
+    let what = format!("{} changes of one commit, {} the first", entries.len(), first.what);
+    let one = AuditEntry { what, before: Value::Null, after: Value::Null, ..first.clone() };
+    serde_json::to_vec(&[one]).expect("audit entries are plain data")
 }
 
 /// Keeps the entries of a committed revision; those already there stay as they are.
@@ -134,4 +143,29 @@ pub fn list(records: &Records, after: u64, limit: usize) -> Result<Vec<AuditEntr
         Some(AuditEntry { sequence: record.sequence, ..entry })
     });
     Ok(read.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_commit_carries_fits_a_transaction_however_large_it_is() {
+        let entry = |n| AuditEntry {
+            sequence: 0,
+            at: 1_700_000_000_000,
+            who: "ann".to_owned(),
+            revision: 0,
+            what: format!("Host a-rather-long-name-of-a-host-{n}"),
+            before: Value::Null,
+            after: json!({ "rack": n }),
+        };
+        for (count, carried) in [(1, 1), (3_000, 3_000), (100_000, 1)] {
+            let entries: Vec<AuditEntry> = (0..count).map(entry).collect();
+            let bytes = pending(&entries);
+            assert!(bytes.len() <= store::TXN_BYTES_MAX / 2, "{} bytes for {count} entries", bytes.len());
+            let read: Vec<AuditEntry> = serde_json::from_slice(&bytes).expect("as recovery reads it");
+            assert_eq!((read.len(), read[0].who.as_str()), (carried, "ann"));
+        }
+    }
 }

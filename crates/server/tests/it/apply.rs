@@ -162,3 +162,15 @@ async fn a_watch_that_fell_behind_is_made_good() {
     assert_eq!(client.status().await.expect("a status").revision, store.range("/").await.expect("read").revision);
     handle.stop().await.expect("it stops well");
 }
+
+#[tokio::test]
+async fn an_apply_larger_than_what_a_transaction_audits_is_taken_whole() {
+    const REGIONS: usize = 16_000;
+    let server = Server::start().await;
+    let text: String = (0..REGIONS).map(|n| format!("---\nkind: Region\nname: a-region-of-many-{n}\n")).collect();
+    let applied = server.client().apply(&request(&[("regions.yaml", text)])).await.expect("applied");
+    assert_eq!(applied.changes.len(), REGIONS);
+    assert_eq!(server.client().resources("Region").await.expect("listed").len(), REGIONS);
+    let last = server.client().audit(REGIONS as u64 - 1, 10).await.expect("listed");
+    assert_eq!(last.len(), 1, "each change is audited once");
+}
