@@ -184,7 +184,10 @@ impl Engine {
     fn tick(&mut self) {
         self.lose_hosts();
         self.lapse();
-        self.world.observed.settled |= self.settled();
+        // It costs as much as the fleet is large, and is never taken back.
+        if !self.world.observed.settled {
+            self.world.observed.settled = self.settled();
+        }
         self.read_numbers();
         self.stress_readings();
         // Ticks that nobody could look at yet say no more than one.
