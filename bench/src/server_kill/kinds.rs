@@ -1,7 +1,7 @@
 //! The kinds of operation: how each is made ready, asked for, and awaited through restarts of the server.
 
 use super::witness::Witness;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use api::http::OperationRequest;
 use clap::ValueEnum;
 use model::{Operation, OperationSpec};
@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 /// Instances before a scale-out and after a scale-in.
 const FEW: u32 = 2;
 /// Instances after a scale-out and before a scale-in.
-const MANY: u32 = 4;
-/// The host that is drained.
-const HOST: &str = "host-a1";
+const MANY: u32 = 12;
 
 /// A kind of operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -46,8 +44,9 @@ impl Kind {
     /// Brings the fleet to where the operation has something to do.
     pub async fn prepare(self, fleet: &Fleet, witness: &Witness) -> Result<()> {
         if self == Self::Drain {
-            // Undraining a host that is not drained is refused: that is as good.
-            drop(fleet.client.open_operation(&OperationRequest::Undrain { host: HOST.into() }).await);
+            for host in fleet.client.hosts().await?.into_iter().filter(|host| host.cordoned) {
+                fleet.client.open_operation(&OperationRequest::Undrain { host: host.name }).await?;
+            }
         }
         let before = if self == Self::ScaleIn { MANY } else { FEW };
         let placed = fleet.client.instances(Some("probe"), None).await?.len();
@@ -64,7 +63,7 @@ impl Kind {
             Self::ScaleOut => self.scale(fleet, MANY, seconds_max).await,
             Self::ScaleIn => self.scale(fleet, FEW, seconds_max).await,
             Self::Rollout => self.rollout(fleet, witness, seconds_max).await,
-            Self::Drain => self.ask(fleet, OperationRequest::Drain { host: HOST.into() }, seconds_max).await,
+            Self::Drain => self.drain(fleet, seconds_max).await,
             Self::Stress => self.stress(fleet, seconds_max).await,
         }
     }
@@ -72,6 +71,13 @@ impl Kind {
     async fn scale(self, fleet: &Fleet, to: u32, seconds_max: u64) -> Result<()> {
         let request = OperationRequest::Scale { service: "probe".into(), to: Some(to), instances: Default::default() };
         self.ask(fleet, request, seconds_max).await
+    }
+
+    /// Empties a host that has something to lose.
+    async fn drain(self, fleet: &Fleet, seconds_max: u64) -> Result<()> {
+        let instances = fleet.client.instances(Some("probe"), None).await?;
+        let host = instances.into_iter().next().context("an instance is placed")?.host;
+        self.ask(fleet, OperationRequest::Drain { host }, seconds_max).await
     }
 
     /// The click is repeated while no answer came: a server that died while answering may have taken it or not. When it

@@ -58,12 +58,12 @@ impl Witness {
 
     /// The service, whose config differs with `version`.
     pub fn manifests(&self, version: u32) -> Result<String> {
-        let config = format!(r#"{{"cpu_us": 200, "version": {version}}}"#);
+        let config = format!(r#"{{"cpu_us": 50, "version": {version}}}"#);
         let more = format!(
             "hooks:\n- when: after\n  step: start\n  command: [/bin/sh, -c, 'echo $SPRINGTIDE_IDEMPOTENCY_KEY >> {}']\n",
             self.hooks().display()
         );
-        let probe = Probe { name: "probe", cpu: 0.1, config: &config, instances: &[1, 1], more: &more };
+        let probe = Probe { name: "probe", cpu: 0.3, config: &config, instances: &[1, 1], more: &more };
         let text = probes(&self.folder.join("package"), "1", &[probe]);
         Ok(text.replace("command: [red-packet, probe]", "command: [./run]"))
     }

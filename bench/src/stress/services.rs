@@ -102,12 +102,12 @@ impl Service {
             return self.nominal_rps;
         };
         let delta = |path: &str| {
-            let read = |value: &Value| value.pointer(path).and_then(Value::as_f64);
+            let read = |value: &Value| value.pointer(&format!("/work{path}")).and_then(Value::as_f64);
             Some(read(after)? - read(before)?)
         };
         let cpu = delta("/cpu_process_us").zip(delta("/requests")).map(|(cpu, requests)| quota * 1e6 * requests / cpu);
         let slots = ["workers", "lock", "pool"].iter().filter_map(|kind| {
-            let slots = after.pointer(&format!("/{kind}/slots"))?.as_f64()?;
+            let slots = after.pointer(&format!("/work/{kind}/slots"))?.as_f64()?;
             let (holds, held) = delta(&format!("/{kind}/holds")).zip(delta(&format!("/{kind}/held_us")))?;
             (holds > 0.0).then(|| slots * 1e6 * holds / held)
         });

@@ -23,8 +23,9 @@ use tonic::{Request, Status, Streaming};
 const PROTOCOL: u32 = 1;
 /// Messages waiting to be sent.
 const UP_QUEUE_MAX: usize = 64;
-/// Shortest and longest wait before connecting again, in milliseconds.
-const RECONNECT_MS: (u64, u64) = (100, 5_000);
+/// Shortest and longest wait before connecting again, in milliseconds. A restarted server decides nothing before a quorum
+/// of agents has reported: the longest wait bounds that time.
+const RECONNECT_MS: (u64, u64) = (100, 1_000);
 /// Longest wait for a connection, in milliseconds.
 const CONNECT_MS_MAX: u64 = 3_000;
 /// A silent connection is asked for a sign of life this often, and given up after as long again, in milliseconds.

@@ -34,7 +34,7 @@ pub const TYPES: &[&str] = &[CLUSTER, ENDPOINTS, LISTENER, ROUTES];
 /// First wait before a new stream; doubles up to [`BACK_OFF_MS_MAX`], each with full jitter.
 const BACK_OFF_MS: u64 = 100;
 /// Longest wait before a new stream.
-const BACK_OFF_MS_MAX: u64 = 5_000;
+const BACK_OFF_MS_MAX: u64 = 1_000;
 /// A stream that lived this long starts the back-off anew.
 const STREAM_GOOD: Duration = Duration::from_secs(10);
 /// Requests on their way to the server.

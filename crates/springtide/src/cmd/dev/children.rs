@@ -13,7 +13,7 @@ const GRACE_MS: u64 = 8_000;
 /// First wait before a dead process is started again; doubles to the maximum.
 const REVIVE_MS_MIN: u64 = 100;
 /// Longest wait before a dead process is started again.
-const REVIVE_MS_MAX: u64 = 5_000;
+const REVIVE_MS_MAX: u64 = 1_000;
 /// A process that lived this long starts with the shortest wait again.
 const STABLE_MS: u64 = 10_000;
 /// Lines of a log shown when its process cannot start.
