@@ -37,18 +37,29 @@ enum Bench {
 
 const NAMES: &[&str] = &["scale-out", "stress", "agent-kill", "server-kill"];
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("springtide-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// False when a floor was missed.
+fn run() -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let passed = match Cli::parse().bench {
+    match Cli::parse().bench {
         Bench::List => {
             NAMES.iter().for_each(|name| println!("{name}"));
-            true
+            Ok(true)
         }
-        Bench::Demo(args) => runtime.block_on(demo::run(args))?,
-        Bench::ScaleOut(args) => runtime.block_on(scale_out::run(args))?,
-        Bench::Stress(args) => runtime.block_on(stress::run(args))?,
-        Bench::AgentKill(args) => runtime.block_on(agent_kill::run(args))?,
-        Bench::ServerKill(args) => runtime.block_on(server_kill::run(args))?,
-    };
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Bench::Demo(args) => runtime.block_on(demo::run(args)),
+        Bench::ScaleOut(args) => runtime.block_on(scale_out::run(args)),
+        Bench::Stress(args) => runtime.block_on(stress::run(args)),
+        Bench::AgentKill(args) => runtime.block_on(agent_kill::run(args)),
+        Bench::ServerKill(args) => runtime.block_on(server_kill::run(args)),
+    }
 }

@@ -72,7 +72,7 @@ impl Found<'_> {
                 continue;
             }
             let closes = |line: &&str| line.trim_end() == format!("{}}}", " ".repeat(indent));
-            let length = lines[start..].iter().position(|line| closes(line)).map_or(1, |end| end + 1);
+            let length = lines[start..].iter().position(closes).map_or(1, |end| end + 1);
             if length > FUNCTION_LINES_MAX {
                 self.add(start + 1, format!("{length} lines in one function; at most {FUNCTION_LINES_MAX}"));
             }
