@@ -2,7 +2,7 @@
 
 use super::connect::Connect;
 use super::failure::Failure;
-use super::output::{Format, Output, Table, json, print, yaml};
+use super::output::{Format, Output, Table, json, print, terminal_width, yaml};
 use super::{kind, tables};
 use api::client::Client;
 use api::http::{Description, ResourceView};
@@ -170,6 +170,9 @@ pub async fn describe(args: DescribeArgs) -> Result<(), Failure> {
     args.output.show(&page, || described(&page))
 }
 
+/// Columns that a section stands to the right of its title.
+const INDENT: u16 = 2;
+
 fn described(page: &Description) -> String {
     let mut text = format!("{}\n", page.title);
     for section in &page.sections {
@@ -179,7 +182,8 @@ fn described(page: &Description) -> String {
         for row in &section.rows {
             table.row(row.iter().cloned());
         }
-        let body = if section.rows.is_empty() { "(none)\n".to_owned() } else { table.text() };
+        let room = terminal_width().map(|width| width.saturating_sub(INDENT));
+        let body = if section.rows.is_empty() { "(none)\n".to_owned() } else { table.rendered(room) };
         text.extend(body.lines().map(|line| format!("  {line}\n")));
     }
     text

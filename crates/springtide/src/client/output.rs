@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use comfy_table::presets::NOTHING;
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table as Grid};
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table as Grid};
 use serde::Serialize;
 use std::io::{ErrorKind, IsTerminal, Write};
 
@@ -76,12 +76,18 @@ pub fn terminal_width() -> Option<u16> {
     rustix::termios::tcgetwinsize(out).ok().map(|size| size.ws_col).filter(|columns| *columns > 0)
 }
 
+/// Space between columns.
+const GAP: usize = 2;
+/// A column no wider than this holds names or numbers: it is never wrapped.
+const NAME_CHARS: usize = 24;
+
 /// Rows under column heads.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     head: Vec<String>,
     rows: Vec<Vec<String>>,
     numbers: Vec<usize>,
+    spare: Vec<usize>,
 }
 
 impl Table {
@@ -96,6 +102,12 @@ impl Table {
         self
     }
 
+    /// Columns that a narrow terminal does without, the first of these first.
+    pub fn spare(mut self, columns: &[usize]) -> Self {
+        self.spare = columns.to_vec();
+        self
+    }
+
     /// Adds a row.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
@@ -106,29 +118,69 @@ impl Table {
         self.rendered(terminal_width())
     }
 
-    /// As text of at most this width.
+    /// As text of at most this width: what is empty or can be spared goes first, then the longest texts are wrapped.
     pub fn rendered(&self, width: Option<u16>) -> String {
+        let (shown, left_out) = self.fitting(width);
         let mut grid = Grid::new();
         grid.load_style(NOTHING);
-        match width {
+        let total: usize = shown.iter().map(|column| self.width(*column) + GAP).sum();
+        // Wrapping is for what does not fit; left to itself it also breaks names.
+        match width.filter(|width| total > usize::from(*width) + GAP) {
             Some(width) => grid.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
             None => grid.set_content_arrangement(ContentArrangement::Disabled),
         };
+        let pick = |row: &[String]| -> Vec<Cell> {
+            let one_line = |text: &str| if width.is_none() { text.replace(['\n', '\r'], " ") } else { text.to_owned() };
+            shown.iter().map(|column| Cell::new(one_line(row.get(*column).map_or("", String::as_str)))).collect()
+        };
         if !self.head.is_empty() {
-            grid.set_header(self.head.iter().map(Cell::new));
+            grid.set_header(pick(&self.head));
         }
         for row in &self.rows {
-            let one_line = |text: &String| if width.is_none() { text.replace(['\n', '\r'], " ") } else { text.clone() };
-            grid.add_row(row.iter().map(|text| Cell::new(one_line(text))));
+            grid.add_row(pick(row));
         }
-        for (index, column) in grid.column_iter_mut().enumerate() {
-            column.set_padding((0, 2));
-            if self.numbers.contains(&index) {
+        for (place, column) in grid.column_iter_mut().enumerate() {
+            column.set_padding((0, if place + 1 == shown.len() { 0 } else { GAP as u16 }));
+            if self.numbers.contains(&shown[place]) {
                 column.set_cell_alignment(CellAlignment::Right);
+            }
+            if self.width(shown[place]) <= NAME_CHARS {
+                column.set_constraint(ColumnConstraint::ContentWidth);
             }
         }
         let lines: Vec<String> = grid.lines().map(|line| line.trim_end().to_owned()).collect();
-        lines.join("\n") + "\n"
+        let note = match left_out.is_empty() {
+            true => String::new(),
+            false => format!("(a wider terminal also shows {})\n", left_out.join(", ")),
+        };
+        lines.join("\n") + "\n" + &note
+    }
+
+    /// Characters of a column's widest cell.
+    fn width(&self, column: usize) -> usize {
+        let cells = self.rows.iter().chain([&self.head]).filter_map(|row| row.get(column));
+        cells.flat_map(|text| text.lines()).map(|line| line.chars().count()).max().unwrap_or(0)
+    }
+
+    /// The columns shown at this width, and the names of those left out though they say something.
+    fn fitting(&self, width: Option<u16>) -> (Vec<usize>, Vec<&str>) {
+        let columns = self.rows.iter().chain([&self.head]).map(Vec::len).max().unwrap_or(0);
+        let mut shown: Vec<usize> = (0..columns).collect();
+        let Some(width) = width else { return (shown, Vec::new()) };
+        let fits =
+            |shown: &[usize]| shown.iter().map(|at| self.width(*at) + GAP).sum::<usize>() <= usize::from(width) + GAP;
+        let is_empty = |at: usize| self.rows.iter().all(|row| row.get(at).is_none_or(String::is_empty));
+        if !fits(&shown) && !self.rows.is_empty() {
+            shown.retain(|at| !is_empty(*at));
+        }
+        let mut left_out = Vec::new();
+        for spare in &self.spare {
+            if !fits(&shown) && shown.contains(spare) {
+                shown.retain(|at| at != spare);
+                left_out.extend(self.head.get(*spare).map(String::as_str));
+            }
+        }
+        (shown, left_out)
     }
 }
 
@@ -199,6 +251,18 @@ sso              2  first second
         assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
         assert!(text.contains("lottery"), "{text}");
         assert!(text.lines().count() > 3, "{text}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_goes_without_what_can_be_spared() {
+        let mut table = Table::new(&["NAME", "PLACE", "NOTE", "STATE"]).spare(&[1]);
+        table.row(["lottery-1".to_owned(), "datacenter-a".to_owned(), String::new(), "healthy".to_owned()]);
+        let wide = "NAME       PLACE         NOTE  STATE\nlottery-1  datacenter-a        healthy\n";
+        assert_eq!(table.rendered(Some(80)), wide);
+        let without_empty = "NAME       PLACE         STATE\nlottery-1  datacenter-a  healthy\n";
+        assert_eq!(table.rendered(Some(35)), without_empty);
+        let spared = "NAME       STATE\nlottery-1  healthy\n(a wider terminal also shows PLACE)\n";
+        assert_eq!(table.rendered(Some(25)), spared);
     }
 
     #[test]

@@ -48,8 +48,8 @@ pub async fn size(args: Args) -> Result<(), Failure> {
 }
 
 fn shown(sized: &SizeResponse) -> String {
-    let head = ["SERVICE", "LOAD", "CAPACITY EACH", "NOW", "NEEDED", "UTILISATION", "ONE DC LOST", "BASIS"];
-    let mut table = Table::new(&head).numbers(&[1, 2, 5, 6]);
+    let head = ["SERVICE", "LOAD", "EACH TAKES", "INSTANCES", "UTILISATION", "ONE DC LOST", "BASIS"];
+    let mut table = Table::new(&head).numbers(&[1, 2, 4, 5]).spare(&[4, 6]);
     for one in &sized.services {
         table.row(row(one));
     }
@@ -63,25 +63,28 @@ fn shown(sized: &SizeResponse) -> String {
     text.trim_end().to_owned() + "\n"
 }
 
-fn row(one: &ServiceSize) -> [String; 8] {
+fn row(one: &ServiceSize) -> [String; 7] {
     let percent = |share: f64| if share > 0.0 { format!("{:.0}%", share * 100.0) } else { "-".to_owned() };
     [
         one.service.clone(),
         format!("{:.0}/s", one.load_rps),
         one.capacity_rps.map_or_else(|| "-".to_owned(), |rps| format!("{rps:.0}/s")),
-        counts(&one.now),
-        counts(&one.needed),
+        counts(&one.now, &one.needed),
         percent(one.utilisation),
         percent(one.utilisation_one_lost),
         one.basis.clone(),
     ]
 }
 
-/// `12 (east 6, west 6)`.
-fn counts(by_datacenter: &BTreeMap<String, u32>) -> String {
-    let total: u32 = by_datacenter.values().sum();
-    let parts: Vec<String> = by_datacenter.iter().map(|(name, count)| format!("{name} {count}")).collect();
-    if parts.is_empty() { "-".to_owned() } else { format!("{total} ({})", parts.join(", ")) }
+/// `4 → 12 (east 6, west 6)`.
+fn counts(now: &BTreeMap<String, u32>, needed: &BTreeMap<String, u32>) -> String {
+    let (before, after): (u32, u32) = (now.values().sum(), needed.values().sum());
+    let parts: Vec<String> = needed.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    match (parts.is_empty(), now == needed) {
+        (true, _) => "-".to_owned(),
+        (false, true) => format!("{after} ({})", parts.join(", ")),
+        (false, false) => format!("{before} → {after} ({})", parts.join(", ")),
+    }
 }
 
 #[cfg(test)]
@@ -109,8 +112,8 @@ mod tests {
         let wanted = "\
 event midnight
 
-SERVICE    LOAD  CAPACITY EACH  NOW                 NEEDED               UTILISATION  ONE DC LOST  BASIS
-lottery  4000/s          512/s  4 (east 2, west 2)  16 (east 8, west 8)          52%          65%  curve op-3
+SERVICE    LOAD  EACH TAKES  INSTANCES                UTILISATION  ONE DC LOST  BASIS
+lottery  4000/s       512/s  4 → 16 (east 8, west 8)          52%          65%  curve op-3
 
 short: bank: 900 requests/s expected, takes 800
 started: op-9

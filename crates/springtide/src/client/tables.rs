@@ -23,7 +23,7 @@ fn cores(millis: u64) -> String {
 /// Services, as wanted and as seen.
 pub fn services(services: &[ServiceView]) -> Table {
     let head = ["NAME", "BUSINESS", "LAYER", "PACKAGE", "HEALTHY", "PLACED", "OPERATION"];
-    let mut table = Table::new(&head).numbers(&[4, 5]);
+    let mut table = Table::new(&head).numbers(&[4, 5]).spare(&[1, 2, 5]);
     for one in services {
         let healthy = format!("{}/{}", one.healthy, one.wanted);
         let operation = one.operation.clone().unwrap_or_default();
@@ -36,7 +36,7 @@ pub fn services(services: &[ServiceView]) -> Table {
 /// Hosts, as declared and as seen.
 pub fn hosts(hosts: &[HostView]) -> Table {
     let head = ["NAME", "DATACENTER", "RACK", "POOL", "STATE", "SINCE", "INSTANCES", "CPU", "MEMORY", "ISOLATION"];
-    let mut table = Table::new(&head).numbers(&[6]);
+    let mut table = Table::new(&head).numbers(&[6]).spare(&[9, 3, 2, 5]);
     for one in hosts {
         let state = if one.cordoned { format!("{}, drained", one.state) } else { one.state.clone() };
         let since = if one.since == 0 { String::new() } else { age(one.since) };
@@ -70,7 +70,7 @@ pub fn instances(instances: &[InstanceView]) -> Table {
         "RESTARTS",
         "MESSAGE",
     ];
-    let mut table = Table::new(&head).numbers(&[7, 9]);
+    let mut table = Table::new(&head).numbers(&[7, 9]).spare(&[3, 1, 8, 5]);
     for one in instances {
         let phase = match one.intent {
             model::InstanceIntent::Draining => format!("{} (draining)", one.phase),
@@ -96,8 +96,9 @@ pub fn instances(instances: &[InstanceView]) -> Table {
 
 /// Operations.
 pub fn operations(operations: &[Operation]) -> Table {
-    let mut table =
-        Table::new(&["OPERATION", "WHAT", "PHASE", "BY", "AGE", "ADDS", "REMOVES", "MESSAGE"]).numbers(&[5, 6]);
+    let mut table = Table::new(&["OPERATION", "WHAT", "PHASE", "BY", "AGE", "ADDS", "REMOVES", "MESSAGE"])
+        .numbers(&[5, 6])
+        .spare(&[3, 5, 6]);
     for one in operations {
         let message = one.failures.first().cloned().unwrap_or_default();
         table.row([
@@ -153,7 +154,7 @@ pub fn curves(curves: &[Curve]) -> Table {
         "BINDING",
         "AGE",
     ];
-    let mut table = Table::new(&head).numbers(&[5, 7]);
+    let mut table = Table::new(&head).numbers(&[5, 7]).spare(&[3, 4, 2, 7]);
     for one in curves {
         table.row([
             one.operation.to_string(),
@@ -173,7 +174,7 @@ pub fn curves(curves: &[Curve]) -> Table {
 
 /// The audit.
 pub fn audit(entries: &[AuditEntry]) -> Table {
-    let mut table = Table::new(&["#", "WHEN", "WHO", "REVISION", "WHAT", "CHANGE"]).numbers(&[0, 3]);
+    let mut table = Table::new(&["#", "WHEN", "WHO", "REVISION", "WHAT", "CHANGE"]).numbers(&[0, 3]).spare(&[3]);
     for one in entries {
         let change = match (one.before.is_null(), one.after.is_null()) {
             (true, false) => "created",

@@ -26,8 +26,8 @@ struct Told {
     /// Times are told as what passed since then.
     since: Option<UnixMs>,
     operations: BTreeMap<OperationId, Followed>,
-    /// Not yet printed, in order of time, then of arrival.
-    pending: BTreeMap<(UnixMs, usize), String>,
+    /// Not yet printed, in order of time, then of operations as they were opened, then of arrival.
+    pending: BTreeMap<(UnixMs, usize, OperationId, usize), String>,
     arrived: usize,
 }
 
@@ -57,13 +57,14 @@ impl Board {
             bar.set_position((share_done(operation) * 1_000.0) as u64);
             bar.set_message(now(operation));
         }
-        followed.now = now(operation);
+        // That it runs is no news.
+        followed.now = if is_between_steps(operation) { String::new() } else { now(operation) };
         let since = *told.since.get_or_insert(operation.created_at);
         let news = followed.news(operation);
         for (at, text) in news {
             told.arrived += 1;
             let line = format!("{} {} {}: {text}", offset(at, since), operation.id, followed.title);
-            told.pending.insert((at, told.arrived), line);
+            told.pending.insert((at, operation.id.as_str().len(), operation.id.clone(), told.arrived), line);
         }
         if operation.phase.is_final() {
             followed.now.clear();
@@ -136,7 +137,7 @@ impl Told {
             followed.now_told.clone_from(&followed.now);
             self.arrived += 1;
             let line = format!("{} {id} {}: {}", offset(at, since), followed.title, followed.now);
-            self.pending.insert((at, self.arrived), line);
+            self.pending.insert((at, id.as_str().len(), id.clone(), self.arrived), line);
         }
     }
 }
@@ -196,6 +197,10 @@ fn now(operation: &Operation) -> String {
     let logged = operation.log.iter().any(|line| line.text == step.message);
     let message = if step.message.is_empty() || logged { String::new() } else { format!(": {}", step.message) };
     format!("{}{done}{message}", word(&step.name))
+}
+
+fn is_between_steps(operation: &Operation) -> bool {
+    operation.phase == OperationPhase::Running && operation.steps.iter().all(|step| step.state != StepState::Running)
 }
 
 /// When and how an operation ended: `succeeded in 3.5 s`.

@@ -124,7 +124,8 @@ impl Screen {
         let texts: Vec<[String; HEAD.len()]> =
             sorted(self.tab.rows(&self.view), self.column, self.reverse).iter().map(cells).collect();
         let widths = widths(&texts);
-        let columns = fitting(&widths, body.width, self.column);
+        let measured = measured(&texts, self.column);
+        let columns = fitting(&widths, body.width, self.column, &measured);
         if texts.is_empty() {
             frame.render_widget(Line::raw(format!("no {} yet", self.tab.title())), body);
         } else {
@@ -140,15 +141,14 @@ impl Screen {
                 .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
             frame.render_stateful_widget(table, body, &mut self.table);
         }
-        frame.render_widget(Line::raw(self.foot(columns.len())), bottom);
+        frame.render_widget(Line::raw(self.foot(measured.len() - columns.len())), bottom);
     }
 
     /// The line at the bottom: trouble, or the keys.
-    fn foot(&self, columns: usize) -> String {
+    fn foot(&self, left_out: usize) -> String {
         if let Some(trouble) = &self.trouble {
             return trouble.clone();
         }
-        let left_out = HEAD.len() - columns;
         let more = if left_out > 0 { format!("  ({left_out} columns need more width)") } else { String::new() };
         format!("tab next  s sort  r reverse  ↑↓ scroll  q quit{more}")
     }
@@ -172,11 +172,17 @@ fn widths(texts: &[[String; HEAD.len()]]) -> [u16; HEAD.len()] {
     })
 }
 
+/// The columns in which some row has a value, and the one sorted by.
+fn measured(texts: &[[String; HEAD.len()]], sorted_by: usize) -> Vec<usize> {
+    let says = |column: usize| texts.iter().any(|row| !matches!(row[column].as_str(), "" | "-"));
+    (0..HEAD.len()).filter(|column| *column == 0 || *column == sorted_by || says(*column)).collect()
+}
+
 /// The columns for so much room, in their order.
-fn fitting(widths: &[u16; HEAD.len()], room: u16, sorted_by: usize) -> Vec<usize> {
+fn fitting(widths: &[u16; HEAD.len()], room: u16, sorted_by: usize, measured: &[usize]) -> Vec<usize> {
     let mut chosen = vec![0];
     let mut used = widths[0];
-    for column in std::iter::once(sorted_by).chain(PRIORITY) {
+    for column in std::iter::once(sorted_by).chain(PRIORITY).filter(|column| measured.contains(column)) {
         let wanted = used.saturating_add(SPACING).saturating_add(widths[column]);
         if !chosen.contains(&column) && (wanted <= room || column == sorted_by) {
             chosen.push(column);
@@ -226,7 +232,7 @@ mod tests {
     fn the_busiest_service_is_on_top() {
         let lines = drawn(&mut screen());
         assert_eq!(lines[0], "springtide top   1 services (2)  2 instances (1)  3 hosts (0)");
-        assert!(lines[1].starts_with("NAME     GROUP  STATE   QPS  P50 MS"), "{lines:?}");
+        assert!(lines[1].starts_with("NAME      QPS"), "{lines:?}");
         assert!(lines[2].starts_with("sso") && lines[3].starts_with("lottery"), "{lines:?}");
         assert!(lines[5].ends_with("q quit"), "{lines:?}");
     }
@@ -234,15 +240,30 @@ mod tests {
     #[test]
     fn a_narrow_terminal_shows_whole_columns_that_matter() {
         let mut screen = screen();
-        for (width, left_out) in [(80, 3), (40, 7)] {
-            let lines = drawn_at(&mut screen, width);
-            let head: Vec<&str> = lines[1].split("  ").map(str::trim).filter(|name| !name.is_empty()).collect();
-            assert!(head.iter().all(|name| HEAD.contains(name)), "{head:?}");
-            assert!(["NAME", "QPS", "P99 MS", "CPU"].iter().all(|name| head.contains(name)), "{head:?}");
-            assert_eq!(HEAD.len() - head.len(), left_out, "{lines:?}");
+        let row = |name: &str| TopRow {
+            name: name.to_owned(),
+            group: "red-packet".to_owned(),
+            state: "2/2".to_owned(),
+            qps: Some(1234.5),
+            p50_ms: Some(1.5),
+            p99_ms: Some(12.25),
+            cpu_cores: Some(0.5),
+            cpu_cores_max: Some(2.0),
+            memory_bytes: Some(64 << 20),
+            throttled: Some(0.25),
+            ..TopRow::default()
+        };
+        screen.view.services = vec![row("lottery"), row("sso")];
+        for (width, wanted) in [
+            (120, "NAME GROUP STATE QPS P50 MS P99 MS CPU MEMORY THROTTLED"),
+            (60, "NAME STATE QPS P99 MS CPU MEMORY THROTTLED"),
+            (40, "NAME QPS P99 MS CPU"),
+        ] {
+            let line = drawn_at(&mut screen, width)[1].clone();
+            assert_eq!(line.split_whitespace().collect::<Vec<_>>().join(" "), wanted, "at {width}");
         }
         screen.column = 12;
-        assert!(drawn_at(&mut screen, 40)[1].contains("MEM PSI"));
+        assert!(drawn_at(&mut screen, 40)[1].contains("MEM PSI"), "what it is sorted by is always shown");
         screen.tab = Tab::Hosts;
         assert_eq!(drawn_at(&mut screen, 80)[1], "no hosts yet");
     }
