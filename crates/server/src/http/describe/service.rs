@@ -5,7 +5,7 @@ use crate::control_loop::world::World;
 use crate::http::views::{instance_views, operations_at_work, service_view};
 use api::http::Section;
 use control::HostState;
-use model::{BindingResource, HostName, Service, UnixMs};
+use model::{BindingResource, Digest, HostName, Service, UnixMs};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The sections of a service.
@@ -82,6 +82,13 @@ fn shown(hosts: &[String]) -> String {
     }
 }
 
+/// Hex digits that tell digests apart; the page of an instance has them whole.
+const DIGEST_SHOWN: usize = 12;
+
+fn short(digest: &Digest) -> String {
+    digest.hex()[..DIGEST_SHOWN].to_owned()
+}
+
 /// What is to run in each datacenter, and how many instances run it.
 fn digests(world: &World, service: &Service) -> Section {
     let package = world.snapshot.package(&service.package).and_then(|package| package.digest.clone());
@@ -94,11 +101,11 @@ fn digests(world: &World, service: &Service) -> Section {
                 let same = here.iter().filter(|(_, at)| {
                     at.config_digest == config.digest && Some(&at.package_digest) == package.as_ref()
                 });
-                (config.digest.to_string(), same.count())
+                (short(&config.digest), same.count())
             }
             Err(fault) => (fault.to_string(), 0),
         };
-        let package = package.as_ref().map_or("none yet: apply uploads it".to_owned(), ToString::to_string);
+        let package = package.as_ref().map_or("none yet: apply uploads it".to_owned(), short);
         vec![datacenter.to_string(), package, digest, format!("{current} of {}", here.len())]
     });
     table("what is to run", &["datacenter", "package digest", "config digest", "run it"], rows.collect())
