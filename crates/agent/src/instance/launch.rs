@@ -318,7 +318,9 @@ pub fn identity_of(record: &PidRecord) -> Identity {
 
 /// Kills every process of an instance. Blocking.
 pub fn kill(host: &Host, instance: &str, record: Option<&PidRecord>) -> Result<(), String> {
-    if let Some(tree) = &host.tree {
+    // As it was started, not as instances are started now: the isolation may have been changed since.
+    let has_slice = record.is_none_or(|record| record.slice_inode.is_some());
+    if let Some(tree) = host.tree.as_ref().filter(|_| has_slice) {
         let slice = tree.slice(instance);
         return if slice.exists() { slice.kill().map_err(|error| error.to_string()) } else { Ok(()) };
     }

@@ -34,3 +34,22 @@ async fn without_slices_it_is_announced_and_everything_else_works() {
     assert!(sleeps.is_ok_and(|found| found.stdout.is_empty()), "the orphan is gone too");
     agent.end();
 }
+
+#[tokio::test]
+async fn an_instance_started_without_slices_can_be_removed_by_an_agent_with_slices() {
+    let listener = Listener::start().await;
+    let mut agent = Agent::new(&listener, "none");
+    agent.start();
+    listener.fleet.connected(1).await;
+    let one = assignment(&listener, "fixture-1");
+    let pid = bring_up(&listener, &one, 1).await;
+    ask(&one, "/orphan").await;
+    agent.kill();
+    agent.isolation = "auto";
+    agent.start();
+    let hello = listener.fleet.connected(2).await;
+    assert_eq!((hello.instances[0].pid, hello.instances[0].adopted), (pid, true));
+    listener.fleet.set(2, vec![], &["fixture-1"]).await;
+    listener.fleet.phase("fixture-1", Phase::Stopped).await;
+    agent.end();
+}
