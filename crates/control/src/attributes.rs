@@ -4,7 +4,7 @@
 use crate::batch::{Batch, Shortage, drain, placements, rollout, scale};
 use crate::draft::Draft;
 use crate::journal;
-use crate::limits::{BATCHES_MAX, SETTLE_MS_MAX, UNKNOWN_HOSTS_MS_MAX};
+use crate::limits::{BATCHES_MAX, PLANNED_KEPT_MAX, SETTLE_MS_MAX, UNKNOWN_HOSTS_MS_MAX};
 use crate::recall::{Recall, View};
 use crate::walk::Move;
 use crate::wanted::{Wanted, difference, placed_counts, stale};
@@ -77,15 +77,29 @@ pub(crate) fn next_batch(view: View<'_>, draft: &mut Draft<'_>) -> Move {
         return Move::Fail(vec![format!("still not done after {BATCHES_MAX} batches: the world changes too fast")]);
     }
     let op = draft.change();
+    begin_batch(op);
+    let line = format!("batch {} of {} begins", op.batch + 1, op.batches);
+    draft.log(line);
+    Move::On
+}
+
+fn begin_batch(op: &mut Operation) {
     op.batch += 1;
     op.batches = op.batches.max(op.batch + 1);
     op.gray_permille = 0;
     for step in op.steps.iter_mut().filter(|step| step.name != StepName::Report) {
         step.state = StepState::Waiting;
     }
-    let line = format!("batch {} of {} begins", op.batch + 1, op.batches);
-    draft.log(line);
-    Move::On
+    if !matches!(op.spec, OperationSpec::Scale { .. }) {
+        forget_oldest(&mut op.adds);
+        forget_oldest(&mut op.removes);
+    }
+}
+
+/// What earlier batches did is done and stays: nothing reads it again but the report, and the whole must fit a transaction.
+fn forget_oldest(planned: &mut Vec<PlannedInstance>) {
+    let surplus = planned.len().saturating_sub(PLANNED_KEPT_MAX);
+    planned.drain(..surplus);
 }
 
 /// The next service to move off a host.
@@ -190,3 +204,6 @@ fn set_scale(view: View<'_>, draft: &mut Draft<'_>) {
     let revision = before.map_or(0, |at| at.revision);
     draft.write(keys::scale(&service), revision, Some(journal::json(&intent)));
 }
+
+#[cfg(test)]
+mod tests;

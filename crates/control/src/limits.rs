@@ -12,6 +12,9 @@ pub(crate) const ROLLOUT_PARTS: u32 = 4;
 /// Batches an operation may take; a bound against a world that changes under it for ever.
 pub(crate) const BATCHES_MAX: u32 = 10_000;
 
+/// Instances added, and as many removed, that the journal of a rollout or drain keeps of its earlier batches.
+pub(crate) const PLANNED_KEPT_MAX: usize = 2_000;
+
 /// Time in which an unanswered commit is taken as lost and decided again (its guards make that safe).
 pub(crate) const COMMIT_WAIT_MS_MAX: u64 = 5_000;
 /// First pause after a failed commit; doubles with each failure in a row.
