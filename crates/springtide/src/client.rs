@@ -12,6 +12,7 @@ mod kind;
 mod load;
 mod logs;
 mod manifests;
+mod nearest;
 mod operation;
 mod output;
 mod pack;

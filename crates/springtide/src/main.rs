@@ -36,8 +36,33 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("springtide: {error:#}");
+            eprintln!("springtide: {}", told(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error and its causes; a cause that its effect already tells is not told twice.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow!("no such file").context("cannot make /x: no such file").context("cannot start");
+        assert_eq!(told(&error), "cannot start: cannot make /x: no such file");
     }
 }

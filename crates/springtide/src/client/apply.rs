@@ -3,6 +3,7 @@
 use super::connect::Connect;
 use super::failure::Failure;
 use super::manifests::{Files, Gathered};
+use super::nearest::or_nearest;
 use super::output::{self, Output, counted, print};
 use super::{kind, progress};
 use api::client::Client;
@@ -102,7 +103,10 @@ pub async fn delete(args: DeleteArgs) -> Result<(), Failure> {
     if !args.yes {
         confirm(&format!("delete {} {}?", kind.as_str(), args.name))?;
     }
-    let deleted = client.delete(kind.as_str(), &args.name).await?;
+    let deleted = match client.delete(kind.as_str(), &args.name).await {
+        Ok(deleted) => deleted,
+        Err(error) => return Err(or_nearest(&client, kind, &args.name, error).await),
+    };
     args.output.show(&deleted, || {
         let lines: Vec<String> = std::iter::once(format!("{} {} deleted", kind.as_str(), args.name))
             .chain(deleted.consequences.iter().cloned())
@@ -118,7 +122,7 @@ async fn upload(client: &Client, gathered: &Gathered, output: Output) -> Result<
         }
         let size = output::bytes(package.bytes.len() as u64);
         client.put_package(package.digest.as_str(), package.bytes.to_vec()).await?;
-        output.note(&format!("uploaded {} ({size})", package.title))?;
+        output.note(&format!("uploaded {} ({size})", package.titles.join(", ")))?;
     }
     Ok(())
 }

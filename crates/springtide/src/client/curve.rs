@@ -2,12 +2,13 @@
 
 use super::connect::Connect;
 use super::failure::Failure;
+use super::nearest::{must_exist, or_nearest};
 use super::output::{Format, Output, duration, print};
 use super::progress::{self, Wait};
 use super::tables;
 use api::client::Client;
 use api::http::OperationRequest;
-use model::{BindingResource, Curve, StressEnd};
+use model::{BindingResource, Curve, Kind, StressEnd};
 use std::path::{Path, PathBuf};
 
 /// Measure the capacity of one instance with live traffic
@@ -63,7 +64,10 @@ pub async fn stress(args: StressArgs) -> Result<(), Failure> {
     let client = args.connect.client()?;
     let duration_ms_max = Some(args.seconds * 1_000);
     let request = OperationRequest::Stress { service: args.service.clone(), instance: args.instance, duration_ms_max };
-    let opened = client.open_operation(&request).await?;
+    let opened = match client.open_operation(&request).await {
+        Ok(opened) => opened,
+        Err(error) => return Err(or_nearest(&client, Kind::Service, &args.service, error).await),
+    };
     if args.wait.no_wait {
         return args.output.show(&opened, || format!("{} {} accepted\n", opened.id, progress::title(&opened)));
     }
@@ -85,6 +89,9 @@ pub async fn show(args: CurveArgs) -> Result<(), Failure> {
 
 async fn find(client: &Client, service: &str, operation: Option<&str>) -> Result<Curve, Failure> {
     let curves = client.curves(Some(service)).await?;
+    if curves.is_empty() {
+        must_exist(client, Kind::Service, service).await?;
+    }
     let found = curves.into_iter().find(|curve| operation.is_none_or(|id| curve.operation.as_str() == id));
     found.ok_or_else(|| match operation {
         Some(id) => Failure::Refused(format!("{id} measured no curve of {service}")),

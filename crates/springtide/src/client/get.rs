@@ -2,6 +2,7 @@
 
 use super::connect::Connect;
 use super::failure::Failure;
+use super::nearest::{missing, must_exist, or_nearest};
 use super::output::{Format, Output, Table, json, print, terminal_width, yaml};
 use super::{kind, tables};
 use api::client::Client;
@@ -77,36 +78,54 @@ async fn list_live(client: &Client, live: &str, args: &GetArgs) -> Result<(), Fa
     match live {
         "instances" => {
             let mut found = client.instances(args.service.as_deref(), args.host.as_deref()).await?;
+            if found.is_empty() {
+                told_apart(client, args).await?;
+            }
+            some(args, found.iter().map(|one| one.instance.as_str()))?;
             found.retain(|one| named(one.instance.as_str()));
-            some(args, found.len())?;
             args.output.show(&found, || tables::instances(&found).text())
         }
         "operations" => {
             let mut found = client.operations().await?;
+            some(args, found.iter().map(|one| one.id.as_str()))?;
             found.retain(|one| named(one.id.as_str()));
-            some(args, found.len())?;
             args.output.show(&found, || tables::operations(&found).text())
         }
         _ => {
             let mut found = client.curves(args.service.as_deref()).await?;
+            some(args, found.iter().map(|one| one.operation.as_str()))?;
             found.retain(|one| named(one.operation.as_str()));
-            some(args, found.len())?;
             args.output.show(&found, || tables::curves(&found).text())
         }
     }
 }
 
 /// A name that was asked for must be there.
-fn some(args: &GetArgs, found: usize) -> Result<(), Failure> {
+fn some<'a>(args: &GetArgs, known: impl Iterator<Item = &'a str> + Clone) -> Result<(), Failure> {
     match &args.name {
-        Some(name) if found == 0 => Err(Failure::Refused(format!("no {} is called {name}", args.kind))),
+        Some(name) if !known.clone().any(|one| one == name) => {
+            Err(Failure::Refused(missing(args.kind.trim_end_matches('s'), name, known)))
+        }
         _ => Ok(()),
     }
 }
 
+/// Tells "it has none" from "there is no such service, or host".
+async fn told_apart(client: &Client, args: &GetArgs) -> Result<(), Failure> {
+    for (kind, name) in [(Kind::Service, &args.service), (Kind::Host, &args.host)] {
+        if let Some(name) = name {
+            must_exist(client, kind, name).await?;
+        }
+    }
+    Ok(())
+}
+
 async fn list_resources(client: &Client, kind: Kind, args: &GetArgs) -> Result<(), Failure> {
     let views = match &args.name {
-        Some(name) => vec![client.resource(kind.as_str(), name).await?],
+        Some(name) => match client.resource(kind.as_str(), name).await {
+            Ok(view) => vec![view],
+            Err(error) => return Err(or_nearest(client, kind, name, error).await),
+        },
         None => client.resources(kind.as_str()).await?,
     };
     if args.output.format == Format::Yaml {
@@ -166,7 +185,12 @@ pub async fn describe(args: DescribeArgs) -> Result<(), Failure> {
         (None, Some(live)) => live.strip_suffix('s').unwrap_or(live),
         (None, None) => return Err(kind::unknown(&args.kind)),
     };
-    let page = args.connect.client()?.describe(kind, &args.name).await?;
+    let client = args.connect.client()?;
+    let page = match (client.describe(kind, &args.name).await, kind::resource(&args.kind)) {
+        (Ok(page), _) => page,
+        (Err(error), Some(kind)) => return Err(or_nearest(&client, kind, &args.name, error).await),
+        (Err(error), None) => return Err(error.into()),
+    };
     args.output.show(&page, || described(&page))
 }
 

@@ -6,6 +6,9 @@ use super::output::print;
 use api::client::{Client, Error};
 use std::io::{ErrorKind, Write};
 
+/// Instances named where a service's name stood in the place of one.
+const NAMED_MAX: usize = 6;
+
 /// Show what an instance wrote
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  springtide logs lottery-3 --tail 20\n  springtide logs -f lottery-3")]
@@ -50,8 +53,9 @@ async fn hint(client: &Client, name: &str, refused: Error) -> Failure {
     if instances.is_empty() {
         return refused.into();
     }
-    let names: Vec<&str> = instances.iter().map(|one| one.instance.as_str()).collect();
-    Failure::Refused(format!("{name} is a service; name one of its instances: {}", names.join(", ")))
+    let names: Vec<&str> = instances.iter().take(NAMED_MAX).map(|one| one.instance.as_str()).collect();
+    let more = if instances.len() > NAMED_MAX { ", …" } else { "" };
+    Failure::Refused(format!("{name} is a service; name one of its instances: {}{more}", names.join(", ")))
 }
 
 /// Logs are bytes, not always text.

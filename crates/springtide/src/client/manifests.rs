@@ -8,6 +8,7 @@ use api::http::{ApplyRequest, ManifestFile};
 use model::manifest::{self, Declared};
 use model::{Digest, Fault, Package, Resource};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,8 +29,8 @@ pub struct Files {
 /// A package that was packed.
 #[derive(Debug)]
 pub struct Packed {
-    /// `lottery 1.4`, for people.
-    pub title: String,
+    /// `lottery 1.4`, for people; several where packages share their bytes.
+    pub titles: Vec<String>,
     /// Its digest.
     pub digest: Digest,
     /// Its bytes.
@@ -60,7 +61,10 @@ impl Files {
             let Some(source) = &package.source else { continue };
             let text = texts.get_mut(&one.file).expect("it was declared in one of the files");
             match fill(&mut sources, one, package, source, text) {
-                Ok(packed) => drop(packages.insert(packed.digest.clone(), packed)),
+                Ok(packed) => match packages.entry(packed.digest.clone()) {
+                    Entry::Vacant(entry) => drop(entry.insert(packed)),
+                    Entry::Occupied(mut entry) => entry.get_mut().titles.extend(packed.titles),
+                },
                 Err(fault) => faults.push(fault),
             }
         }
@@ -175,7 +179,7 @@ fn fill(
             );
         }
     }
-    Ok(Packed { title: format!("{} {}", package.name, package.version), digest, bytes })
+    Ok(Packed { titles: vec![format!("{} {}", package.name, package.version)], digest, bytes })
 }
 
 /// The text with its `source: x` line replaced, or blanked when the digest stands elsewhere.

@@ -2,26 +2,28 @@
 
 use super::connect::Connect;
 use super::failure::Failure;
+use super::nearest::or_nearest;
 use super::output::{Format, Output, Table, age, print};
 use super::progress::{self, Wait};
 use super::tables;
-use api::client::Client;
+use api::client::{Client, Error};
 use api::http::OperationRequest;
 use clap::Subcommand;
-use model::{Operation, OperationId};
+use model::{Kind, Operation, OperationId, OperationSpec};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Bring a service to a number of instances
 #[derive(clap::Args)]
 #[command(
+    group = clap::ArgGroup::new("counts").required(true).args(["to", "datacenters"]),
     after_help = "Examples:\n  springtide scale lottery --to 12\n  springtide scale lottery --in east=8 --in west=4\n\nThe counts stay until the manifest's own counts change.\nExit codes: 0 scaled, 1 failed or rolled back, 3 no server."
 )]
 pub struct ScaleArgs {
     /// The service
     service: String,
     /// Instances in all, spread as the manifest spreads them
-    #[arg(long, required_unless_present = "datacenters", conflicts_with = "datacenters")]
+    #[arg(long, value_name = "N", value_parser = instances)]
     to: Option<u32>,
     /// Instances in one datacenter; may stand several times
     #[arg(long = "in", value_name = "DATACENTER=N", value_parser = count)]
@@ -32,6 +34,10 @@ pub struct ScaleArgs {
     output: Output,
     #[command(flatten)]
     connect: Connect,
+}
+
+fn instances(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "give a number of instances, such as 8".to_owned())
 }
 
 fn count(text: &str) -> Result<(String, u32), String> {
@@ -147,24 +153,40 @@ pub struct ReportArgs {
 /// `springtide scale`.
 pub async fn scale(args: ScaleArgs) -> Result<(), Failure> {
     let instances: BTreeMap<String, u32> = args.datacenters.into_iter().collect();
-    let request = OperationRequest::Scale { service: args.service, to: args.to, instances };
-    open(&args.connect.client()?, &request, &args.wait, args.output).await
+    let service = args.service;
+    let request = OperationRequest::Scale { service: service.clone(), to: args.to, instances };
+    let client = args.connect.client()?;
+    open(&client, &request, (Kind::Service, &service), &args.wait, args.output).await
 }
 
 /// `springtide drain`.
 pub async fn drain(args: DrainArgs) -> Result<(), Failure> {
-    open(&args.connect.client()?, &OperationRequest::Drain { host: args.host }, &args.wait, args.output).await
+    let request = OperationRequest::Drain { host: args.host.clone() };
+    open(&args.connect.client()?, &request, (Kind::Host, &args.host), &args.wait, args.output).await
 }
 
 /// `springtide undrain`.
 pub async fn undrain(args: UndrainArgs) -> Result<(), Failure> {
     let request = OperationRequest::Undrain { host: args.host.clone() };
-    args.connect.client()?.open_operation(&request).await?;
+    let client = args.connect.client()?;
+    if let Err(error) = client.open_operation(&request).await {
+        return Err(or_nearest(&client, Kind::Host, &args.host, error).await);
+    }
     print(&format!("{} takes instances again\n", args.host))
 }
 
-async fn open(client: &Client, request: &OperationRequest, wait: &Wait, output: Output) -> Result<(), Failure> {
-    let opened = client.open_operation(request).await?;
+/// Opens an operation on the resource that it concerns, and follows it.
+async fn open(
+    client: &Client,
+    request: &OperationRequest,
+    (kind, name): (Kind, &str),
+    wait: &Wait,
+    output: Output,
+) -> Result<(), Failure> {
+    let opened = match client.open_operation(request).await {
+        Ok(opened) => opened,
+        Err(error) => return Err(or_nearest(client, kind, name, error).await),
+    };
     if wait.no_wait {
         return output.show(&opened, || format!("{} {} accepted\n", opened.id, progress::title(&opened)));
     }
@@ -216,11 +238,25 @@ async fn steer(args: SteerArgs, verb: &str) -> Result<(), Failure> {
 }
 
 async fn report(args: ReportArgs) -> Result<(), Failure> {
-    let html = args.connect.client()?.report(&args.id).await?;
+    let client = args.connect.client()?;
+    let html = match client.report(&args.id).await {
+        Ok(html) => html,
+        Err(error) => return Err(without_report(&client, &args.id, error).await),
+    };
     let Some(file) = args.file else { return print(&html) };
     let written = std::fs::write(&file, html);
     written.map_err(|error| Failure::Local(format!("cannot write {}: {error}", file.display())))?;
     print(&format!("{}\n", file.display()))
+}
+
+/// A stress test ends in a curve, and who asks for its report is told where that is.
+async fn without_report(client: &Client, id: &str, error: Error) -> Failure {
+    match client.operation(id).await.map(|operation| operation.spec) {
+        Ok(OperationSpec::Stress { service, .. }) => Failure::Refused(format!(
+            "{id} measured {service}: what came of it is a curve: springtide curve {service} --operation {id}"
+        )),
+        _ => error.into(),
+    }
 }
 
 /// One operation, for people.

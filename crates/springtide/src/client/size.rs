@@ -2,10 +2,11 @@
 
 use super::connect::Connect;
 use super::failure::Failure;
+use super::nearest::or_nearest;
 use super::output::{Output, Table, counted};
 use super::progress::{self, Wait};
 use api::http::{ServiceSize, SizeRequest, SizeResponse};
-use model::OperationId;
+use model::{Kind, OperationId};
 use std::collections::BTreeMap;
 
 /// Tell how many instances an event needs
@@ -30,7 +31,10 @@ pub struct Args {
 /// `springtide size`.
 pub async fn size(args: Args) -> Result<(), Failure> {
     let client = args.connect.client()?;
-    let sized = client.size(&SizeRequest { event: args.event, apply: args.apply }).await?;
+    let sized = match client.size(&SizeRequest { event: args.event.clone(), apply: args.apply }).await {
+        Ok(sized) => sized,
+        Err(error) => return Err(or_nearest(&client, Kind::Event, &args.event, error).await),
+    };
     args.output.show(&sized, || shown(&sized))?;
     let mut failed = Vec::new();
     if !args.wait.no_wait && !sized.operations.is_empty() {

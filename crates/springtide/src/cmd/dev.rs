@@ -158,9 +158,10 @@ fn closed_to_others(path: &Path) -> Option<&Path> {
 
 /// A taken port is said now, not by a proxy that keeps dying.
 fn check_free(address: SocketAddr, flag: &str) -> Result<()> {
-    TcpListener::bind(address)
-        .map(drop)
-        .with_context(|| format!("cannot listen on {address}: choose another address with {flag}"))
+    match TcpListener::bind(address) {
+        Ok(_) => Ok(()),
+        Err(error) => bail!("cannot listen on {address} ({error}): choose another address with {flag}"),
+    }
 }
 
 fn await_server(data: &Path, children: &mut Children, stop: &children::StopFlag) -> Result<String> {
