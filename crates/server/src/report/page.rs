@@ -16,12 +16,12 @@ h1{font-size:1.9rem;line-height:1.2;margin:.2rem 0 .6rem}h1.bad{color:var(--bad)
 .over{color:var(--dim);margin:0;letter-spacing:.02em}.lead{font-size:1.05rem;max-width:46rem;margin:0 0 1.4rem}.note{color:var(--dim);margin:-.3rem 0 .6rem;max-width:46rem}
 .dim,figcaption,th{color:var(--dim)}.good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}
 .card,figure,table{background:var(--card);border:1px solid var(--edge);border-radius:8px}
-dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(10rem,1fr));gap:.8rem 1.2rem;padding:.9rem 1.1rem;margin:0}
+dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.8rem 1rem;padding:.9rem 1.1rem;margin:0}
 dt{color:var(--dim);font-size:.85rem}dd{margin:0;font-size:1.1rem;font-variant-numeric:tabular-nums}
 .alarm{border-left:4px solid var(--bad);padding:.7rem 1.1rem;margin:0 0 1.2rem}.alarm ul{margin:.3rem 0 0;padding-left:1.2rem}
 table{border-collapse:separate;border-spacing:0;width:100%}th,td{text-align:left;padding:.45rem .8rem;border-bottom:1px solid var(--edge);vertical-align:top}
 tr:last-child>td{border-bottom:0}th{font-weight:500;font-size:.85rem}th.n,td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}th.g{text-align:center;border-bottom:0;padding-bottom:0}
-td small{display:block;color:var(--dim)}.bar{position:relative;height:.8rem;margin-top:.35rem;min-width:12rem;border-radius:3px;background:color-mix(in srgb,var(--edge) 45%,transparent)}
+td .one{white-space:nowrap}td small{display:block;color:var(--dim)}.bar{position:relative;height:.8rem;margin-top:.35rem;min-width:12rem;border-radius:3px;background:color-mix(in srgb,var(--edge) 45%,transparent)}
 .bar i{position:absolute;top:0;bottom:0;min-width:3px;border-radius:3px;background:var(--c0)}.bar i.failed{background:var(--bad)}.ends{display:flex;justify-content:space-between}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(460px,100%),1fr));gap:1rem}figure{margin:0;padding:.8rem .9rem .5rem}figcaption b{color:var(--fg)}figcaption span{white-space:nowrap}
 svg{display:block;width:100%;height:auto;margin-top:.3rem}svg text{font-size:11px;fill:var(--dim)}.grid{stroke:var(--edge);fill:none}.span{fill:var(--c0);opacity:.07}.mark{stroke:var(--dim);stroke-dasharray:3 3;fill:none}

@@ -4,22 +4,22 @@ use super::page::escape;
 use model::UnixMs;
 use std::fmt::Write;
 
-const WIDTH: f64 = 640.0;
-const HEIGHT: f64 = 200.0;
-const LEFT: f64 = 52.0;
+const WIDTH: f64 = 480.0;
+const HEIGHT: f64 = 190.0;
+const LEFT: f64 = 46.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 18.0;
 const BOTTOM: f64 = 34.0;
 /// Horizontal lines above zero, about.
 const GRID: f64 = 4.0;
 /// Times under the plot, at most about.
-const TIMES: u64 = 7;
+const TIMES: u64 = 6;
 /// Distances between them, in seconds.
 const TIME_STEPS_S: [u64; 11] = [1, 2, 5, 10, 15, 30, 60, 120, 180, 300, 600];
 /// Width of a letter, about.
-const LETTER: f64 = 6.2;
+const LETTER: f64 = 7.2;
 /// Farthest that the word of a mark stands from it.
-const ASTRAY_MAX: f64 = 80.0;
+const ASTRAY_MAX: f64 = 70.0;
 /// A gap longer than this in a line is left open, in steps of its own mean distance.
 const GAP_STEPS: f64 = 4.0;
 
@@ -186,8 +186,16 @@ fn figures(line: &Line) -> String {
     if most <= 0.0 {
         return String::new();
     }
-    let step = most / 10.0;
-    format!(": at most {}, at the end {}", number(most, step), number(*last, step))
+    format!(": at most {}, at the end {}", rounded(most), rounded(*last))
+}
+
+/// A value in about three digits.
+fn rounded(value: f64) -> String {
+    match value {
+        100.0.. => format!("{value:.0}"),
+        10.0..100.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
 }
 
 #[cfg(test)]
@@ -201,6 +209,7 @@ mod tests {
             let (step, top) = grid(value);
             assert!((step - wanted.0).abs() < 1e-9 && (top - wanted.1).abs() < 1e-9, "{value}: {step}, {top}");
         }
+        assert_eq!([rounded(0.0312), rounded(97.279), rounded(1_234.5)], ["0.03", "97.3", "1234"]);
         assert_eq!(number(0.25, 0.05), "0.25");
         assert_eq!((number(50.0, 1.0), number(1_000.4, 100.0)), ("50".into(), "1000".into()));
     }

@@ -83,6 +83,16 @@ fn the_headline_tells_what_came_of_it() {
 }
 
 #[test]
+fn a_service_that_fails_all_along_is_pointed_at() {
+    let mut operation = operation();
+    assert!(!html(&gather(&World::new(0), &operation, 1_004_000)).contains("Look at the service itself"));
+    operation.verdicts[0].error_rate_running = 0.31;
+    let html = html(&gather(&World::new(0), &operation, 1_004_000));
+    assert!(html.contains("Look at the service itself: 31.0% of the requests to its running instances failed"));
+    assert!(html.contains("<span class=\"bad\">31.000%</span>"));
+}
+
+#[test]
 fn without_measurements_the_plots_say_so() {
     let mut world = World::new(0);
     let declared = serde_json::json!({

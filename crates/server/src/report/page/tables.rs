@@ -88,7 +88,9 @@ fn named(list: &[PlannedInstance]) -> String {
     if list.is_empty() {
         return "<span class=\"dim\">none</span>".to_owned();
     }
-    let name = |at: &PlannedInstance| format!("{} <span class=\"dim\">on {}</span>", at.instance, at.host);
+    let name = |at: &PlannedInstance| {
+        format!("<span class=\"one\">{} <span class=\"dim\">on {}</span></span>", at.instance, at.host)
+    };
     let mut names: Vec<String> = list.iter().take(NAMED_MAX).map(name).collect();
     if list.len() > NAMED_MAX {
         names.push(format!("and {} more", list.len() - NAMED_MAX));
@@ -166,15 +168,18 @@ pub fn verdicts(out: &mut String, verdicts: &[GateVerdict]) {
     }
     out.push_str(
         "<h2>Gray release</h2>\n<p class=\"note\">At each share of their full weight the new instances were held against \
-         the running ones, over the same seconds.</p>\n<table><tr><th></th><th></th><th class=\"g\" colspan=\"2\">requests</th>\
+         the running ones, over the same seconds.</p>\n<table><tr><th class=\"g\" colspan=\"2\"></th><th class=\"g\" colspan=\"2\">requests</th>\
          <th class=\"g\" colspan=\"2\">errors</th><th class=\"g\" colspan=\"2\">p99 latency</th></tr>\
          <tr><th class=\"n\">weight</th><th>verdict</th><th class=\"n\">new</th><th class=\"n\">running</th>\
          <th class=\"n\">new</th><th class=\"n\">running</th><th class=\"n\">new</th><th class=\"n\">running</th></tr>",
     );
     for at in verdicts {
         let (class, note) = verdict(at.outcome);
-        let rate =
-            |requests: u64, rate: f64| if requests > 0 { format!("{:.3}%", rate * 100.0) } else { "–".to_owned() };
+        let rate = |requests: u64, rate: f64| match requests {
+            0 => "–".to_owned(),
+            _ if rate >= words::ERRORS_MANY => format!("<span class=\"bad\">{:.3}%</span>", rate * 100.0),
+            _ => format!("{:.3}%", rate * 100.0),
+        };
         let p99 = |ms: f64| if ms > 0.0 { format!("{ms:.1} ms") } else { "–".to_owned() };
         let _ = write!(
             out,

@@ -5,6 +5,9 @@ use super::ended_at;
 use crate::http::describe::operation::purpose;
 use model::{GateOutcome, Operation, OperationPhase, OperationSpec, UnixMs};
 
+/// Share of failed requests that a reader is pointed at.
+pub const ERRORS_MANY: f64 = 0.01;
+
 /// How the operation ended, as far as the page can know.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -114,6 +117,7 @@ pub fn lead(page: &Page) -> String {
         Some(first) => text.push_str(&format!(" The reason: {first}.")),
         None => text.push_str(&judged(operation)),
     }
+    text.push_str(&erring(operation));
     if page.wanted > 0 {
         text.push_str(&match page.healthy >= page.wanted {
             true => format!(" All {} wanted instances are healthy.", page.wanted),
@@ -121,6 +125,19 @@ pub fn lead(page: &Page) -> String {
         });
     }
     text
+}
+
+/// What a gate that only compares lets pass: new and running instances failing alike.
+fn erring(operation: &Operation) -> String {
+    let Some(last) = operation.verdicts.last() else { return String::new() };
+    let running = if last.requests_running > 0 { last.error_rate_running } else { 0.0 };
+    if running < ERRORS_MANY {
+        return String::new();
+    }
+    format!(
+        " Look at the service itself: {:.1}% of the requests to its running instances failed meanwhile.",
+        running * 100.0
+    )
 }
 
 /// How the gray release went, when all stages were promoted.
