@@ -13,6 +13,9 @@ pub struct Observed {
     pub instances: BTreeMap<InstanceId, InstanceObserved>,
     /// Traffic of each instance, summed over proxies, counted from this server's start.
     pub traffic: BTreeMap<InstanceId, Traffic>,
+    /// Since when proxies have been heard: the start of this server, or when one of them last went away. Shortly after
+    /// that, traffic may be carried that is not known here.
+    pub traffic_since: UnixMs,
     /// A quorum of agents has reported since the server started: repairs may begin.
     pub settled: bool,
 }

@@ -106,19 +106,16 @@ fn judge_stage(view: View<'_>, op: &Operation, recall: &mut Recall, waited_ms: u
     if waited_ms < GRAY_STAGE_MS_MIN {
         return None;
     }
-    let enough = requests(view, stage, &fresh) >= GATE_REQUESTS_MIN;
-    if !enough && waited_ms < GATE_WAIT_MS_MAX {
-        return None;
-    }
     let new = judge::window(view.observed, &stage.before, &fresh);
     let running = judge::window(view.observed, &stage.before, &fleet);
-    let outcome = judge::judge(&new, &running, !fleet.is_empty(), waited_ms)?;
+    let outcome = judge::judge(
+        &new,
+        &running,
+        !fleet.is_empty(),
+        waited_ms,
+        view.now.saturating_sub(view.observed.traffic_since),
+    )?;
     Some(judge::verdict(op.gray_permille, view.now, outcome, &new, &running))
-}
-
-fn requests(view: View<'_>, stage: &Stage, of: &BTreeSet<InstanceId>) -> u64 {
-    let count = |from: Option<&Traffic>| from.map_or(0, |traffic| traffic.requests);
-    of.iter().map(|id| count(view.observed.traffic.get(id)).saturating_sub(count(stage.before.get(id)))).sum()
 }
 
 fn traffic<'a>(view: View<'_>, of: impl Iterator<Item = &'a InstanceId>) -> BTreeMap<InstanceId, Traffic> {

@@ -24,10 +24,20 @@ pub(crate) fn window(
     window
 }
 
-/// Judges a stage; `None` while undecided.
-pub(crate) fn judge(new: &GateWindow, running: &GateWindow, has_fleet: bool, waited_ms: u64) -> Option<GateOutcome> {
-    let idle = new.requests + running.requests == 0;
+/// Judges a stage; `None` while undecided. `heard_ms`: how long proxies have been heard.
+pub(crate) fn judge(
+    new: &GateWindow,
+    running: &GateWindow,
+    has_fleet: bool,
+    waited_ms: u64,
+    heard_ms: u64,
+) -> Option<GateOutcome> {
+    // No news of traffic is news only from proxies that had the time to come back to this server.
+    let idle = new.requests + running.requests == 0 && heard_ms >= GATE_WAIT_MS_MAX;
     let wait_ms_max = if idle { GATE_IDLE_MS_MAX } else { GATE_WAIT_MS_MAX };
+    if new.requests < GATE_REQUESTS_MIN && waited_ms < wait_ms_max {
+        return None;
+    }
     let config = GateConfig { requests_min: GATE_REQUESTS_MIN, wait_ms_max, ..GateConfig::default() };
     let outcome = gate::judge(new, running, waited_ms, &config)?;
     let quiet = outcome == GateOutcome::NoRunningFleet && has_fleet && new.requests < GATE_REQUESTS_MIN;

@@ -76,6 +76,23 @@ fn an_instance_that_recovers_during_a_stage_is_compared_by_that_time_only() {
 }
 
 #[test]
+fn traffic_that_a_restarted_server_does_not_see_yet_is_not_taken_for_none() {
+    let mut world = World::with_lottery(4, 4, "");
+    world.rps.insert(service("lottery"), 5_000.0);
+    world.faults.insert("v2".to_owned(), Fault::Errors);
+    world.apply(&fleet_with(&lottery("v2", 4, 4, "")), false);
+    world.until("the first stage", |w| w.last_operation().is_some_and(|op| op.gray_permille == 10));
+    world.crash();
+    // Proxies wait up to five seconds before they come back, and carry traffic meanwhile.
+    world.rps.clear();
+    (0..60).for_each(|_| world.turn());
+    world.rps.insert(service("lottery"), 5_000.0);
+    world.settle();
+    let op = world.op(&model::OperationId::new("op-2").unwrap());
+    assert_eq!((op.phase, op.gray_permille), (OperationPhase::RolledBack, 10), "{:?}", op.verdicts);
+}
+
+#[test]
 fn a_changed_variable_rolls_through_too() {
     let mut world = World::with_lottery(2, 2, "");
     world.rps.insert(service("lottery"), 5_000.0);

@@ -82,8 +82,10 @@ fn services_that_share_hosts_are_brought_up_at_once() {
 fn a_quiet_service_is_promoted_on_health_alone_and_it_says_so() {
     let mut world = World::with_lottery(2, 2, "");
     let id = world.open(scale_to(3, 2));
+    let began = world.now;
     world.until("the end", |w| w.op(&id).phase.is_final());
     assert_eq!(world.outcomes(&id), [10, 100, 1_000].map(|stage| (stage, GateOutcome::TooFewRequests)));
+    assert!(world.now - began < 15_000, "nobody is there to wait for: {} ms", world.now - began);
 }
 
 #[test]

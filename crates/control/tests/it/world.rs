@@ -274,7 +274,7 @@ impl World {
     pub fn crash(&mut self) {
         self.crashes += 1;
         self.control = Control::new();
-        self.observed = Observed::default();
+        self.observed = Observed { traffic_since: self.now, ..Observed::default() };
         self.inbox.clear();
         self.overrides.retain(|_, (_, until)| *until > self.now);
     }

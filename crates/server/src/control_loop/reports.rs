@@ -52,6 +52,7 @@ impl Engine {
             FleetInput::ProxyGone(proxy, epoch) => {
                 if self.world.links.proxies.get(&proxy).is_some_and(|link| link.epoch == epoch) {
                     self.world.links.proxies.remove(&proxy);
+                    self.world.observed.traffic_since = now_ms();
                 }
             }
             FleetInput::LogRequest(host, request, reply) => {

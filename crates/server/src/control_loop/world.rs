@@ -59,7 +59,7 @@ impl World {
     pub fn new(started_at: UnixMs) -> Self {
         Self {
             snapshot: Snapshot::default(),
-            observed: Observed::default(),
+            observed: Observed { traffic_since: started_at, ..Observed::default() },
             started_at,
             links: Links::default(),
             overrides: BTreeMap::new(),
