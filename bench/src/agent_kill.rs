@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rand::{RngExt, SeedableRng};
 use springtide_bench::fleet::{self, Fleet, Size};
 use springtide_bench::load::{Load, failed};
-use springtide_bench::machine::{self, CpuTime, Process};
+use springtide_bench::machine::{self, CpuTime, Process, STEAL_MAX};
 use springtide_bench::manifests::{Probe, probes};
 use springtide_bench::stats;
 use std::collections::BTreeMap;
@@ -14,6 +14,10 @@ use std::time::{Duration, Instant};
 const READOPTION_MS_MAX: f64 = 200.0;
 /// Instances of the service, over six agents.
 const INSTANCES: u32 = 24;
+/// Kills of one round, which is void as a whole.
+const ROUND: usize = 20;
+/// Void rounds tried again, in all.
+const VOID_ROUNDS_MAX: u32 = 5;
 /// Time in which a killed agent must be back.
 const BACK_SECONDS_MAX: u64 = 30;
 
@@ -75,13 +79,25 @@ async fn kill_all(fleet: &Fleet, args: &Args) -> Result<Vec<f64>> {
     let hosts: Vec<String> = fleet.client.hosts().await?.into_iter().map(|host| host.name).collect();
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(args.seed);
     let mut readoptions = Vec::new();
-    for kill in 1..=args.kills {
-        let host = &hosts[random.random_range(0..hosts.len())];
-        let took = kill_one(fleet, host).await.with_context(|| format!("kill {kill}, of {host}"))?;
-        readoptions.push(took);
-        if kill % 20 == 0 {
-            println!("{kill:>4} kills: last readoption {took:.0} ms, worst {:.0} ms", stats::max(&readoptions));
+    let mut void = 0;
+    println!("kills  readoption of each, ms");
+    while readoptions.len() < args.kills as usize {
+        let cpu = CpuTime::now()?;
+        let mut round = Vec::new();
+        while round.len() < ROUND && readoptions.len() + round.len() < args.kills as usize {
+            let host = &hosts[random.random_range(0..hosts.len())];
+            round.push(kill_one(fleet, host).await.with_context(|| format!("killing the agent of {host}"))?);
         }
+        let steal = CpuTime::now()?.steal_since(cpu);
+        let is_void = steal > STEAL_MAX;
+        let shown: Vec<String> = round.iter().map(|took| format!("{took:.0}")).collect();
+        println!("{:>5}  {}{}", readoptions.len() + round.len(), shown.join(" "), if is_void { "  void" } else { "" });
+        if is_void {
+            void += 1;
+            ensure!(void <= VOID_ROUNDS_MAX, "{void} rounds were void: this machine is too busy to measure on");
+            continue;
+        }
+        readoptions.extend(round);
     }
     Ok(readoptions)
 }

@@ -170,7 +170,7 @@ impl Fleet {
         Ok(text)
     }
 
-    /// Writes manifests to a folder and applies them; returns when every operation that followed has ended well.
+    /// Writes manifests to a folder and applies them; what follows is awaited by [`Self::await_steady`].
     pub async fn apply(&self, manifests: &str) -> Result<()> {
         let folder = self.folder.path().join("manifests");
         std::fs::create_dir_all(&folder)?;
@@ -215,7 +215,7 @@ impl Fleet {
         bail!("{id} did not end within {seconds_max} s: {last:#?}")
     }
 
-    /// The instance processes, by instance id, from the shims' own records on disk (not from the server).
+    /// The living instance processes, by instance id: ids and process ids as the server lists them, life as the OS says.
     pub async fn instance_processes(&self) -> Result<Vec<(String, Process)>> {
         let instances = self.client.instances(None, None).await?;
         let alive = instances.into_iter().filter_map(|i| Some((i.instance.to_string(), Process::read(i.pid as i32)?)));

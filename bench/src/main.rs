@@ -51,15 +51,27 @@ fn main() -> ExitCode {
 /// False when a floor was missed.
 fn run() -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match Cli::parse().bench {
+    let interrupted = async {
+        let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! { _ = term.recv() => {}, done = tokio::signal::ctrl_c() => done? }
+        anyhow::bail!("interrupted; what it had started is stopped")
+    };
+    // Losing the race drops the benchmark, and with it its fleet, its load and its processes.
+    runtime.block_on(async {
+        tokio::select! { done = bench(Cli::parse().bench) => done, stopped = interrupted => stopped }
+    })
+}
+
+async fn bench(bench: Bench) -> anyhow::Result<bool> {
+    match bench {
         Bench::List => {
             NAMES.iter().for_each(|name| println!("{name}"));
             Ok(true)
         }
-        Bench::Demo(args) => runtime.block_on(demo::run(args)),
-        Bench::ScaleOut(args) => runtime.block_on(scale_out::run(args)),
-        Bench::Stress(args) => runtime.block_on(stress::run(args)),
-        Bench::AgentKill(args) => runtime.block_on(agent_kill::run(args)),
-        Bench::ServerKill(args) => runtime.block_on(server_kill::run(args)),
+        Bench::Demo(args) => demo::run(args).await,
+        Bench::ScaleOut(args) => scale_out::run(args).await,
+        Bench::Stress(args) => stress::run(args).await,
+        Bench::AgentKill(args) => agent_kill::run(args).await,
+        Bench::ServerKill(args) => server_kill::run(args).await,
     }
 }

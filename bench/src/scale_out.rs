@@ -66,8 +66,9 @@ pub async fn run(args: Args) -> Result<bool> {
             rounds.len() + 1,
             steal * 100.0
         );
-        if *steal > STEAL_MAX && void < VOID_ROUNDS_MAX {
+        if *steal > STEAL_MAX {
             void += 1;
+            ensure!(void <= VOID_ROUNDS_MAX, "{void} rounds were void: this machine is too busy to measure on");
             continue;
         }
         rounds.push(round);

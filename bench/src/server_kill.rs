@@ -12,7 +12,7 @@ use kinds::Kind;
 use rand::{RngExt, SeedableRng};
 use springtide_bench::fleet::{Fleet, Size};
 use springtide_bench::load::{Load, failed};
-use springtide_bench::machine;
+use springtide_bench::machine::{self, CpuTime, STEAL_MAX};
 use springtide_bench::stats;
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -63,6 +63,7 @@ pub async fn run(args: Args) -> Result<bool> {
     fleet.apply(&witness.manifests(1)?).await?;
     fleet.await_steady(60).await?;
     let load = Load::start(fleet.entry, "/probe/work", RATE, args.seed);
+    let cpu = CpuTime::now()?;
     let mut tally = Tally::default();
     let kinds: Vec<Kind> =
         Kind::ALL.iter().copied().filter(|kind| args.kind.is_none_or(|only| only == *kind)).collect();
@@ -79,9 +80,12 @@ pub async fn run(args: Args) -> Result<bool> {
         random_kill(&fleet, &witness, kind, delay, &mut tally).await?;
     }
     let report = load.stop()?;
+    let steal = CpuTime::now()?.steal_since(cpu);
+    println!("steal {:.2}%{}", steal * 100.0, if steal > STEAL_MAX { ": resume times are void" } else { "" });
     println!("load: {} requests, {:?}, {} dropped", report.offered, report.errors, report.dropped);
     let left = fleet.stop().await?;
     tally.faults.extend(left);
+    anyhow::ensure!(steal <= STEAL_MAX, "the rounds are void: this machine is too busy to measure on");
     Ok(verdict(&tally, failed(&report)))
 }
 

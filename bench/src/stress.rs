@@ -77,8 +77,9 @@ pub async fn run(args: Args) -> Result<bool> {
         let run = one(&fleet, service, args.seed + runs.len() as u64).await?;
         let is_void = run.steal > STEAL_MAX;
         print(runs.len() + 1, &run, is_void);
-        if is_void && void < VOID_ROUNDS_MAX {
+        if is_void {
             void += 1;
+            ensure!(void <= VOID_ROUNDS_MAX, "{void} rounds were void: this machine is too busy to measure on");
             continue;
         }
         runs.push(run);

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use std::process::{Command, Stdio};
 
 /// Version of the test runner that is installed when there is none.
-const NEXTEST_VERSION: &str = "0.9";
+const NEXTEST_VERSION: &str = "^0.9";
 
 fn answers(program: &str, arg: &str) -> bool {
     let mut command = Command::new(program);

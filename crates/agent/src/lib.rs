@@ -96,7 +96,7 @@ pub enum Error {
     },
     /// Instances could not reach their files.
     #[error(
-        "user {uid} cannot enter {closed}, so no instance could read its package below {data}: choose a data folder that others may pass through (mode o+x), such as /var/lib/springtide, or --user root"
+        "user {uid} cannot enter {closed}, so no instance could read its package below {data}: choose a data folder that others may pass through (mode o+x), such as /var/lib/springtide"
     )]
     Closed {
         /// Instances' user.

@@ -151,7 +151,7 @@ fn concerns(changed: &BTreeSet<&ResourceKey>, plan: &ApplyPlan, service: &Servic
     named.into_iter().flatten().any(touched) || plan.scales_reset.contains(&service.name)
 }
 
-/// Instances whose package or config would no longer be the wanted one.
+/// Instances whose package, config or shape would no longer be the wanted one.
 fn replaced(world: &World, after: &Snapshot, service: &Service) -> usize {
     let package = after.package(&service.package).and_then(|package| package.digest.as_ref());
     let mut digests = BTreeMap::new();
@@ -162,6 +162,7 @@ fn replaced(world: &World, after: &Snapshot, service: &Service) -> usize {
             .or_insert_with(|| model::config::resolve(after, service, datacenter).ok().map(|config| config.digest));
         package.is_some_and(|digest| *digest != placement.package_digest)
             || config.as_ref().is_some_and(|digest| *digest != placement.config_digest)
+            || service.shape != placement.shape
     });
     old.count()
 }
