@@ -128,7 +128,7 @@ impl Told {
         let since = self.since.unwrap_or_default();
         for (id, followed) in &mut self.operations {
             let is_quiet = followed.heard.elapsed() >= Duration::from_millis(QUIET_MS);
-            if !is_quiet || followed.now.is_empty() || followed.now == followed.now_told {
+            if !is_quiet || followed.now.is_empty() || followed.now_told.starts_with(&followed.now) {
                 continue;
             }
             // The server's clock may differ from this one: time does not run backwards in what is told.
