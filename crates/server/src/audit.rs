@@ -112,14 +112,18 @@ pub fn pending(entries: &[AuditEntry]) -> Vec<u8> {
     serde_json::to_vec(&[one]).expect("audit entries are plain data")
 }
 
-/// Keeps the entries of a committed revision; those already there stay as they are.
+/// Keeps the entries of a committed revision; those already there stay as they are. Their time tells them from those of
+/// an earlier store: one that began anew, or was restored, gives its revisions again.
 pub fn append(records: &Records, revision: u64, entries: &[AuditEntry]) -> Result<(), RecordError> {
     let made: Vec<(String, Vec<u8>)> = entries
         .iter()
         .enumerate()
         .map(|(index, entry)| {
             let entry = AuditEntry { revision, ..entry.clone() };
-            (format!("{revision}-{index}"), serde_json::to_vec(&entry).expect("an audit entry is plain data"))
+            (
+                format!("{revision}-{index}-{}", entry.at),
+                serde_json::to_vec(&entry).expect("an audit entry is plain data"),
+            )
         })
         .collect();
     let made: Vec<(&str, &[u8])> = made.iter().map(|(id, bytes)| (id.as_str(), bytes.as_slice())).collect();

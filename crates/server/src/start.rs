@@ -123,6 +123,7 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
     let api_token = token::load_or_make(&data.join("api-token"))?;
     check_layout(&*store).await.map_err(stored)??;
     store::staged::recover(&*store).await.map_err(stored)?;
+    keep_numbers(&*store, &records).await.map_err(stored)?;
     let (mut world, watch) = read_world(&*store, &records).await?;
     world.links.mesh_fallback = config.mesh.clone().unwrap_or_default();
     let mesh_file = data.join("mesh.json");
@@ -197,6 +198,23 @@ async fn check_layout(store: &dyn Store) -> Result<Result<(), Error>, store::Err
             store.txn(Txn { compares: vec![Compare::ModRevision(key, 0)], ops: vec![put] }).await.map(|_| Ok(()))
         }
     }
+}
+
+/// A store that began anew, or was restored, counts operations from where it stands; but what the records have of a number
+/// belongs to the operation that had it. So the count goes on behind them.
+async fn keep_numbers(store: &dyn Store, records: &Records) -> Result<(), store::Error> {
+    let key = keys::operation_counter();
+    let found = store.range(&key).await?;
+    let counter = found.items.iter().find(|item| item.key.as_ref() == key);
+    let given = counter.and_then(|item| std::str::from_utf8(&item.value).ok()?.parse::<u64>().ok()).unwrap_or(0);
+    let number = |id: &String| id.strip_prefix("op-")?.parse::<u64>().ok();
+    let kinds = [Kind::Operation, Kind::Report, Kind::Curve];
+    let recorded = kinds.iter().flat_map(|kind| records.ids(*kind)).filter_map(|id| number(&id)).max().unwrap_or(0);
+    if recorded > given {
+        let put = Op::Put { key, value: recorded.to_string().into_bytes(), lease: None };
+        store.txn(Txn { compares: Vec::new(), ops: vec![put] }).await?;
+    }
+    Ok(())
 }
 
 /// Reads all intent, and finishes the audit of a commit that a crash cut off.

@@ -157,6 +157,11 @@ impl Records {
         self.log(kind).list(after, limit)
     }
 
+    /// The ids of all records, in their own order.
+    pub fn ids(&self, kind: Kind) -> Vec<String> {
+        self.log(kind).ids().map(str::to_owned).collect()
+    }
+
     /// The sequence of the newest record; 0 when there is none.
     pub fn last(&self, kind: Kind) -> u64 {
         self.log(kind).last()

@@ -52,6 +52,10 @@ impl Server {
 
     pub async fn restart(&mut self) {
         self.stop().await;
+        self.restart_stopped().await;
+    }
+
+    pub async fn restart_stopped(&mut self) {
         self.handle = Some(server::start(config(self.data.path())).await.expect("a server again"));
     }
 }

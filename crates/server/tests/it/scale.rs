@@ -272,3 +272,25 @@ async fn instances_keep_the_config_they_were_placed_with() {
     }
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_of_before_are_not_taken_for_those_of_a_store_that_began_anew() {
+    let mut server = Server::start().await;
+    for round in 1..=2 {
+        let client = server.client();
+        apply_pay(&client, round, 0).await;
+        let _agents = Agent::fleet(2, server.data.path());
+        settled(&client, "pay", round).await;
+        let operations = client.operations().await.expect("listed");
+        assert_eq!(operations[0].id.as_str(), format!("op-{round}"), "a number is given once");
+        let report = client.report(operations[0].id.as_str()).await.expect("a report");
+        assert!(report.contains(&format!("op-{round}")));
+        let audit = client.audit(0, 1_000).await.expect("listed");
+        let applied = audit.iter().filter(|entry| entry.what == "Service pay").count();
+        assert_eq!(applied, round as usize, "each is audited");
+        server.stop().await;
+        std::fs::remove_file(server.data.path().join("store.redb")).expect("moved away, as a damaged one would be");
+        server.restart_stopped().await;
+    }
+    server.stop().await;
+}

@@ -230,6 +230,10 @@ impl Log {
         Ok(Record { sequence, id: id.to_owned(), bytes: bytes.to_vec() })
     }
 
+    pub(super) fn ids(&self) -> impl Iterator<Item = &str> {
+        self.ids.keys().map(String::as_str)
+    }
+
     pub(super) fn get(&self, id: &str) -> Result<Option<Record>, RecordError> {
         self.ids.get(id).map(|sequence| self.read(*sequence)).transpose()
     }
