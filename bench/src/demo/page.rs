@@ -101,3 +101,32 @@ impl Page {
         self.chapters.iter().map(|at| (at.at.saturating_sub(first).as_secs_f64(), short(&at.title))).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(at: u32) -> Second {
+        let offered = if (60..80).contains(&at) { 300 } else { 150 };
+        let (errors, p99_ms) = (u64::from(at == 65), 20.0 + f64::from(at % 7));
+        let (at_s, done, rejected, dropped) = (f64::from(at), offered, 0, 0);
+        Second { at_s, offered, done, errors, rejected, dropped, p50_ms: 4.0, p99_ms }
+    }
+
+    #[test]
+    fn the_night_is_told_in_chapters() {
+        let mut page = Page::default();
+        page.line(Duration::from_secs(3), "the evening: the crowd grows");
+        page.line(Duration::from_secs(20), "stress test of lottery: live traffic moves onto one instance");
+        page.figure("lottery", "<svg></svg>");
+        page.line(Duration::from_secs(63), "midnight: 300 requests a second");
+        page.text("<b> & co");
+        page.link(Path::new("target/op-9.html"));
+        let html = page.html(&(1..100).map(second).collect::<Vec<_>>());
+        assert!(html.contains("17850 draws asked for, 1 failed, 300 in the busiest second"));
+        assert!(html.contains("<pre>&lt;b&gt; &amp; co</pre>") && html.contains("<a href=\"op-9.html\">"));
+        assert!(html.contains(">stress test of lottery</text>") && html.contains(">midnight</text>"));
+        assert!(!html.contains("NaN") && !html.contains("inf"));
+        assert!(Page::default().html(&[]).ends_with("</html>\n"), "a night without a crowd is a page too");
+    }
+}
