@@ -1,8 +1,7 @@
 //! The commands of the user guide, run in their order against a fleet as the guide stands one up.
 
 use anyhow::{Context, Result, ensure};
-use springtide_bench::fleet::{self, Fleet, Size, program};
-use springtide_bench::load::Load;
+use springtide_bench::fleet::{self, Fleet, Guard, Size};
 use std::process::{Command, Stdio};
 
 const GUIDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/guide.md");
@@ -29,33 +28,36 @@ fn commands(text: &str) -> Vec<(String, i32)> {
 async fn every_command_of_the_guide_works() -> Result<()> {
     let fleet = Fleet::start(&Size { datacenters: 2, hosts: 3, cpu: "2", memory: "2GiB" }).await?;
     let manifests = fleet.copy_example("red-packet")?;
-    let bank = Command::new(fleet::built("red-packet")?).arg("bank").stdout(Stdio::null()).spawn()?;
-    let bank = fleet::Guard(bank);
-    let mut load = None;
-    for (command, code) in commands(&std::fs::read_to_string(GUIDE)?) {
-        if command == "springtide dev" {
+    let mut background = Vec::new();
+    for (line, code) in commands(&std::fs::read_to_string(GUIDE)?) {
+        if line == "springtide dev" {
             continue;
         }
-        if command.starts_with("springtide stress") {
-            load = Some(Load::start(fleet.entry, "/draw", 60.0, 1));
+        let line = line.replace("examples/red-packet/manifests", &manifests.display().to_string());
+        let line = line.replace("127.0.0.1:8080", &fleet.entry.to_string());
+        let mut command = command(&fleet, line.trim_end_matches(" &"))?;
+        if line.ends_with(" &") {
+            background.push(Guard(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?));
+            continue;
         }
-        let command = command.replace("examples/red-packet/manifests", &manifests.display().to_string());
-        let command = command.replace("127.0.0.1:8080", &fleet.entry.to_string());
-        let mut words = command.split_whitespace();
-        ensure!(words.next() == Some("springtide"), "the guide runs something else: {command}");
-        let output = Command::new(program()?)
-            .args(words)
-            .env("SPRINGTIDE_SERVER", fleet.folder().join("springtide.sock"))
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| command.clone())?;
+        let output = command.output().with_context(|| line.clone())?;
         let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        ensure!(output.status.code() == Some(code), "{command} ended with {}:\n{said}", output.status);
-        ensure!(!said.trim().is_empty(), "{command} printed nothing");
+        ensure!(output.status.code() == Some(code), "{line} ended with {}:\n{said}", output.status);
+        ensure!(!said.trim().is_empty(), "{line} printed nothing");
     }
-    load.context("the guide has a stress test")?.stop()?;
-    drop(bank);
+    ensure!(background.len() == 2, "the guide starts a bank and a load");
+    drop(background);
     let left = fleet.stop().await?;
     ensure!(left.is_empty(), "left behind: {left:#?}");
     Ok(())
+}
+
+/// A line of the guide, as a shell would start it beside this fleet.
+fn command(fleet: &Fleet, line: &str) -> Result<Command> {
+    let mut words = line.split_whitespace();
+    let program = words.next().context("a line is not empty")?;
+    ensure!(["springtide", "red-packet"].contains(&program), "the guide runs something else: {line}");
+    let mut command = Command::new(fleet::built(program)?);
+    command.args(words).env("SPRINGTIDE_SERVER", fleet.folder().join("springtide.sock")).stdin(Stdio::null());
+    Ok(command)
 }
