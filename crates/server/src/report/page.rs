@@ -54,7 +54,7 @@ pub fn html(page: &Page) -> String {
     let _ = writeln!(out, "<p class=\"lead\">{}</p>", escape(&words::lead(page)));
     tables::failures(&mut out, operation);
     tables::facts(&mut out, page, outcome);
-    tables::changes(&mut out, operation);
+    tables::changes(&mut out, operation, outcome);
     tables::steps(&mut out, operation, page.written_at);
     tables::verdicts(&mut out, &operation.verdicts);
     plots(&mut out, page);

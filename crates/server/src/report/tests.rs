@@ -80,6 +80,10 @@ fn the_headline_tells_what_came_of_it() {
     assert_eq!(told(&|operation| operation.removes = planned(2)), "pay shrank by 2 to 4 instances");
     assert_eq!(told(&|operation| operation.phase = OperationPhase::RolledBack), "Scaling pay was rolled back");
     assert_eq!(told(&|operation| operation.phase = OperationPhase::Failed), "Scaling pay failed");
+    let mut undone = operation();
+    (undone.phase, undone.adds) = (OperationPhase::RollingBack, planned(1));
+    let html = html(&gather(&World::new(0), &undone, 1_004_000));
+    assert!(html.contains("What was planned, and taken back") && !html.contains("What changed"));
 }
 
 #[test]

@@ -34,9 +34,12 @@ pub fn facts(out: &mut String, page: &Page, outcome: Outcome) {
         ("outcome", format!("<b class=\"{class}\">{word}</b>")),
         ("asked by", escape(&operation.who)),
         ("took", time(ended_at(page).saturating_sub(operation.created_at))),
-        ("instances", format!("+{} −{}", operation.adds.len(), operation.removes.len())),
+        (
+            if outcome.is_undone() { "planned" } else { "instances" },
+            format!("+{} −{}", operation.adds.len(), operation.removes.len()),
+        ),
     ];
-    if page.wanted > 0 {
+    if page.wanted > 0 && !outcome.is_undone() {
         let class = if page.healthy < page.wanted { "bad" } else { "" };
         facts.push(("healthy", format!("<span class=\"{class}\">{} of {}</span>", page.healthy, page.wanted)));
     }
@@ -52,7 +55,7 @@ pub fn facts(out: &mut String, page: &Page, outcome: Outcome) {
 }
 
 /// Instances added and removed, by datacenter.
-pub fn changes(out: &mut String, operation: &Operation) {
+pub fn changes(out: &mut String, operation: &Operation, outcome: Outcome) {
     let all = operation.adds.iter().chain(&operation.removes);
     let datacenters: BTreeSet<&DatacenterName> = all.map(|at| &at.datacenter).collect();
     if datacenters.is_empty() {
@@ -62,7 +65,8 @@ pub fn changes(out: &mut String, operation: &Operation) {
         OperationSpec::Scale { instances, .. } => Some(instances),
         _ => None,
     };
-    out.push_str("<h2>What changed</h2>\n<table><tr><th>datacenter</th>");
+    let title = if outcome.is_undone() { "What was planned, and taken back" } else { "What changed" };
+    let _ = write!(out, "<h2>{title}</h2>\n<table><tr><th>datacenter</th>");
     if wanted.is_some() {
         out.push_str("<th class=\"n\">instances</th>");
     }

@@ -41,6 +41,11 @@ impl Outcome {
         }
     }
 
+    /// True when what was planned does not stand.
+    pub fn is_undone(self) -> bool {
+        matches!(self, Self::Undone | Self::Failed)
+    }
+
     /// In one word or two.
     pub fn word(self) -> (&'static str, &'static str) {
         match self {
@@ -118,7 +123,8 @@ pub fn lead(page: &Page) -> String {
         None => text.push_str(&judged(operation)),
     }
     text.push_str(&erring(operation));
-    if page.wanted > 0 {
+    // While it is taken back, what is wanted is in between.
+    if page.wanted > 0 && !Outcome::of(operation).is_undone() {
         text.push_str(&match page.healthy >= page.wanted {
             true => format!(" All {} wanted instances are healthy.", page.wanted),
             false => format!(" {} of {} wanted instances are healthy.", page.healthy, page.wanted),
