@@ -12,10 +12,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-/// Load of the cross-check, as a multiple of the capacity.
-const OVERLOAD: f64 = 1.4;
-/// Length of the cross-check.
-const OVERLOAD_SECONDS: u64 = 8;
+/// Steps of the cross-check, as multiples of the capacity.
+const STEPS: &[f64] = &[0.7, 0.85, 1.0, 1.4];
+/// Length of a step.
+const STEP_SECONDS: usize = 8;
 /// Seconds of it that are not counted: queues fill.
 const WARM_SECONDS: usize = 2;
 
@@ -114,15 +114,23 @@ impl Service {
         slots.chain(cpu).fold(f64::INFINITY, f64::min)
     }
 
-    /// What one instance completes a second when far more is sent straight at it.
-    pub async fn overload(&self, fleet: &Fleet, seed: u64) -> Result<f64> {
+    /// A staircase straight at one instance, past the proxy: what it was sent and what it completed a second at each step.
+    /// The last step is far more than it can take, so what it completes there is its saturation throughput.
+    pub async fn staircase(&self, fleet: &Fleet, seed: u64) -> Result<Vec<(f64, f64)>> {
         let instances = fleet.client.instances(Some(&self.name), None).await?;
         let Some(instance) = instances.first() else { bail!("{} has no instance", self.name) };
         let target: SocketAddr = instance.endpoint.parse()?;
-        let load = Load::start(target, "/work", self.nominal_rps * OVERLOAD, seed);
-        tokio::time::sleep(Duration::from_secs(OVERLOAD_SECONDS)).await;
+        let load = Load::start(target, "/work", self.nominal_rps * STEPS[0], seed);
+        for step in STEPS {
+            load.set_rate(self.nominal_rps * step);
+            tokio::time::sleep(Duration::from_secs(STEP_SECONDS as u64)).await;
+        }
         let report = load.stop()?;
-        let whole = report.seconds.iter().take(OVERLOAD_SECONDS as usize).skip(WARM_SECONDS);
-        Ok(stats::median(&whole.map(|second| second.done as f64).collect::<Vec<_>>()))
+        let completed = |at: usize| {
+            let seconds =
+                report.seconds.iter().skip(at * STEP_SECONDS + WARM_SECONDS).take(STEP_SECONDS - WARM_SECONDS);
+            stats::median(&seconds.map(|second| second.done as f64).collect::<Vec<_>>())
+        };
+        Ok(STEPS.iter().enumerate().map(|(at, step)| (self.nominal_rps * step, completed(at))).collect())
     }
 }

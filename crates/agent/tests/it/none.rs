@@ -3,6 +3,7 @@
 use crate::agent::{Agent, ask, assignment, bring_up};
 use crate::fleet::{Listener, Seen};
 use api::fleet::Phase;
+use std::path::Path;
 
 #[tokio::test]
 async fn without_slices_it_is_announced_and_everything_else_works() {
@@ -21,6 +22,7 @@ async fn without_slices_it_is_announced_and_everything_else_works() {
         slices.find(|slice| slice.instance == "fixture-1" && slice.cpu_usage_us > 0 && slice.pids >= 2).map(|_| ())
     };
     listener.fleet.until("a sample of processes, the orphan among them", used).await;
+    assert!(standing_in(&agent.data()).iter().any(|program| program.trim() == "sleep"), "the orphan can be seen");
     agent.kill();
     agent.start();
     let hello = listener.fleet.connected(2).await;
@@ -30,8 +32,7 @@ async fn without_slices_it_is_announced_and_everything_else_works() {
     listener.fleet.set(3, vec![], &["fixture-1", "fixture-2"]).await;
     listener.fleet.phase("fixture-1", Phase::Stopped).await;
     listener.fleet.phase("fixture-2", Phase::Stopped).await;
-    let sleeps = std::process::Command::new("pgrep").args(["-f", "-u", "nobody", "sleep 300"]).output();
-    assert!(sleeps.is_ok_and(|found| found.stdout.is_empty()), "the orphan is gone too");
+    assert_eq!(standing_in(&agent.data()), Vec::<String>::new(), "the orphan is gone too");
     agent.end();
 }
 
@@ -52,4 +53,11 @@ async fn an_instance_started_without_slices_can_be_removed_by_an_agent_with_slic
     listener.fleet.set(2, vec![], &["fixture-1"]).await;
     listener.fleet.phase("fixture-1", Phase::Stopped).await;
     agent.end();
+}
+
+/// Programs of the living processes whose working folder lies below `folder`, as those of this agent's instances do.
+fn standing_in(folder: &Path) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let ours = processes.filter(|path| std::fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder)));
+    ours.filter_map(|path| std::fs::read_to_string(path.join("comm")).ok()).collect()
 }

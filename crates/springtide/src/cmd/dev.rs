@@ -82,12 +82,12 @@ pub fn main(args: Args) -> Result<()> {
     let mut children = Children::new(&data)?;
     let outcome = serve(&args, &data, &fleet, &mut children, &stop);
     children.stop_all();
-    if !args.keep {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        // No server is left to fetch from: stopping needs none.
-        runtime.block_on(fleet.stop_instances("http://127.0.0.1:9"))?;
+    if args.keep {
+        return outcome;
     }
-    outcome
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // No server is left to fetch from: stopping needs none. What went wrong first is what the user must hear.
+    outcome.and(runtime.block_on(fleet.stop_instances("http://127.0.0.1:9")))
 }
 
 fn serve(args: &Args, data: &Path, fleet: &Fleet, children: &mut Children, stop: &children::StopFlag) -> Result<()> {
