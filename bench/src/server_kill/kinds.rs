@@ -8,8 +8,10 @@ use model::{Operation, OperationSpec};
 use springtide_bench::fleet::{self, Fleet};
 use std::time::{Duration, Instant};
 
-/// Instances before a scale-out and after a scale-in.
-const FEW: u32 = 2;
+/// Instances before a scale-out and after a scale-in: one, so that gray stages soon have their requests.
+const FEW: u32 = 1;
+/// Instances of a service under a stress test: the others carry what is moved back.
+const PAIR: u32 = 2;
 /// Instances after a scale-out and before a scale-in.
 const MANY: u32 = 12;
 
@@ -36,8 +38,8 @@ impl Kind {
     pub fn wanted(self) -> u32 {
         match self {
             Self::ScaleOut => MANY,
-            Self::ScaleIn => FEW,
-            Self::Rollout | Self::Drain | Self::Stress => FEW,
+            Self::Stress => PAIR,
+            Self::ScaleIn | Self::Rollout | Self::Drain => FEW,
         }
     }
 
@@ -48,7 +50,11 @@ impl Kind {
                 fleet.client.open_operation(&OperationRequest::Undrain { host: host.name }).await?;
             }
         }
-        let before = if self == Self::ScaleIn { MANY } else { FEW };
+        let before = match self {
+            Self::ScaleIn => MANY,
+            Self::Stress => PAIR,
+            Self::ScaleOut | Self::Rollout | Self::Drain => FEW,
+        };
         let placed = fleet.client.instances(Some("probe"), None).await?.len();
         if placed != before as usize {
             self.scale(fleet, before, 60).await?;
