@@ -5,10 +5,6 @@ mod cmd;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// The allocator that serves the proxy best (docs/adr/0004-proxy-on-hyper.md).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Capacity operations for services that meet their whole year's crowd in one night.
 #[derive(Parser)]
 #[command(name = "springtide", version, propagate_version = true)]
