@@ -153,11 +153,6 @@ impl Fleet {
         self.folder.path()
     }
 
-    /// Process id of `springtide dev`.
-    pub fn dev_pid(&self) -> u32 {
-        self.dev.id()
-    }
-
     /// Runs the command line as a user would; gives what it printed.
     pub fn cli(&self, args: &[&str]) -> Result<String> {
         let socket = self.folder.path().join("springtide.sock");
