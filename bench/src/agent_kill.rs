@@ -123,14 +123,13 @@ async fn kill_one(fleet: &Fleet, host: &str) -> Result<f64> {
 /// Resident KiB of the largest agent; resident and proportional KiB of the largest shim.
 fn memory(fleet: &Fleet) -> Result<(u64, (u64, u64))> {
     let folder = fleet.folder().to_string_lossy().into_owned();
-    let of = |command: &str| {
-        machine::processes(|process| {
-            process.args.get(1).is_some_and(|word| word == command)
-                && process.args.iter().any(|word| word.contains(&folder))
-        })
+    let of = |is_it: &dyn Fn(&Process) -> bool| {
+        machine::processes(|process| is_it(process) && process.args.iter().any(|word| word.contains(&folder)))
     };
-    let agents = of("agent").iter().map(Process::resident_kib).max().context("agents run")?;
-    let shims = of("shim");
+    let is_agent = |process: &Process| process.args.get(1).is_some_and(|word| word == "agent");
+    let is_shim = |process: &Process| process.args.first().is_some_and(|word| word.ends_with("/springtide-shim"));
+    let agents = of(&is_agent).iter().map(Process::resident_kib).max().context("agents run")?;
+    let shims = of(&is_shim);
     let resident = shims.iter().map(Process::resident_kib).max().context("shims run")?;
     let own = shims.iter().map(Process::proportional_kib).max().unwrap_or(0);
     Ok((agents, (resident, own)))

@@ -10,13 +10,13 @@ mod adopt;
 pub use adopt::{Found, find};
 
 use crate::assignment::{Assignment, Wish};
-use crate::files::{self, Lasting};
 use crate::host::{Host, now_unix_ms};
 use crate::sampler::Gauge;
-use crate::shim::spec::PidRecord;
 use api::fleet::InstanceReport;
 use machine::{CheckTerms, Effect, Event, Machine, Terms, View};
 use rustix::process::Signal;
+use shim::files::{self, Lasting};
+use shim::spec::PidRecord;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -5,11 +5,9 @@
 //! changes nothing for its instances. Deliberately absent: decisions about what runs where, and traffic.
 
 pub mod cgroup;
-pub mod shim;
 
 mod assignment;
 mod board;
-mod files;
 mod host;
 mod instance;
 mod link;
@@ -106,6 +104,14 @@ pub enum Error {
         /// The data folder.
         data: PathBuf,
     },
+    /// The program under each instance.
+    #[error(
+        "the shim {path} is not there, and no instance starts without it: install it beside springtide (`cargo build` makes both)"
+    )]
+    NoShim {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
     /// Slices.
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),
@@ -138,6 +144,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         .map_err(|_| bad("token", "(not shown)", "a token of printable characters"))?;
     let mut stop = (signal_stream(SignalKind::terminate())?, signal_stream(SignalKind::interrupt())?);
     let (host, _lock, samples) = open(&config)?;
+    check_shim(&config.shim)?;
     let loaded = state::load(&host.data).map_err(data_error(&host.data))?;
     let isolation = host.tree.as_ref().map_or("none", |tree| tree.layout().as_str());
     let mut supervisor = Supervisor::start(Arc::clone(&host), loaded);
@@ -155,6 +162,15 @@ pub async fn run(config: Config) -> Result<(), Error> {
         tree.close();
     }
     Ok(())
+}
+
+/// Sees to it that the program of `shim` (see [`Config`]) is there.
+///
+/// # Errors
+/// [`Error::NoShim`], which says where it should be.
+pub fn check_shim(shim: &[OsString]) -> Result<(), Error> {
+    let path = PathBuf::from(shim.first().cloned().unwrap_or_default());
+    if path.is_file() { Ok(()) } else { Err(Error::NoShim { path }) }
 }
 
 /// Stops every instance of a data folder whose agent does not run, and removes their slices. Packages, logs and the
@@ -199,7 +215,7 @@ fn open(config: &Config) -> Result<Opened, Error> {
         tree,
         packages: Packages::open(&data, &config.server, &config.token)?,
         user,
-        boot_id: process::boot_id().map_err(data_error(Path::new("/proc")))?,
+        boot_id: shim::process::boot_id().map_err(data_error(Path::new("/proc")))?,
         shim: config.shim.clone(),
         board: board::Board::default(),
         sampler,

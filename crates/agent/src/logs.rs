@@ -1,9 +1,9 @@
 //! Reads an instance's log for the server: the last lines, then what comes, across rotations.
 
 use crate::host::Host;
-use crate::shim::log::rotated;
-use crate::shim::spec::LOG_FILE;
 use api::fleet::{AgentUp, LogChunk, LogRequest, agent_up};
+use shim::log::rotated;
+use shim::spec::LOG_FILE;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;

@@ -6,10 +6,10 @@ mod unpack;
 
 pub use unpack::{ENTRIES_MAX, UNPACKED_BYTES_MAX, UnpackError};
 
-use crate::files;
 use futures_util::StreamExt;
 use model::Digest;
 use sha2::Digest as _;
+use shim::files;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Seek, Write};

@@ -1,8 +1,8 @@
 //! The last good assignments, kept so that an agent that starts without a server goes on as it was.
 
 use crate::assignment::Assignment;
-use crate::files::{self, Lasting};
 use serde::{Deserialize, Serialize};
+use shim::files::{self, Lasting};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;

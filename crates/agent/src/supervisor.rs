@@ -3,11 +3,11 @@
 //! Deliberately absent: the connection (`link`), and how an instance lives (`instance`).
 
 use crate::assignment::{Assignment, Wish};
-use crate::files;
 use crate::host::{Host, now_unix_ms};
 use crate::instance::{self, Found, Handle, launch};
 use crate::state::{self, Loaded, State};
 use api::fleet::{Assignments, InstanceReport, Phase};
+use shim::files;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::Arc;

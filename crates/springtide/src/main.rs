@@ -5,6 +5,10 @@ mod cmd;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
+/// The allocator that serves the proxy best (docs/adr/0004-proxy-on-hyper.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Capacity operations for services that meet their whole year's crowd in one night.
 #[derive(Parser)]
 #[command(name = "springtide", version, propagate_version = true)]
@@ -30,7 +34,7 @@ fn main() -> ExitCode {
         Command::Server(args) => cmd::run::server(args),
         Command::Agent(args) => cmd::run::agent(args),
         Command::Proxy(args) => cmd::run::proxy(args),
-        Command::Shim(args) => return cmd::run::shim(args),
+        Command::Shim(args) => cmd::run::shim(args),
         Command::Client(command) => return springtide::client::run(command),
     };
     match done {

@@ -15,9 +15,10 @@ const MAY_STAND_ON: &[(&str, &[&str])] = &[
     ("api", &["model"]),
     ("loadgen", &[]),
     ("proxy", &["api", "model", "metrics"]),
-    ("agent", &["api", "model"]),
+    ("shim", &[]),
+    ("agent", &["api", "model", "shim"]),
     ("server", &["api", "capacity", "control", "metrics", "model", "scheduler", "store"]),
-    ("springtide", &["agent", "api", "capacity", "loadgen", "model", "proxy", "server"]),
+    ("springtide", &["agent", "api", "capacity", "loadgen", "model", "proxy", "server", "shim"]),
 ];
 
 /// Checks every crate under `crates`.

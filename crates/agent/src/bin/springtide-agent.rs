@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     let command = args.next().unwrap_or_default();
     match command.to_str() {
         // First of all and before any runtime: a shim stays small.
-        Some("shim") => agent::shim::main(args),
+        Some("shim") => shim::main(args),
         Some("agent") => run(args, |config| Box::pin(agent::run(config))),
         Some("stop-all") => run(args, |config| Box::pin(agent::stop_all(config))),
         Some("--help" | "-h") => {

@@ -2,10 +2,9 @@
 
 use super::launch::{ASSIGNMENT_FILE, HEALTHY_FILE, identity_of, shim_lives};
 use crate::assignment::Assignment;
-use crate::files;
 use crate::host::Host;
-use crate::process;
-use crate::shim::spec::{self, ExitRecord, PidRecord, Spec};
+use shim::files;
+use shim::spec::{self, ExitRecord, PidRecord, Spec};
 use std::fs;
 use std::path::Path;
 use std::thread;
@@ -78,7 +77,7 @@ pub fn find(host: &Host, wanted: &Assignment) -> Found {
 fn judge(host: &Host, wanted: &Assignment, folder: &Path, spec: &Spec, record: PidRecord) -> Found {
     let same_boot = record.boot_id == host.boot_id;
     // As recorded, not as configured now: the isolation may have been changed since.
-    let inode = spec.slice.as_deref().and_then(process::inode);
+    let inode = spec.slice.as_deref().and_then(shim::process::inode);
     if same_boot && inode == record.slice_inode && identity_of(&record).runs() {
         let marker = fs::read_to_string(folder.join(HEALTHY_FILE)).unwrap_or_default();
         let started_for = files::read_json::<Assignment>(&folder.join(ASSIGNMENT_FILE)).ok().flatten();

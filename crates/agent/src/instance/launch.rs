@@ -5,11 +5,11 @@
 use super::ports;
 use crate::assignment::Assignment;
 use crate::cgroup::{Limits, Meter};
-use crate::files::{self, Lasting};
 use crate::host::{Host, make_folder, now_unix_us};
 use crate::process::{self, Identity};
-use crate::shim::spec::{self, ExitRecord, PidRecord, Spec};
 use rustix::process::Signal;
+use shim::files::{self, Lasting};
+use shim::spec::{self, ExitRecord, PidRecord, Spec};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -261,7 +261,7 @@ fn spawn_shim(host: &Host, folder: &Path) -> io::Result<tokio::process::Child> {
     let mut command = tokio::process::Command::new(program);
     command.args(args).arg(folder).current_dir("/");
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    command.spawn()
+    command.spawn().map_err(|error| io::Error::other(format!("{}: {error}", program.display())))
 }
 
 /// Waits until the first process has ended, and tells how. Works for an adopted instance too, whose parent this agent is

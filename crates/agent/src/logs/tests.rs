@@ -1,7 +1,7 @@
 //! Tails and turns.
 
 use super::*;
-use crate::shim::log::RotatingLog;
+use shim::log::RotatingLog;
 
 fn drain(follower: &mut Follower) -> String {
     let mut all = Vec::new();

@@ -3,6 +3,7 @@
 use crate::cgroup::{Meter, Tree, Usage, pressure};
 use crate::process;
 use api::fleet::HostSample;
+use shim::process::stat;
 use std::fs;
 use std::io;
 
@@ -40,10 +41,10 @@ impl Gauge {
 
 /// CPU time of the ended is found where their parents, in the end the shim, have waited for them.
 fn read_processes(shim: u32) -> io::Result<Usage> {
-    let own = process::stat(shim).ok_or(io::ErrorKind::NotFound)?;
+    let own = stat(shim).ok_or(io::ErrorKind::NotFound)?;
     let mut ticks = own.waited_cpu_ticks;
     let mut usage = Usage::default();
-    for stat in process::descendants(shim).into_iter().filter_map(process::stat) {
+    for stat in process::descendants(shim).into_iter().filter_map(stat) {
         ticks += stat.cpu_ticks + stat.waited_cpu_ticks;
         usage.memory_bytes += stat.resident_pages * PAGE_BYTES;
         usage.pids += 1;

@@ -74,6 +74,7 @@ pub fn main(args: Args) -> Result<()> {
     // Through a link, or by the umask, the place may be another than it seemed.
     check_place(&data)?;
     let _lock = lock(&data)?;
+    agent::check_shim(&super::run::shim_program()?)?;
     check_free(args.entry, "--entry")?;
     check_free(args.mesh, "--mesh")?;
     args.http.map_or(Ok(()), |http| check_free(http, "--http"))?;

@@ -1,11 +1,10 @@
-//! The long-running parts, each its own process: `server`, `agent`, `proxy`, and the `shim` under each instance.
+//! The long-running parts, each its own process: `server`, `agent`, `proxy`. The shim is a program of its own.
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 /// Run the control plane
 #[derive(clap::Args)]
@@ -90,7 +89,7 @@ pub struct ProxyArgs {
     parent: Parent,
 }
 
-/// Keep one instance (started by the agent, never by hand)
+/// Keep one instance (an agent that was started before the shim became a program of its own still asks for it here)
 #[derive(clap::Args)]
 #[command(hide = true)]
 pub struct ShimArgs {
@@ -172,7 +171,7 @@ pub fn agent(args: AgentArgs) -> Result<()> {
         token: args.control.token()?,
         isolation: args.isolation.into(),
         cgroup_root: args.cgroup_root,
-        shim: vec![std::env::current_exe()?.into(), "shim".into()],
+        shim: shim_program()?,
         user: None,
     };
     Ok(current_thread()?.block_on(agent::run(config))?)
@@ -196,9 +195,19 @@ pub fn proxy(args: ProxyArgs) -> Result<()> {
     Ok(proxy::run(config)?)
 }
 
-/// `springtide shim`.
-pub fn shim(args: ShimArgs) -> ExitCode {
-    agent::shim::main(args.rest)
+/// `springtide shim`: becomes the program beside this one.
+pub fn shim(args: ShimArgs) -> Result<()> {
+    use std::os::unix::process::CommandExt;
+    let program = shim_program()?;
+    agent::check_shim(&program)?;
+    let error = std::process::Command::new(&program[0]).args(args.rest).exec();
+    Err(error).with_context(|| format!("cannot run {}", program[0].display()))
+}
+
+/// The shim lies beside this program, also when this file was replaced by a newer one meanwhile.
+pub fn shim_program() -> Result<Vec<OsString>> {
+    let own = std::env::current_exe().context("cannot tell where this program is")?;
+    Ok(vec![own.with_file_name(shim::PROGRAM).into()])
 }
 
 impl From<Isolation> for agent::Isolation {

@@ -3,7 +3,7 @@
 use crate::{run, springtide, text};
 use std::io::Read;
 use std::net::TcpListener;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 #[test]
 fn exit_codes_tell_usage_manifests_and_reach_apart() {
@@ -99,4 +99,18 @@ fn answer(mut stream: std::net::TcpStream) {
             }
         }
     }
+}
+
+#[test]
+fn without_its_shim_beside_it_dev_says_what_to_install_and_starts_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let alone = folder.path().join("springtide");
+    std::fs::copy(env!("CARGO_BIN_EXE_springtide"), &alone).unwrap();
+    let ended = Command::new(&alone).arg("dev").current_dir(folder.path()).output().unwrap();
+    let said = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    let wanted = format!("the shim {} is not there", folder.path().join("springtide-shim").display());
+    assert!(said.contains(&wanted) && said.contains("install it beside springtide"), "{said}");
+    assert!(!folder.path().join(".springtide/logs").exists(), "parts were started");
 }

@@ -1,13 +1,15 @@
 //! The shim: one small blocking process beside each instance, which outlives the agent.
 //!
 //! It starts the instance inside its slice, keeps its output, adopts its orphans and writes down how it ended. It
-//! talks to nobody: the agent reads its files and signals the instance itself. Deliberately absent: restarts, limits,
+//! talks to nobody: the agent reads its files and signals the instance itself. It is a program of its own, since a host
+//! runs one for each instance: what it weighs counts hundreds of times. Deliberately absent: restarts, limits,
 //! networking, threads and any async runtime.
 
+pub mod files;
 pub mod log;
+pub mod process;
 pub mod spec;
 
-use crate::process;
 use log::RotatingLog;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus};
@@ -30,11 +32,14 @@ const REAP_MS: i64 = 5_000;
 /// Shortest and longest sleep while only orphans are left, in milliseconds.
 const ORPHAN_MS: (i64, i64) = (5, 1_000);
 
-/// Entry of `springtide shim <instance folder>`; `args` are those after `shim`.
+/// Name of the program, which is looked for beside the one that runs the agent.
+pub const PROGRAM: &str = "springtide-shim";
+
+/// Entry of `springtide-shim <instance folder>`; `args` are those after the program's name.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut args = args.into_iter();
     let (Some(folder), None) = (args.next(), args.next()) else {
-        eprintln!("usage: springtide shim INSTANCE_FOLDER (the agent runs this)");
+        eprintln!("usage: {PROGRAM} INSTANCE_FOLDER (the agent runs this)");
         return ExitCode::from(2);
     };
     match run(Path::new(&folder)) {
