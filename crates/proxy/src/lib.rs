@@ -16,6 +16,7 @@ mod flight;
 mod headers;
 mod health;
 mod local;
+mod own;
 mod pool;
 mod report;
 mod request;

@@ -1,4 +1,4 @@
-//! A request's life: route, choose, prepare, send (once more if safe), answer.
+//! A request's life, phase by phase: accept (the worker's) → route → decide → choose → prepare → send → answer.
 //!
 //! HTTP/1.0 and 1.1 without upgrades. No retries beyond the one for a pooled connection that turned out to be closed.
 
@@ -8,14 +8,15 @@ use crate::exchange::{self, Failure, Wanted};
 use crate::flight::Flight;
 use crate::headers::{self, Peer, REJECT};
 use crate::local::{Local, LocalCluster, Upstream};
+use crate::own::{self, Own};
+use crate::pool::Connection;
 use crate::worker::Worker;
-use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Which listener a request came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,96 +27,168 @@ pub enum Side {
     Mesh,
 }
 
-/// An answer of the proxy itself.
-struct Own {
-    status: StatusCode,
-    reject: Option<&'static str>,
-    text: &'static str,
+/// One request on its way through the phases.
+pub struct Call<'a> {
+    /// The worker that has it.
+    pub worker: &'a Worker,
+    /// The table that it is answered by, even if a new one comes meanwhile.
+    pub local: Rc<Local>,
+    /// Which listener it came in by.
+    pub side: Side,
+    /// Who sent it.
+    pub peer: &'a Peer,
+    /// When its head was there.
+    pub began: Instant,
 }
 
-const fn own(status: StatusCode, reject: Option<&'static str>, text: &'static str) -> Own {
-    Own { status, reject, text }
+/// What is to be done with a request that has a route.
+pub enum Decision {
+    /// It goes on to an endpoint.
+    Pass,
+    /// The proxy answers it.
+    Answer(Own),
 }
-
-const NOT_READY: Own = own(
-    StatusCode::SERVICE_UNAVAILABLE,
-    Some("not-ready"),
-    "the proxy has no routes yet: it waits for its control plane\n",
-);
-const NO_ROUTE: Own = own(StatusCode::NOT_FOUND, Some("no-route"), "no service is routed for this host and path\n");
-const NO_ENDPOINT: Own =
-    own(StatusCode::SERVICE_UNAVAILABLE, Some("no-endpoint"), "no endpoint of the service takes requests\n");
-const OVERFLOW: Own =
-    own(StatusCode::SERVICE_UNAVAILABLE, Some("overflow"), "too many requests wait for this endpoint\n");
-const BAD_HOST: Own = own(StatusCode::BAD_REQUEST, None, "exactly one valid host header is needed\n");
-const NO_UPGRADE: Own =
-    own(StatusCode::NOT_IMPLEMENTED, None, "upgrade and connect are not supported: send plain requests\n");
-const BROKEN: Own = own(StatusCode::BAD_GATEWAY, None, "the endpoint broke the connection\n");
-const UNREACHABLE: Own = own(StatusCode::BAD_GATEWAY, None, "the endpoint refused the connection\n");
-const LATE: Own = own(StatusCode::GATEWAY_TIMEOUT, None, "the endpoint did not answer in time\n");
-const SLOW_UPLOAD: Own = own(StatusCode::REQUEST_TIMEOUT, None, "the request body did not come in time\n");
 
 /// Answers one request.
 pub async fn answer(worker: &Worker, side: Side, peer: &Peer, request: Request<Incoming>) -> Response<AnswerBody> {
-    let began = Instant::now();
-    let mut response = match start(worker, side, peer, began, &request) {
-        Ok((flight, cluster)) => forward(side, peer, request, flight, &cluster).await,
-        Err(answer) => answer.response(),
-    };
+    let call = Call { worker, local: worker.local(), side, peer, began: Instant::now() };
+    let mut response = call.live(request).await;
     if worker.drain.stopping() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
-/// Finds the endpoint and opens the count; a failure is counted here too.
-fn start(
-    worker: &Worker,
-    side: Side,
-    peer: &Peer,
-    began: Instant,
-    request: &Request<Incoming>,
-) -> Result<(Flight, Rc<LocalCluster>), Own> {
-    let local = worker.local();
-    let caller = match side {
-        Side::Entry => crate::table::OUTSIDE,
-        Side::Mesh => request.headers().get(headers::CALLER).and_then(|v| v.to_str().ok()).unwrap_or_default(),
-    };
-    let refuse = |answer: Own, cluster: Option<&LocalCluster>| {
-        let edges = cluster.map_or(local.unrouted.as_ref(), |c| &c.own);
-        let edge = edges.from(caller, &local.table, &worker.reporter);
-        edge.end(answer.outcome(), began.elapsed().as_micros() as u64);
-        tracing::debug!(peer = %peer.ip, status = %answer.status, uri = %request.uri(), "answered by the proxy itself");
-        answer
-    };
-    let cluster = match route(&local, side, request) {
-        Ok(cluster) => cluster,
-        Err(answer) => return Err(refuse(answer, None)),
-    };
-    let now_ms = worker.clock.ms(began);
-    match cluster.pick(now_ms) {
-        Some(upstream) => {
-            let edge = upstream.edges.from(caller, &local.table, &worker.reporter);
-            Ok((Flight::new(Rc::clone(upstream), edge, worker.clock, began), cluster))
+impl Call<'_> {
+    /// The phases, in order.
+    async fn live(&self, mut request: Request<Incoming>) -> Response<AnswerBody> {
+        let cluster = match self.route(&request) {
+            Ok(cluster) => cluster,
+            Err(answer) => return self.refuse(None, &request, &answer),
+        };
+        if let Decision::Answer(answer) = self.decide(&cluster, &mut request) {
+            return self.refuse(Some(&cluster), &request, &answer);
         }
-        None => Err(refuse(NO_ENDPOINT, Some(&cluster))),
+        let Some(mut flight) = self.choose(&cluster, &request) else {
+            return self.refuse(Some(&cluster), &request, &own::NO_ENDPOINT);
+        };
+        let upstream = Rc::clone(&flight.upstream);
+        if !take_slot(&upstream, &cluster).await {
+            flight.outcome = Outcome::Reject;
+            return own::OVERFLOW.response();
+        }
+        flight.slot = true;
+        let wanted = Wanted {
+            upstream: &upstream,
+            connect_timeout: cluster.shared.connect_timeout,
+            timeout: cluster.shared.timeout,
+        };
+        match exchange::exchange(&wanted, self.prepare(request)).await {
+            Ok((response, connection)) => pass(flight, response, connection, wanted.timeout).await,
+            Err(failure) => explain(failure, &mut flight).response(),
+        }
+    }
+
+    /// Phase *route*: the cluster of this host and path.
+    fn route(&self, request: &Request<Incoming>) -> Result<Rc<LocalCluster>, Own> {
+        if request.method() == Method::CONNECT {
+            return Err(own::NO_UPGRADE);
+        }
+        let host = host(request)?;
+        let table = &self.local.table;
+        if !table.ready {
+            return Err(own::NOT_READY);
+        }
+        let hosts = match self.side {
+            Side::Entry => &table.entry,
+            Side::Mesh => &table.mesh,
+        };
+        let name = hosts.find(host, request.uri().path()).ok_or(own::NO_ROUTE)?;
+        self.local.clusters.get(name).cloned().ok_or(own::NO_ENDPOINT)
+    }
+
+    /// Phase *decide*: whether it goes on at all. Protection speaks here.
+    fn decide(&self, _cluster: &LocalCluster, request: &mut Request<Incoming>) -> Decision {
+        if upgrades(request.headers()) {
+            return Decision::Answer(own::NO_UPGRADE);
+        }
+        Decision::Pass
+    }
+
+    /// Phase *choose*: the endpoint; opens the count of its edge.
+    fn choose(&self, cluster: &LocalCluster, request: &Request<Incoming>) -> Option<Flight> {
+        let upstream = cluster.pick(self.worker.clock.ms(self.began))?;
+        let edge = upstream.edges.from(self.caller(request.headers()), &self.local.table, &self.worker.reporter);
+        Some(Flight::new(Rc::clone(upstream), edge, self.worker.clock, self.began))
+    }
+
+    /// The calling service, as the edges name it.
+    fn caller<'h>(&self, headers: &'h HeaderMap) -> &'h str {
+        match self.side {
+            Side::Entry => crate::table::OUTSIDE,
+            Side::Mesh => headers.get(headers::CALLER).and_then(|v| v.to_str().ok()).unwrap_or_default(),
+        }
+    }
+
+    /// Answers without an endpoint, and counts it.
+    fn refuse(
+        &self,
+        cluster: Option<&LocalCluster>,
+        request: &Request<Incoming>,
+        answer: &Own,
+    ) -> Response<AnswerBody> {
+        let edges = cluster.map_or(self.local.unrouted.as_ref(), |c| &c.own);
+        let edge = edges.from(self.caller(request.headers()), &self.local.table, &self.worker.reporter);
+        edge.end(answer.outcome(), self.began.elapsed().as_micros() as u64);
+        let (peer, uri) = (self.peer.ip, request.uri());
+        tracing::debug!(%peer, status = %answer.status, %uri, "answered by the proxy itself");
+        answer.response()
+    }
+
+    /// Phase *prepare*: the request as the endpoint gets it.
+    fn prepare(&self, request: Request<Incoming>) -> Request<RequestBody> {
+        let (mut parts, body) = request.into_parts();
+        headers::prepare(&mut parts.headers, self.side == Side::Entry, self.peer);
+        if let Some(authority) = parts.uri.authority() {
+            if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+                parts.headers.insert(header::HOST, host);
+            }
+            parts.uri = parts.uri.path_and_query().map_or_else(Uri::default, |path| Uri::from(path.clone()));
+        }
+        parts.version = Version::HTTP_11;
+        let body = if body.is_end_stream() {
+            RequestBody::Empty
+        } else {
+            let upload = Upload { last: Cell::new(Instant::now()), ended: Cell::new(false), failed: Cell::new(false) };
+            RequestBody::Stream(body, Rc::new(upload))
+        };
+        Request::from_parts(parts, body)
     }
 }
 
-fn route(local: &Local, side: Side, request: &Request<Incoming>) -> Result<Rc<LocalCluster>, Own> {
-    if request.method() == Method::CONNECT || upgrades(request.headers()) {
-        return Err(NO_UPGRADE);
-    }
-    let host = host(request)?;
-    if !local.table.ready {
-        return Err(NOT_READY);
-    }
-    let hosts = match side {
-        Side::Entry => &local.table.entry,
-        Side::Mesh => &local.table.mesh,
+/// Phase *answer*: judges the endpoint by it and passes it down.
+async fn pass(
+    mut flight: Flight,
+    mut response: Response<Incoming>,
+    connection: Connection,
+    limit: Duration,
+) -> Response<AnswerBody> {
+    judge(&mut flight, &response);
+    headers::strip(response.headers_mut(), |_| false);
+    *response.version_mut() = Version::HTTP_11;
+    let (head, body) = response.into_parts();
+    let body = if body.is_end_stream() {
+        flight.give_back(connection);
+        AnswerBody::Own(None)
+    } else {
+        let mut passing = Passing::new(body, flight, connection, limit);
+        passing.prime().await;
+        if passing.broke() {
+            return own::BROKEN.response();
+        }
+        AnswerBody::Passing(passing)
     };
-    let name = hosts.find(host, request.uri().path()).ok_or(NO_ROUTE)?;
-    local.clusters.get(name).cloned().ok_or(NO_ENDPOINT)
+    Response::from_parts(head, body)
 }
 
 fn upgrades(headers: &HeaderMap) -> bool {
@@ -132,56 +205,15 @@ fn host(request: &Request<Incoming>) -> Result<&str, Own> {
     let mut values = request.headers().get_all(header::HOST).iter();
     let first = values.next();
     if values.next().is_some() {
-        return Err(BAD_HOST);
+        return Err(own::BAD_HOST);
     }
     if let Some(authority) = request.uri().authority() {
         return Ok(authority.as_str());
     }
     match first {
-        Some(value) => value.to_str().map_err(|_| BAD_HOST),
+        Some(value) => value.to_str().map_err(|_| own::BAD_HOST),
         None if request.version() == Version::HTTP_10 => Ok(""),
-        None => Err(BAD_HOST),
-    }
-}
-
-async fn forward(
-    side: Side,
-    peer: &Peer,
-    request: Request<Incoming>,
-    mut flight: Flight,
-    cluster: &LocalCluster,
-) -> Response<AnswerBody> {
-    let upstream = Rc::clone(&flight.upstream);
-    if !take_slot(&upstream, cluster).await {
-        flight.outcome = Outcome::Reject;
-        return OVERFLOW.response();
-    }
-    flight.slot = true;
-    let wanted = Wanted {
-        upstream: &upstream,
-        connect_timeout: cluster.shared.connect_timeout,
-        timeout: cluster.shared.timeout,
-    };
-    match exchange::exchange(&wanted, prepare(side, peer, request)).await {
-        Ok((mut response, connection)) => {
-            judge(&mut flight, &response);
-            headers::strip(response.headers_mut(), |_| false);
-            *response.version_mut() = Version::HTTP_11;
-            let (head, body) = response.into_parts();
-            let body = if body.is_end_stream() {
-                flight.give_back(connection);
-                AnswerBody::Own(None)
-            } else {
-                let mut passing = Passing::new(body, flight, connection, wanted.timeout);
-                passing.prime().await;
-                if passing.broke() {
-                    return BROKEN.response();
-                }
-                AnswerBody::Passing(passing)
-            };
-            Response::from_parts(head, body)
-        }
-        Err(failure) => explain(failure, &mut flight).response(),
+        None => Err(own::BAD_HOST),
     }
 }
 
@@ -222,25 +254,6 @@ impl Drop for Waiting<'_> {
     }
 }
 
-fn prepare(side: Side, peer: &Peer, request: Request<Incoming>) -> Request<RequestBody> {
-    let (mut parts, body) = request.into_parts();
-    headers::prepare(&mut parts.headers, side == Side::Entry, peer);
-    if let Some(authority) = parts.uri.authority() {
-        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
-            parts.headers.insert(header::HOST, host);
-        }
-        parts.uri = parts.uri.path_and_query().map_or_else(Uri::default, |path| Uri::from(path.clone()));
-    }
-    parts.version = Version::HTTP_11;
-    let body = if body.is_end_stream() {
-        RequestBody::Empty
-    } else {
-        let upload = Upload { last: Cell::new(Instant::now()), ended: Cell::new(false), failed: Cell::new(false) };
-        RequestBody::Stream(body, Rc::new(upload))
-    };
-    Request::from_parts(parts, body)
-}
-
 /// What an answer says about its endpoint. A rejection is a sign of life, not of failure.
 fn judge(flight: &mut Flight, response: &Response<Incoming>) {
     let status = response.status();
@@ -257,39 +270,18 @@ fn judge(flight: &mut Flight, response: &Response<Incoming>) {
 
 fn explain(failure: Failure, flight: &mut Flight) -> Own {
     let answer = match failure {
-        Failure::Upload => return SLOW_UPLOAD,
-        Failure::CallerGone => return BROKEN,
+        Failure::Upload => return own::SLOW_UPLOAD,
+        Failure::CallerGone => return own::BROKEN,
         Failure::Connect(error) => {
             tracing::debug!(address = %flight.upstream.state.address, %error, "cannot connect");
-            if error.kind() == std::io::ErrorKind::TimedOut { LATE } else { UNREACHABLE }
+            if error.kind() == std::io::ErrorKind::TimedOut { own::LATE } else { own::UNREACHABLE }
         }
         Failure::Broken(error) => {
             tracing::debug!(address = %flight.upstream.state.address, %error, "connection broke");
-            BROKEN
+            own::BROKEN
         }
-        Failure::Late => LATE,
+        Failure::Late => own::LATE,
     };
     flight.failed();
     answer
-}
-
-impl Own {
-    fn outcome(&self) -> Outcome {
-        match (self.status.is_server_error(), self.reject) {
-            (true, Some(_)) => Outcome::Reject,
-            (true, None) if self.status != StatusCode::NOT_IMPLEMENTED => Outcome::Error,
-            _ => Outcome::Done,
-        }
-    }
-
-    fn response(&self) -> Response<AnswerBody> {
-        let mut response = Response::new(AnswerBody::Own(Some(Bytes::from_static(self.text.as_bytes()))));
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        if let Some(reason) = self.reject {
-            headers.insert(REJECT, HeaderValue::from_static(reason));
-        }
-        response
-    }
 }
