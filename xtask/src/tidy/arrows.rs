@@ -6,6 +6,7 @@ use std::path::Path;
 
 /// Room → rooms it may depend on. A new arrow is a line here and a line in an ADR.
 const MAY_STAND_ON: &[(&str, &[&str])] = &[
+    ("admission", &[]),
     ("model", &[]),
     ("capacity", &["model"]),
     ("scheduler", &["model"]),

@@ -1,0 +1,72 @@
+//! Capacity: calls per second completed while the queue was not empty. Idle time says nothing of it and is left out.
+
+/// Busy time over which completions are averaged, in seconds.
+const BUSY_S: f64 = 2.0;
+/// Shortest busy span that is judged, in seconds.
+const SPAN_S_MIN: f64 = 0.01;
+/// A span with no completion where so many were expected is a stall, which says nothing of capacity.
+const STALL_COMPLETIONS: f64 = 6.0;
+/// Two spans in a row so many standard deviations (squared) off, to the same side: capacity changed.
+const SURPRISE: f64 = 9.0;
+
+/// One busy span of a window.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Span {
+    pub(super) completions: f64,
+    pub(super) seconds: f64,
+}
+
+#[derive(Default)]
+pub(super) struct Capacity {
+    kept: Span,
+    /// The last span and on which side it surprised, if it did.
+    last: Span,
+    surprised: f64,
+    /// Throughput whether busy or not, smoothed: capacity is at least that.
+    throughput: f64,
+    observed_s: f64,
+}
+
+impl Capacity {
+    /// Calls per second; `None` before any busy span.
+    pub(super) fn rps(&self) -> Option<f64> {
+        (self.kept.seconds > 0.0).then(|| (self.kept.completions.max(0.5) / self.kept.seconds).max(1e-3))
+    }
+
+    /// Folds in a busy span.
+    pub(super) fn busy(&mut self, span: Span) {
+        if span.seconds < SPAN_S_MIN {
+            return;
+        }
+        let expected = self.rps().unwrap_or(0.0) * span.seconds;
+        if span.completions == 0.0 && expected >= STALL_COMPLETIONS {
+            return;
+        }
+        let off = span.completions - expected;
+        let spread = expected * (1.0 + span.seconds / self.kept.seconds.max(SPAN_S_MIN)) + 1.0;
+        let side = if off * off / spread > SURPRISE { off.signum() } else { 0.0 };
+        if side != 0.0 && side == self.surprised {
+            self.kept = self.last;
+        }
+        self.surprised = side;
+        self.last = span;
+        let keep = BUSY_S / (BUSY_S + span.seconds);
+        self.kept.completions = self.kept.completions * keep + span.completions;
+        self.kept.seconds = self.kept.seconds * keep + span.seconds;
+    }
+
+    /// Folds in a window's throughput, busy or not.
+    pub(super) fn throughput(&mut self, completions: f64, seconds: f64) {
+        self.observed_s += seconds;
+        let gain = (seconds / (BUSY_S + seconds)).max(seconds / self.observed_s);
+        self.throughput += gain * (completions / seconds - self.throughput);
+        if self.observed_s >= BUSY_S && self.rps().is_some_and(|rps| rps < self.throughput) {
+            self.kept.completions = self.throughput * self.kept.seconds;
+        }
+    }
+
+    /// Capacity was believed too small: work is shed, and yet the queue is empty.
+    pub(super) fn raise(&mut self, factor: f64) {
+        self.kept.completions *= factor;
+    }
+}

@@ -1,0 +1,241 @@
+//! From a closed window to new levels: feed-forward (capacity ÷ demand × calls per task), corrected by queue delay.
+//!
+//! DAGOR steps its level down 5% and up 1% a window; here one window's demand gives the level at once, and the queue
+//! only corrects what the estimate missed. Levels are published per step of queue length, so that the correction also
+//! acts within a window. Absent: counting (`window`), deciding (`gate`).
+
+use super::capacity::{Capacity, Span};
+use super::demand::Demand;
+use super::floor::Floor;
+use super::window::{Closed, IDLE_DELAY_US};
+use super::{Config, Signal};
+use crate::priority::LEVEL_ALL;
+
+/// Steps of queue length for which a level is published.
+pub(super) const STEPS: usize = 32;
+/// Steps per target queue delay.
+const STEPS_PER_TARGET: f64 = 4.0;
+/// Offers of a window that are never too many to wait for its end.
+pub(super) const OFFERS_MIN: u32 = 32;
+/// A window is never closed sooner than this, however much comes, in microseconds.
+pub(super) const ELAPSED_US_MIN: u64 = 10_000;
+
+/// Share of a task's time that its queues may take in all, at the target and at the limit.
+const TARGET_SHARE: f64 = 0.5;
+const LIMIT_SHARE: f64 = 0.8;
+/// Share of a task's time that one queue may take at the limit.
+const LIMIT_SHARE_ONE: f64 = 0.4;
+/// How much more than capacity is admitted into an empty queue, and how much less into one twice its target.
+const EMPTY_GAIN: f64 = 0.5;
+const FULL_LOSS: f64 = 0.25;
+/// The least share of capacity admitted below the queue limit: whoever needs less is never dipped into.
+const ADMITTED_MIN: f64 = 0.75;
+/// The least share admitted at all: something must come, or nothing would be learnt.
+const TRICKLE: f64 = 0.02;
+/// Integral correction per second, and its bounds.
+const CORRECTION_PER_S: f64 = 0.5;
+const CORRECTION_MIN: f64 = 0.8;
+const CORRECTION_MAX: f64 = 1.25;
+/// Memory of calls per task and of deadlines, in seconds.
+const TASKS_S: f64 = 3.0;
+/// Calls per task at most.
+const CALLS_MAX: f64 = 64.0;
+/// Demand below this share of capacity ends overload.
+const CALM: f64 = 0.95;
+
+/// Everything learnt over windows.
+pub(super) struct Controller {
+    signal: Signal,
+    target_us: f64,
+    timeout_us: f64,
+    window_s: f64,
+    demand: Demand,
+    capacity: Capacity,
+    floor: Floor,
+    first_calls: f64,
+    calls: f64,
+    remaining_us: f64,
+    offers_rps: f64,
+    correction: f64,
+    overloaded: bool,
+    queue_delay_us: f64,
+}
+
+/// What a closed window publishes.
+pub(super) struct Outcome {
+    pub(super) levels: [u32; STEPS],
+    /// Waiting requests per step; 0 while capacity is unknown.
+    pub(super) step_waiting: f64,
+    pub(super) base_waiting: f64,
+    pub(super) wait_each_us: f64,
+    pub(super) offers_max: u32,
+    pub(super) floor_us: u64,
+    pub(super) demand_rps: f64,
+    pub(super) capacity_rps: f64,
+    pub(super) queue_delay_us: f64,
+    pub(super) calls_per_task: f64,
+    pub(super) overloaded: bool,
+}
+
+impl Controller {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            signal: config.signal,
+            target_us: config.queue_delay_target_us.max(1) as f64,
+            timeout_us: config.task_timeout_us.max(1) as f64,
+            window_s: config.window_us.max(1) as f64 / 1e6,
+            demand: Demand::new(),
+            capacity: Capacity::default(),
+            floor: Floor::new(),
+            first_calls: 0.0,
+            calls: 0.0,
+            remaining_us: config.task_timeout_us.max(1) as f64,
+            offers_rps: 0.0,
+            correction: 1.0,
+            overloaded: false,
+            queue_delay_us: 0.0,
+        }
+    }
+
+    /// Where the window's demand is taken into.
+    pub(super) fn asked(&mut self) -> &mut [u32] {
+        &mut self.demand.asked
+    }
+
+    /// Closes a window of `start_us..now_us`, at whose end `waiting` requests wait.
+    pub(super) fn close(&mut self, closed: &Closed, waiting: u64, start_us: u64, now_us: u64) -> Outcome {
+        let seconds = (now_us - start_us) as f64 / 1e6;
+        self.demand.fold(seconds);
+        self.fold_tasks(closed, seconds);
+        if self.signal == Signal::Inferred {
+            let (sum_us, answers) = (closed.work_sum_us as f64, f64::from(closed.completions));
+            self.floor.fold(sum_us, answers, seconds, self.overloaded);
+        }
+        self.fold_capacity(closed, waiting, start_us, now_us);
+        self.fold_queue_delay(closed, waiting);
+        let calls_per_task = self.calls_per_task();
+        let share_us = |share: f64| self.remaining_us * share / calls_per_task;
+        let target_us = self.target_us.min(share_us(TARGET_SHARE));
+        let limit_us = share_us(LIMIT_SHARE).min(self.remaining_us * LIMIT_SHARE_ONE).max(target_us * 1.5);
+        self.judge(target_us, seconds);
+        self.outcome(target_us, limit_us)
+    }
+
+    fn calls_per_task(&self) -> f64 {
+        if self.first_calls < 1.0 { 1.0 } else { (self.calls / self.first_calls).clamp(1.0, CALLS_MAX) }
+    }
+
+    fn fold_tasks(&mut self, closed: &Closed, seconds: f64) {
+        let keep = TASKS_S / (TASKS_S + seconds);
+        self.first_calls = self.first_calls * keep + f64::from(closed.admitted);
+        self.calls = self.calls * keep + f64::from(closed.admitted) + f64::from(closed.passes);
+        if let Some(remaining_us) = closed.remaining_us {
+            self.remaining_us += (remaining_us.max(1) as f64 - self.remaining_us) * (1.0 - keep);
+        }
+        let offers_rps = f64::from(closed.offers) / seconds;
+        self.offers_rps += (offers_rps - self.offers_rps) * seconds / (1.0 + seconds);
+        self.offers_rps = self.offers_rps.max(offers_rps * 0.5);
+    }
+
+    fn fold_capacity(&mut self, closed: &Closed, waiting: u64, start_us: u64, now_us: u64) {
+        let seconds = (now_us - start_us) as f64 / 1e6;
+        self.capacity.throughput(f64::from(closed.completions), seconds);
+        match self.signal {
+            Signal::Exact if waiting > 0 => {
+                let since_us = closed.idle_us.clamp(start_us, now_us);
+                let completions = if closed.idle_us == 0 { closed.completions } else { closed.busy_completions };
+                let span = Span { completions: f64::from(completions), seconds: (now_us - since_us) as f64 / 1e6 };
+                self.capacity.busy(span);
+            }
+            Signal::Inferred => {
+                let floor_us = self.floor.us().unwrap_or(f64::INFINITY);
+                let delay_us = closed.delay_sum_us as f64 / f64::from(closed.starts.max(1));
+                if delay_us > (floor_us * 0.5).max(IDLE_DELAY_US as f64) {
+                    self.capacity.busy(Span { completions: f64::from(closed.completions), seconds });
+                }
+            }
+            Signal::Exact => {}
+        }
+    }
+
+    fn fold_queue_delay(&mut self, closed: &Closed, waiting: u64) {
+        self.queue_delay_us = if closed.starts > 0 {
+            closed.delay_sum_us as f64 / f64::from(closed.starts)
+        } else if self.signal == Signal::Exact {
+            self.capacity.rps().map_or(0.0, |rps| waiting as f64 / rps * 1e6).min(self.timeout_us)
+        } else {
+            0.0
+        };
+    }
+
+    /// Overloaded or not, and the integral correction.
+    fn judge(&mut self, target_us: f64, seconds: f64) {
+        let Some(capacity_rps) = self.capacity.rps() else { return };
+        let calls_per_task = self.calls_per_task();
+        let queued = self.queue_delay_us > target_us * 0.25;
+        if self.demand.surely() * calls_per_task > capacity_rps && queued {
+            self.overloaded = true;
+        } else if self.demand.either() * calls_per_task < capacity_rps * CALM && self.queue_delay_us < target_us {
+            self.overloaded = false;
+        }
+        if !self.overloaded {
+            self.correction += (1.0 - self.correction) * seconds / (2.0 + seconds);
+            return;
+        }
+        let error = ((target_us - self.queue_delay_us) / target_us).clamp(-1.0, 1.0);
+        self.correction += CORRECTION_PER_S * seconds.min(self.window_s) * error;
+        if self.correction > CORRECTION_MAX {
+            self.capacity.raise(1.0 + seconds.min(self.window_s));
+        }
+        self.correction = self.correction.clamp(CORRECTION_MIN, CORRECTION_MAX);
+    }
+
+    fn outcome(&self, target_us: f64, limit_us: f64) -> Outcome {
+        let calls_per_task = self.calls_per_task();
+        let capacity_rps = self.capacity.rps();
+        let floor_us = self.floor.us().unwrap_or(0.0);
+        let expected = self.offers_rps * self.window_s * 2.0;
+        Outcome {
+            levels: capacity_rps.map_or([LEVEL_ALL; STEPS], |rps| self.levels(rps, target_us, limit_us)),
+            step_waiting: capacity_rps.map_or(0.0, |rps| (rps * target_us / 1e6 / STEPS_PER_TARGET).max(0.125)),
+            base_waiting: if self.signal == Signal::Inferred {
+                capacity_rps.unwrap_or(0.0) * floor_us / 1e6
+            } else {
+                0.0
+            },
+            wait_each_us: capacity_rps.map_or(0.0, |rps| 1e6 / rps),
+            offers_max: (expected.min(1e9) as u32).max(OFFERS_MIN),
+            floor_us: floor_us as u64,
+            demand_rps: self.demand.total() * calls_per_task,
+            capacity_rps: capacity_rps.unwrap_or(0.0),
+            queue_delay_us: self.queue_delay_us,
+            calls_per_task,
+            overloaded: self.overloaded,
+        }
+    }
+
+    /// One level per step of queue length, the emptiest first.
+    fn levels(&self, capacity_rps: f64, target_us: f64, limit_us: f64) -> [u32; STEPS] {
+        let tasks = capacity_rps / self.calls_per_task();
+        // The histogram wants ascending rates, and the fullest step has the least.
+        let rates: [f64; STEPS] = std::array::from_fn(|at| {
+            let delay_us = (STEPS - 1 - at) as f64 / STEPS_PER_TARGET * target_us;
+            tasks * self.share(delay_us, target_us, limit_us)
+        });
+        let mut levels = self.demand.levels(&rates);
+        levels.reverse();
+        levels
+    }
+
+    /// The share of capacity to admit at a queue delay.
+    fn share(&self, delay_us: f64, target_us: f64, limit_us: f64) -> f64 {
+        let full = (2.0 - delay_us / limit_us).max(TRICKLE);
+        if !self.overloaded {
+            return if delay_us < limit_us { f64::INFINITY } else { full };
+        }
+        let over = delay_us / target_us - 1.0;
+        let gain = if over < 0.0 { -over * EMPTY_GAIN } else { -over * FULL_LOSS };
+        let share = ((1.0 + gain) * self.correction).max(ADMITTED_MIN);
+        if delay_us < limit_us { share } else { share.min(full * ADMITTED_MIN).max(TRICKLE) }
+    }
+}
