@@ -11,6 +11,7 @@ pub mod manifest;
 pub mod operation;
 pub mod placement;
 pub mod plan;
+pub mod policy;
 pub mod resource;
 pub mod snapshot;
 pub mod time;
@@ -28,14 +29,17 @@ pub use histogram::LatencyHistogram;
 pub use manifest::Declared;
 pub use name::{
     BusinessName, CircuitName, ConfigSetName, DatacenterName, EnvironmentName, EventName, ExternalName, HostName,
-    HostTypeName, InstanceId, NAME_BYTES_MAX, NameError, OperationId, PackageName, PoolName, RackName, RegionName,
-    ServiceName, SilenceId,
+    HostTypeName, InstanceId, NAME_BYTES_MAX, NameError, OperationId, PackageName, PolicyName, PoolName, PresetName,
+    RackName, RegionName, ServiceName, SilenceId,
 };
 pub use operation::{
     GateOutcome, GateVerdict, LogLine, Operation, OperationPhase, OperationSpec, PlannedInstance, ScaleBefore, StepRun,
     StepState,
 };
 pub use placement::{HostIntent, HostPlacements, InstanceIntent, Placement, ScaleIntent, Silence};
+pub use policy::{
+    Answer, Degrade, Expiry, Life, POLICY_LIFE_MS_MAX, Policy, PolicyAction, Preset, PresetPolicy, Slow, Throttle,
+};
 pub use resource::{
     Business, Circuit, ConfigSet, Criticality, Datacenter, Dependency, Environment, Event, External, HealthCheck, Hook,
     HookCall, HookWhen, Host, HostType, Kind, Layer, Package, PortRange, Rack, Region, Resource, ResourceKey, Route,

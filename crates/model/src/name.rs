@@ -117,6 +117,10 @@ names! {
     EnvironmentName,
     /// Name of an event, a planned crowd.
     EventName,
+    /// Name of a policy.
+    PolicyName,
+    /// Name of a preset, a set of policies fired together.
+    PresetName,
     /// Id of one instance: `<service>-<number>`, the number never reused within a service.
     InstanceId,
     /// Id of an operation: `op-<number>`.

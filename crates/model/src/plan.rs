@@ -47,7 +47,7 @@ pub struct FieldDiff {
     pub after: serde_json::Value,
 }
 
-/// Plans the apply of manifests. With `prune`, what is stored and not declared goes.
+/// Plans the apply of manifests. With `prune`, what is stored and not declared goes, policies excepted.
 ///
 /// # Errors
 /// Every fault of the whole that would result.
@@ -56,7 +56,8 @@ pub fn plan(snapshot: &Snapshot, declared: &[Declared], prune: bool) -> Result<A
         declared.iter().map(|one| (one.resource.key(), stored_form(&one.resource))).collect();
     let mut world = World::default();
     for (key, at) in &snapshot.resources {
-        if !prune && !wanted.contains_key(key) {
+        // A policy is put in force by a click as often as by a file: only its end or a lift takes it away.
+        if (!prune || key.kind == Kind::Policy) && !wanted.contains_key(key) {
             world.resources.insert(key.clone(), &at.value);
         }
     }

@@ -3,6 +3,7 @@
 //! Reading and checking them is `manifest`'s and `validate`'s work; this file is the vocabulary.
 
 use crate::name::*;
+pub use crate::policy::{Policy, Preset};
 use crate::unit::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -46,7 +47,7 @@ macro_rules! resources {
 
 resources! {
     Region, Datacenter, Rack, Circuit, HostType, Host, Business, External, Package, Environment,
-    ConfigSet, Service, Event,
+    ConfigSet, Service, Event, Policy, Preset,
 }
 
 impl Resource {

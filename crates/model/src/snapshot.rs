@@ -155,6 +155,10 @@ typed_getters! {
     service, services: Service,
     /// An event.
     event, events: Event,
+    /// A policy.
+    policy, policies: Policy,
+    /// A preset.
+    preset, presets: Preset,
 }
 
 impl Snapshot {

@@ -4,6 +4,7 @@
 
 mod facility;
 mod graph;
+mod policy;
 pub mod references;
 mod service;
 mod variables;
@@ -59,6 +60,7 @@ pub fn validate(world: &World<'_>) -> Vec<Fault> {
     faults.extend(service::check(world));
     faults.extend(graph::cycles(world));
     faults.extend(variables::check(world));
+    faults.extend(policy::check(world));
     faults.sort();
     faults
 }

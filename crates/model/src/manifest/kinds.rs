@@ -2,6 +2,7 @@
 
 use super::schema::Type::*;
 use super::schema::{self, Field, Type, may, must};
+use crate::policy::BUSINESS_LEVEL_MAX;
 use crate::resource::Kind;
 
 const NAME: Type = Checked("a name", schema::name);
@@ -22,6 +23,8 @@ pub(super) fn fields(kind: Kind) -> &'static [Field] {
         Kind::ConfigSet => CONFIG_SET,
         Kind::Service => SERVICE,
         Kind::Event => EVENT,
+        Kind::Policy => POLICY,
+        Kind::Preset => PRESET,
     }
 }
 
@@ -126,3 +129,52 @@ const EVENT: &[Field] = &[
     may("ends_at", Checked("a time, such as 2027-02-05T20:00:00+08:00", schema::time)),
     must("entry_requests_per_second", Map(schema::name, &Number)),
 ];
+
+const ROUTE_PREFIX: Type = Checked("a path", schema::url_path);
+const ANSWER: Type = Record(ANSWER_FIELDS);
+const ANSWER_FIELDS: &[Field] =
+    &[may("status", Whole(200, 599)), may("headers", Map(schema::header_name, &Text)), may("body", Text)];
+const THROTTLE: Type = OneOf(
+    &["users_percent", "requests_per_second", "business_levels_from"],
+    &[
+        may("users_percent", Number),
+        may("requests_per_second", Number),
+        may("business_levels_from", Whole(0, BUSINESS_LEVEL_MAX as u64)),
+    ],
+);
+const DEGRADE: Type = Record(&[may("cached_seconds_max", Whole(1, 86_400)), may("answer", ANSWER)]);
+const SLOW: Type = Record(&[
+    must("requests_per_second", Number),
+    may("key_header", Checked("a header", schema::header_name)),
+    may("waiting_max", POSITIVE_U32),
+]);
+const ACTION: Type = OneOf(
+    &["throttle", "suppress", "degrade", "slow"],
+    &[may("throttle", THROTTLE), may("suppress", ANSWER), may("degrade", DEGRADE), may("slow", SLOW)],
+);
+const WHEN: Type = Checked("a CEL expression", schema::when);
+const ORDER: Type = Whole(0, u32::MAX as u64);
+const POLICY: &[Field] = &[
+    must("name", NAME),
+    may("business", NAME),
+    may("service", NAME),
+    may("route", ROUTE_PREFIX),
+    may("datacenter", NAME),
+    may("when", WHEN),
+    must("action", ACTION),
+    may("order", ORDER),
+    must("expires_at", Checked("a time, such as 2027-02-05T20:30:00+08:00", schema::time)),
+    may("preset", NAME),
+];
+const PRESET_POLICY: Type = Record(&[
+    must("name", NAME),
+    may("business", NAME),
+    may("service", NAME),
+    may("route", ROUTE_PREFIX),
+    may("datacenter", NAME),
+    may("when", WHEN),
+    must("action", ACTION),
+    may("order", ORDER),
+    must("for", Checked("a life, such as 30m", schema::life)),
+]);
+const PRESET: &[Field] = &[must("name", NAME), must("policies", List(&PRESET_POLICY))];

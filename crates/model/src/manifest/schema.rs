@@ -1,5 +1,6 @@
 //! What a field may hold: the types of the schema, and the checks of single values.
 
+use crate::policy::WHEN_BYTES_MAX;
 use crate::unit::*;
 use std::str::FromStr;
 
@@ -143,3 +144,27 @@ pub(super) fn not_empty(text: &str) -> Result<(), String> {
     }
     Ok(())
 }
+
+pub(super) fn life(text: &str) -> Result<(), String> {
+    parses::<crate::policy::Life>(text)
+}
+
+pub(super) fn when(text: &str) -> Result<(), String> {
+    not_empty(text.trim())?;
+    if text.len() > WHEN_BYTES_MAX {
+        return Err(format!("is {} bytes long; at most {WHEN_BYTES_MAX} are allowed", text.len()));
+    }
+    Ok(())
+}
+
+/// A field name of RFC 9110, in lower case.
+pub(super) fn header_name(text: &str) -> Result<(), String> {
+    let token = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&c);
+    if !text.is_empty() && text.len() <= HEADER_NAME_BYTES_MAX && text.bytes().all(token) {
+        return Ok(());
+    }
+    Err(format!("{text:?} is not a header's name in lower case, such as `content-type`"))
+}
+
+/// Longest name of a header.
+const HEADER_NAME_BYTES_MAX: usize = 128;

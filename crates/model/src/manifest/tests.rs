@@ -59,12 +59,12 @@ fn each_wrong_value_says_what_would_be_right() {
         (
             "kind: Service",
             "kind: Servise",
-            "a.yaml:2: kind: unknown kind `Servise`; did you mean `Service`? (kinds: Region, Datacenter, Rack, Circuit, HostType, Host, Business, External, Package, Environment, ConfigSet, Service, Event)",
+            "a.yaml:2: kind: unknown kind `Servise`; did you mean `Service`? (kinds: Region, Datacenter, Rack, Circuit, HostType, Host, Business, External, Package, Environment, ConfigSet, Service, Event, Policy, Preset)",
         ),
         (
             "kind: Service\n",
             "",
-            "a.yaml:2: kind: missing field `kind`: one of Region, Datacenter, Rack, Circuit, HostType, Host, Business, External, Package, Environment, ConfigSet, Service, Event",
+            "a.yaml:2: kind: missing field `kind`: one of Region, Datacenter, Rack, Circuit, HostType, Host, Business, External, Package, Environment, ConfigSet, Service, Event, Policy, Preset",
         ),
         (
             "name: lottery",
@@ -120,6 +120,87 @@ fn each_wrong_value_says_what_would_be_right() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+const POLICY: &str = "\
+kind: Policy
+name: fewer-draws
+service: lottery
+route: /draw
+when: request.method == \"POST\"
+action: {throttle: {users_percent: 20}}
+expires_at: 2027-02-05T20:30:00+08:00
+";
+
+#[test]
+fn a_policy_is_read_and_each_wrong_part_of_it_named() {
+    let Resource::Policy(policy) = &one(POLICY).unwrap()[0].resource else { panic!("a policy") };
+    assert_eq!(policy.action, crate::PolicyAction::Throttle(crate::Throttle::UsersPercent(20.0)));
+    assert_eq!((policy.order, policy.expires_at.unix_ms()), (100, 1_801_830_600_000));
+    let table: &[(&str, &str, &str)] = &[
+        (
+            "expires_at: 2027-02-05T20:30:00+08:00\n",
+            "",
+            "a.yaml:1: expires_at: missing field `expires_at`: a time, such as 2027-02-05T20:30:00+08:00",
+        ),
+        (
+            "2027-02-05T20:30:00+08:00",
+            "tomorrow",
+            "a.yaml:7: expires_at: \"tomorrow\" is not a time; write RFC 3339, such as 2027-02-05T20:00:00+08:00",
+        ),
+        (
+            "throttle: {users_percent: 20}",
+            "throtle: {users_percent: 20}",
+            "a.yaml:6: action.throtle: unknown field `throtle`; did you mean `throttle`?",
+        ),
+        (
+            "{throttle: {users_percent: 20}}",
+            "{throttle: {users_percent: 20}, suppress: {}}",
+            "a.yaml:6: action: needs exactly one of throttle, suppress, degrade, slow",
+        ),
+        (
+            "users_percent: 20",
+            "users_percent: 20, requests_per_second: 5",
+            "a.yaml:6: action.throttle: needs exactly one of users_percent, requests_per_second, business_levels_from",
+        ),
+        (
+            "users_percent: 20",
+            "users_percent: many",
+            "a.yaml:6: action.throttle.users_percent: expected a number, found `many`",
+        ),
+        (
+            "users_percent: 20",
+            "business_levels_from: 64",
+            "a.yaml:6: action.throttle.business_levels_from: expected a whole number from 0 to 63, found `64`",
+        ),
+        (
+            "route: /draw",
+            "route: draw",
+            "a.yaml:4: route: \"draw\" is not a path; begin with `/` and leave out blanks, `?` and `#`",
+        ),
+        ("request.method == \"POST\"", "\"  \"", "a.yaml:5: when: must not be empty"),
+        (
+            "throttle: {users_percent: 20}",
+            "suppress: {headers: {Content-Type: a}}",
+            "a.yaml:6: action.suppress.headers.Content-Type: \"Content-Type\" is not a header's name in lower case, such as `content-type`",
+        ),
+        (
+            "name: fewer-draws",
+            "name: fewer-draws\norder: -1",
+            "a.yaml:3: order: expected a whole number from 0 to 4294967295, found `-1`",
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for (from, to, wanted) in table {
+        assert_eq!(POLICY.matches(from).count(), 1, "{from:?} stands once");
+        let found = faults(&POLICY.replace(from, to));
+        if !found.contains(&(*wanted).to_owned()) {
+            wrong.push(format!("{from} → {to}:\n  {}", found.join("\n  ")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let long = format!("request.path == \"{}\"", "x".repeat(crate::policy::WHEN_BYTES_MAX));
+    assert!(faults(&POLICY.replace("request.method == \"POST\"", &format!("'{long}'")))[0].contains("at most 2048"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::World;
 use crate::fault::{FAULTS_MAX, Fault, did_you_mean};
+use crate::name::{BusinessName, DatacenterName, ServiceName};
 use crate::resource::*;
 
 /// One reference of a resource to another.
@@ -39,6 +40,13 @@ pub fn of(resource: &Resource) -> Vec<Reference> {
             names.map(|name| to(&format!("datacenters.{name}"), &[Kind::Datacenter], name.as_str())).collect()
         }
         Resource::Service(of) => of_service(of),
+        Resource::Policy(of) => in_scope("", &of.business, &of.service, &of.datacenter),
+        Resource::Preset(of) => {
+            let policies = of.policies.iter().enumerate();
+            policies
+                .flat_map(|(at, of)| in_scope(&format!("policies[{at}]."), &of.business, &of.service, &of.datacenter))
+                .collect()
+        }
         Resource::Event(of) => {
             let mut found = vec![to("business", &[Kind::Business], of.business.as_str())];
             let entries = of.entry_requests_per_second.keys();
@@ -67,6 +75,21 @@ fn of_service(service: &Service) -> Vec<Reference> {
     found.extend(datacenters.map(|name| to(format!("instances.{name}"), &[Kind::Datacenter], name.as_str())));
     let avoided = service.avoid.iter().enumerate();
     found.extend(avoided.map(|(at, name)| to(format!("avoid[{at}]"), &[Kind::Service], name.as_str())));
+    found
+}
+
+/// What the scope of a policy refers to.
+fn in_scope(
+    at: &str,
+    business: &Option<BusinessName>,
+    service: &Option<ServiceName>,
+    datacenter: &Option<DatacenterName>,
+) -> Vec<Reference> {
+    let to = |field: &str, kinds, name: &str| Reference { field: format!("{at}{field}"), kinds, name: name.to_owned() };
+    let mut found: Vec<Reference> =
+        business.iter().map(|name| to("business", &[Kind::Business], name.as_str())).collect();
+    found.extend(service.iter().map(|name| to("service", &[Kind::Service, Kind::External], name.as_str())));
+    found.extend(datacenter.iter().map(|name| to("datacenter", &[Kind::Datacenter], name.as_str())));
     found
 }
 

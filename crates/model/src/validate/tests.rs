@@ -114,6 +114,80 @@ fn each_fault_has_its_place_and_remedy() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+const POLICY: &str = "\
+---
+kind: Policy
+name: fewer-draws
+business: red-packet
+service: lottery
+action: {throttle: {users_percent: 20}}
+expires_at: 2027-02-05T20:30:00+08:00
+";
+
+#[test]
+fn a_policy_out_of_bounds_is_refused_with_its_field() {
+    assert!(planned(&format!("{FLEET}{POLICY}")).is_ok());
+    let table: &[(&str, &str, &str)] = &[
+        (
+            "users_percent: 20",
+            "users_percent: 101",
+            "action.throttle.users_percent: 101 is no share; it must be from 0 to 100",
+        ),
+        (
+            "users_percent: 20",
+            "requests_per_second: -1",
+            "action.throttle.requests_per_second: -1 is no rate; it must be from 0 to 1000000000",
+        ),
+        (
+            "throttle: {users_percent: 20}",
+            "degrade: {}",
+            "action.degrade: says nothing to answer; give cached_seconds_max, answer or both",
+        ),
+        (
+            "throttle: {users_percent: 20}",
+            "slow: {requests_per_second: 0}",
+            "action.slow.requests_per_second: 0 would release nothing, ever; give a rate above 0",
+        ),
+        (
+            "throttle: {users_percent: 20}",
+            "suppress: {headers: {content-length: 5}}",
+            "action.suppress.headers.content-length: `content-length` is set by the proxy itself; leave it out",
+        ),
+        (
+            "throttle: {users_percent: 20}",
+            "suppress: {headers: {x-a: \"a\\nb\"}}",
+            "action.suppress.headers.x-a: holds characters that a header cannot carry; use visible ASCII",
+        ),
+        (
+            "throttle: {users_percent: 20}",
+            "suppress: {status: 204, body: gone}",
+            "action.suppress.body: an answer with status 204 has no body; leave it out",
+        ),
+        (
+            "service: lottery",
+            "service: lotery",
+            "service: no Service or External is called `lotery`; did you mean `lottery`?",
+        ),
+        (
+            "service: lottery",
+            "service: bank",
+            "service: the external `bank` belongs to no business; leave `business` out",
+        ),
+    ];
+    for (from, to, wanted) in table {
+        assert_eq!(POLICY.matches(from).count(), 1, "{from:?} stands once");
+        let found = planned(&format!("{FLEET}{}", POLICY.replace(from, to))).unwrap_err();
+        assert!(found.len() == 1 && found[0].ends_with(wanted), "{from} → {to}: {found:#?}");
+    }
+    let preset = "---\nkind: Preset\nname: surge\npolicies:\n- {name: a, service: lottery, action: {suppress: {}}, for: 30m}\n\
+        - {name: a, service: gift, action: {degrade: {}}, for: 30m}\n";
+    let found = planned(&format!("{FLEET}{preset}")).unwrap_err();
+    assert_eq!(found.len(), 3, "{found:#?}");
+    assert!(found.iter().any(|at| at.contains("policies[1].name: `a` stands twice")), "{found:#?}");
+    assert!(found.iter().any(|at| at.contains("policies[1].service: no Service or External")), "{found:#?}");
+    assert!(found.iter().any(|at| at.contains("policies[1].action.degrade: says nothing")), "{found:#?}");
+}
+
 #[test]
 fn two_services_cannot_share_a_route() {
     let second = "---\nkind: Service\nname: gate\nbusiness: red-packet\nlayer: access\npackage: app\nenvironment: night\nshape: 1C1G\n\

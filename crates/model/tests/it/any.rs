@@ -132,6 +132,66 @@ fn facility() -> impl Strategy<Value = Resource> {
     ]
 }
 
+fn answer() -> impl Strategy<Value = Answer> {
+    (200_u16..600, btree_map("[a-z]{1,5}", text(), 0..3), text()).prop_map(|(status, headers, body)| Answer {
+        status,
+        headers,
+        body,
+    })
+}
+
+fn action() -> impl Strategy<Value = PolicyAction> {
+    let slow = (number(), "[a-z]{1,5}", 1_u32..).prop_map(|(rate, key_header, waiting_max)| Slow {
+        requests_per_second: rate,
+        key_header,
+        waiting_max,
+    });
+    prop_oneof![
+        number().prop_map(|percent| PolicyAction::Throttle(Throttle::UsersPercent(percent))),
+        number().prop_map(|rate| PolicyAction::Throttle(Throttle::RequestsPerSecond(rate))),
+        (0_u8..64).prop_map(|from| PolicyAction::Throttle(Throttle::BusinessLevelsFrom(from))),
+        answer().prop_map(PolicyAction::Suppress),
+        (option::of(1_u32..86_400), option::of(answer()))
+            .prop_map(|(cached_seconds_max, answer)| PolicyAction::Degrade(Degrade { cached_seconds_max, answer })),
+        slow.prop_map(PolicyAction::Slow),
+    ]
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let scope = (option::of(name()), option::of(name()), option::of("/[a-z]{0,6}"), option::of(name()));
+    let when = option::of("[a-z.]{1,9} [<>=]= [\"'a-z0-9:#]{1,9}");
+    let end = (0_u64..4_000_000_000_000).prop_map(Expiry::at);
+    (name(), scope, when, action(), any::<u32>(), end, option::of(name())).prop_map(
+        |(name, (business, service, route, datacenter), when, action, order, expires_at, preset)| Policy {
+            name,
+            business,
+            service,
+            route,
+            datacenter,
+            when,
+            action,
+            order,
+            expires_at,
+            preset,
+        },
+    )
+}
+
+fn preset_policy() -> impl Strategy<Value = PresetPolicy> {
+    let life = (1_u64..86_400).prop_map(|seconds| format!("{seconds}s").parse().expect("a life"));
+    (policy(), life).prop_map(|(of, life)| PresetPolicy {
+        name: of.name,
+        business: of.business,
+        service: of.service,
+        route: of.route,
+        datacenter: of.datacenter,
+        when: of.when,
+        action: of.action,
+        order: of.order,
+        r#for: life,
+    })
+}
+
 /// Any resource.
 pub fn resource() -> impl Strategy<Value = Resource> {
     let variables = || btree_map("[A-Z_][A-Z0-9_]{0,8}", text(), 0..4);
@@ -150,6 +210,9 @@ pub fn resource() -> impl Strategy<Value = Resource> {
         }),
         1 => (name(), btree_map("[a-z]{1,8}(/[a-z.]{1,4}x)?", text(), 0..4))
             .prop_map(|(name, files)| Resource::ConfigSet(ConfigSet { name, files })),
+        2 => policy().prop_map(Resource::Policy),
+        2 => (name(), vec(preset_policy(), 0..3))
+            .prop_map(|(name, policies)| Resource::Preset(Preset { name, policies })),
         1 => (name(), name(), option::of((0_u64..4_000_000_000_000).prop_map(model::time::rfc3339)), btree_map(name(), number(), 0..3))
             .prop_map(|(name, business, starts_at, entry_requests_per_second)| {
                 Resource::Event(Event { name, business, starts_at, ends_at: None, entry_requests_per_second })

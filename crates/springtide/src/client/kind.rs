@@ -11,6 +11,7 @@ fn plain(text: &str) -> String {
     let text: String = text.to_ascii_lowercase().chars().filter(|c| !matches!(c, '-' | '_')).collect();
     match text.as_str() {
         "business" | "businesses" => "business".to_owned(),
+        "policies" => "policy".to_owned(),
         "dc" | "dcs" => "datacenter".to_owned(),
         _ => text.strip_suffix('s').unwrap_or(&text).to_owned(),
     }
@@ -55,6 +56,7 @@ mod tests {
         }
         assert_eq!(resource("host-types"), Some(Kind::HostType));
         assert_eq!(resource("businesses"), Some(Kind::Business));
+        assert_eq!(resource("policies"), Some(Kind::Policy));
         assert_eq!(live("instance"), Some("instances"));
         assert_eq!(resource("servcie"), None);
         let Failure::Usage(text) = unknown("servcie") else { panic!("a usage fault") };

@@ -219,6 +219,8 @@ pub fn resources(kind: Kind, views: &[ResourceView]) -> Table {
         Kind::ConfigSet => &["NAME", "FILES"],
         Kind::Service => &["NAME", "BUSINESS", "LAYER", "PACKAGE", "SHAPE", "INSTANCES"],
         Kind::Event => &["NAME", "BUSINESS", "STARTS", "ENTRIES"],
+        Kind::Policy => &["NAME", "ACTION", "ORDER", "ENDS"],
+        Kind::Preset => &["NAME", "POLICIES"],
     };
     let mut table = Table::new(head);
     for view in views {
@@ -255,6 +257,10 @@ fn cells(resource: &Resource) -> Vec<String> {
         ],
         Resource::Event(of) => {
             vec![of.business.to_string(), optional(&of.starts_at), counts(&of.entry_requests_per_second)]
+        }
+        Resource::Policy(of) => vec![of.action.to_string(), of.order.to_string(), of.expires_at.to_string()],
+        Resource::Preset(of) => {
+            vec![of.policies.iter().map(|policy| policy.name.to_string()).collect::<Vec<_>>().join(" ")]
         }
     }
 }
