@@ -18,6 +18,9 @@ pub struct Observed {
     pub traffic_since: UnixMs,
     /// A quorum of agents has reported since the server started: repairs may begin.
     pub settled: bool,
+    /// Services of whose newest endpoints some proxy has not confirmed the receipt yet: it may still send requests to an
+    /// instance that is to leave.
+    pub proxies_behind: BTreeSet<ServiceName>,
 }
 
 /// A host as observed.

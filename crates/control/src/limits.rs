@@ -40,6 +40,8 @@ pub(crate) const FAILED_MS_MAX: u64 = 3_000;
 pub(crate) const HOST_LOST_MS_MAX: u64 = 10_000;
 /// Time beyond a service's own grace in which a removed instance must be reported gone.
 pub(crate) const STOP_MARGIN_MS: u64 = 30_000;
+/// Time for which a drain waits for proxies that do not confirm that an instance is to leave.
+pub(crate) const PROXIES_MS_MAX: u64 = 15_000;
 /// Life of the silence over new instances.
 pub(crate) const SILENCE_MS: u64 = 900_000;
 
@@ -68,7 +70,7 @@ pub(crate) const OVERRIDE_LIFE_MS: u32 = 4_000;
 /// Time between renewals of the override.
 pub(crate) const OVERRIDE_RENEW_MS: u64 = 1_000;
 /// Time without a reading after which a stress test ends.
-pub(crate) const STRESS_SILENT_MS_MAX: u64 = 5_000;
+pub(crate) const STRESS_SILENT_MS_MAX: u64 = 3_000;
 /// Time beyond its own duration after which a stress test is cut off.
 pub(crate) const STRESS_MARGIN_MS: u64 = 5_000;
 /// Highest override weight (full share of one instance = 1000).

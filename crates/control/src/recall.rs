@@ -2,9 +2,9 @@
 //! observed fleet suffice to go on.
 
 use crate::contract::Traffic;
-use crate::limits::{COMMIT_RETRY_MS_MAX, COMMIT_RETRY_MS_MIN, COMMIT_WAIT_MS_MAX};
-use crate::{Observed, stress};
-use model::{InstanceId, Operation, OperationPhase, Revision, Snapshot, StepName, StepState, UnixMs};
+use crate::limits::{COMMIT_RETRY_MS_MAX, COMMIT_RETRY_MS_MIN, COMMIT_WAIT_MS_MAX, PROXIES_MS_MAX};
+use crate::{Observed, stress, wanted};
+use model::{InstanceId, Operation, OperationPhase, PlannedInstance, Revision, Snapshot, StepName, StepState, UnixMs};
 use std::collections::BTreeMap;
 
 /// The world at one event.
@@ -64,6 +64,8 @@ pub(crate) struct Recall {
     failures: (Revision, u32),
     not_before: UnixMs,
     entered: Option<(Moment, UnixMs)>,
+    /// When some proxy was last known to be behind at this moment.
+    behind_at: Option<UnixMs>,
     /// Hooks asked for, by idempotency key.
     pub hooks: BTreeMap<String, HookAsked>,
     /// When the report or curve was last asked for.
@@ -104,6 +106,7 @@ impl Recall {
         let moment = Moment::of(op);
         if self.entered.as_ref().is_none_or(|(at, _)| *at != moment) {
             self.entered = Some((moment, now));
+            self.behind_at = None;
         }
     }
 
@@ -115,8 +118,25 @@ impl Recall {
         }
     }
 
+    /// For how long no proxy has sent anything to the instances that leave; `None` while one of them may still do so.
+    /// Proxies that never confirm are not waited for for ever.
+    pub fn quiet_ms(&mut self, view: View<'_>, op: &Operation, leaving: &[PlannedInstance]) -> Option<u64> {
+        let waited_ms = self.waited_ms(op, view.now);
+        if waited_ms < PROXIES_MS_MAX && proxies_behind(view, leaving) {
+            self.behind_at = Some(view.now);
+            return None;
+        }
+        Some(self.behind_at.map_or(waited_ms, |at| waited_ms.min(view.now.saturating_sub(at))))
+    }
+
     /// True when the draft still stands where the journal does.
     pub fn is_journaled(&self, op: &Operation) -> bool {
         self.entered.as_ref().is_some_and(|(moment, _)| *moment == Moment::of(op))
     }
+}
+
+/// True while some proxy may not know that these instances leave.
+pub(crate) fn proxies_behind(view: View<'_>, leaving: &[PlannedInstance]) -> bool {
+    let behind = &view.observed.proxies_behind;
+    !behind.is_empty() && leaving.iter().any(|at| behind.contains(wanted::service_of(at.instance.as_str())))
 }

@@ -38,7 +38,7 @@ pub(crate) fn advance(view: View<'_>, at: &Versioned<Operation>, recall: &mut Re
     actions
 }
 
-fn undo(view: View<'_>, draft: &mut Draft<'_>, recall: &Recall) {
+fn undo(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recall) {
     let targets = undone(view.snapshot, draft.op());
     let waited_ms = recall.waited_ms(draft.op(), view.now);
     let service = service_of(view.snapshot, draft.op(), &targets);
@@ -48,7 +48,7 @@ fn undo(view: View<'_>, draft: &mut Draft<'_>, recall: &Recall) {
     let left: Vec<&PlannedInstance> = targets.iter().filter(|t| placed(view.snapshot, t).is_some()).collect();
     if !left.is_empty() {
         let drain_ms = u64::from(service.map(|s| s.stop.drain_ms).unwrap_or_default());
-        if waited_ms >= drain_ms {
+        if recall.quiet_ms(view, draft.op(), &targets).is_some_and(|quiet_ms| quiet_ms >= drain_ms) {
             remove(view, draft, &left);
         }
         return;

@@ -166,11 +166,19 @@ fn trouble(view: View<'_>, run: &Run, service: &ServiceName, duration_ms_max: u3
     let Run { instance, .. } = run;
     let Some((host, _)) = placement(view, service, instance) else { return Some(format!("{instance} is gone")) };
     if is_lost(view, host) {
-        return Some(format!("host {host} vanished under {instance}"));
+        return Some(format!("host {host} vanished under {instance}; weights are back"));
     }
-    let phase = view.observed.instances.get(instance).map(|seen| seen.phase);
-    if phase.is_some_and(|phase| phase != Phase::Healthy) {
-        return Some(format!("{instance} became unhealthy under the load; weights are back"));
+    match view.observed.instances.get(instance).map(|seen| seen.phase) {
+        None | Some(Phase::Healthy) => {}
+        Some(Phase::Unhealthy) => return Some(format!("{instance} became unhealthy under the load; weights are back")),
+        Some(_) => return Some(format!("{instance} went down during the test; weights are back")),
+    }
+    // Their readings have a gap, and what was moved meanwhile was watched by nobody.
+    if view.observed.hosts.get(host).is_some_and(|seen| seen.since > run.began_at) {
+        return Some(format!("the agent of {host} was away during the test; weights are back; run it again"));
+    }
+    if view.observed.traffic_since > run.began_at {
+        return Some("a proxy went away during the test; weights are back; run it again".to_owned());
     }
     if view.now >= run.sample_at + STRESS_SILENT_MS_MAX {
         let silent_s = STRESS_SILENT_MS_MAX / 1_000;

@@ -8,7 +8,7 @@ use crate::draft::Draft;
 use crate::hooks::{self, Hooks};
 use crate::instances::{Goal, is_gone, is_lost, progress};
 use crate::limits::*;
-use crate::recall::{Recall, View};
+use crate::recall::{Recall, View, proxies_behind};
 use crate::{attributes, batch, gray, journal};
 use model::{
     HookWhen, InstanceIntent, Operation, OperationPhase, OperationSpec, PlannedInstance, Service, ServiceName, Silence,
@@ -253,10 +253,7 @@ fn complete(
         StepName::Deploy => await_goal(view, draft, Goal::Deployed, waited_ms, DEPLOY_MS_MAX, "deployed"),
         StepName::Start => await_goal(view, draft, Goal::Healthy, waited_ms, start_ms_max(service), "healthy"),
         StepName::Gray => gray::complete(view, draft, recall),
-        StepName::Drain => {
-            let drain_ms = u64::from(service.map(|s| s.stop.drain_ms).unwrap_or_default());
-            if recall.is_journaled(draft.op()) && waited_ms >= drain_ms { Move::On } else { Move::Wait }
-        }
+        StepName::Drain => await_quiet(view, draft, recall, service),
         StepName::Stop => await_gone(view, draft, recall, service, waited_ms),
         StepName::Report => await_report(view, draft, recall, waited_ms, actions),
     }
@@ -280,6 +277,22 @@ fn await_goal(view: View<'_>, draft: &Draft<'_>, goal: Goal, waited_ms: u64, max
     }
     let late = progress.waiting.iter().map(|which| format!("{which} was not {word} within {} s", max_ms / 1_000));
     Move::Fail(late.collect())
+}
+
+/// Waits until every proxy knows that the instances leave, and then as long as requests under way may take.
+fn await_quiet(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recall, service: Option<&Service>) -> Move {
+    if !recall.is_journaled(draft.op()) {
+        return Move::Wait;
+    }
+    let drain_ms = u64::from(service.map(|s| s.stop.drain_ms).unwrap_or_default());
+    let leaving: Vec<PlannedInstance> = current_removes(draft.op()).cloned().collect();
+    if recall.quiet_ms(view, draft.op(), &leaving).is_none_or(|quiet_ms| quiet_ms < drain_ms) {
+        return Move::Wait;
+    }
+    if proxies_behind(view, &leaving) {
+        draft.log(format!("went on although not every proxy has confirmed within {} s", PROXIES_MS_MAX / 1_000));
+    }
+    Move::On
 }
 
 fn await_gone(

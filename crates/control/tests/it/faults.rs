@@ -286,3 +286,66 @@ fn only_the_newest_finished_operations_are_kept() {
     assert_eq!(world.snapshot.operations.len(), 200);
     assert!(world.snapshot.operations.keys().any(|id| id.as_str() == "op-261"), "the newest stay");
 }
+
+/// Runs a scale-in until its instances are told to drain, with proxies that have not heard of it.
+fn draining_unheard() -> (World, model::OperationId) {
+    let mut world = World::with_lottery(3, 3, "stop: {drain_ms: 300, grace_ms: 1000}");
+    let id = world.open(scale_to(1, 1));
+    world.observed.proxies_behind.insert(service("lottery"));
+    world.until("the drain", |w| {
+        let drain = w.op(&id).steps.iter().find(|step| step.name == model::StepName::Drain);
+        drain.is_some_and(|step| step.state == model::StepState::Running)
+    });
+    (world, id)
+}
+
+#[test]
+fn nothing_is_stopped_before_every_proxy_has_heard_that_it_leaves() {
+    let (mut world, id) = draining_unheard();
+    (0..100).for_each(|_| world.turn());
+    assert_eq!(world.placed("lottery"), counts(3, 3), "some proxy still sends requests there");
+    world.observed.proxies_behind.clear();
+    (0..2).for_each(|_| world.turn());
+    assert_eq!(world.placed("lottery"), counts(3, 3), "requests under way have their time");
+    (0..3).for_each(|_| world.turn());
+    assert_eq!(world.placed("lottery"), counts(1, 1));
+    world.until("the end", |w| w.op(&id).phase.is_final());
+    assert_eq!(world.op(&id).phase, OperationPhase::Succeeded, "{:#?}", world.op(&id));
+}
+
+#[test]
+fn a_server_that_died_in_a_drain_asks_the_proxies_anew() {
+    let (mut world, id) = draining_unheard();
+    world.crash();
+    world.observed.proxies_behind.insert(service("lottery"));
+    (0..50).for_each(|_| world.turn());
+    assert_eq!(world.placed("lottery"), counts(3, 3), "what the proxies know is not known to a fresh server");
+    world.observed.proxies_behind.clear();
+    world.until("the end", |w| w.op(&id).phase.is_final());
+    assert_eq!(world.op(&id).phase, OperationPhase::Succeeded, "{:#?}", world.op(&id));
+}
+
+#[test]
+fn a_proxy_that_never_confirms_is_not_waited_for_for_ever() {
+    let (mut world, id) = draining_unheard();
+    let began = world.now;
+    world.until("the end", |w| w.op(&id).phase.is_final());
+    assert_eq!(world.op(&id).phase, OperationPhase::Succeeded, "{:#?}", world.op(&id));
+    assert!((15_000..20_000).contains(&(world.now - began)), "took {} ms", world.now - began);
+    assert!(world.op(&id).log.iter().any(|line| line.text.contains("not every proxy")), "{:?}", world.op(&id).log);
+}
+
+#[test]
+fn a_rollback_waits_for_the_proxies_too() {
+    let mut world = World::with_lottery(2, 2, "stop: {drain_ms: 300, grace_ms: 1000}");
+    world.rps.insert(service("lottery"), 500.0);
+    let id = world.open(scale_to(4, 4));
+    world.until("the gray release", |w| w.op(&id).gray_permille == 100);
+    world.observed.proxies_behind.insert(service("lottery"));
+    world.steer(control::rollback(&world.snapshot, &id, "ann", world.now));
+    (0..50).for_each(|_| world.turn());
+    assert_eq!(world.placed("lottery"), counts(4, 4), "some proxy still sends requests there");
+    world.observed.proxies_behind.clear();
+    world.until("the end", |w| w.op(&id).phase.is_final());
+    assert_eq!((world.op(&id).phase, world.placed("lottery")), (OperationPhase::RolledBack, counts(2, 2)));
+}

@@ -86,3 +86,32 @@ fn one_instance_alone_is_tested_only_when_named() {
     world.until("the end", |w| w.op(&id).phase.is_final());
     assert_eq!(world.op(&id).phase, OperationPhase::Succeeded, "{:#?}", world.op(&id));
 }
+
+/// The test ended, clearly, with the weights back, within so many turns.
+fn ended_for(world: &mut World, id: &OperationId, turns: u32, why: &str) {
+    (0..turns).for_each(|_| world.turn());
+    assert_eq!(world.op(id).phase, OperationPhase::Failed);
+    assert!(world.op(id).failures[0].contains(why), "{:?}", world.op(id).failures);
+    assert!(world.overrides[&service("lottery")].0.is_empty(), "weights are back");
+}
+
+#[test]
+fn whatever_dies_under_a_stress_test_ends_it_and_says_which() {
+    let (mut world, id) = under_test();
+    let instance = world.bench.as_ref().expect("under test").instance.clone();
+    let host = world.observed.instances[&instance].host.clone();
+    // It left and was back before it counted as lost.
+    world.observed.hosts.get_mut(&host).expect("its agent is here").since = world.now + 1;
+    ended_for(&mut world, &id, 1, &format!("the agent of {host} was away"));
+
+    let (mut world, id) = under_test();
+    world.observed.traffic_since = world.now + 1;
+    ended_for(&mut world, &id, 1, "a proxy went away");
+
+    let (mut world, id) = under_test();
+    let instance = world.bench.as_ref().expect("under test").instance.clone();
+    let host = world.observed.instances[&instance].host.clone();
+    let agent = world.agents.get_mut(&host).expect("it has an agent");
+    agent.instances.get_mut(&instance).expect("it runs").0 = control::Phase::Backoff;
+    ended_for(&mut world, &id, 2, &format!("{instance} went down"));
+}
