@@ -14,6 +14,7 @@ const MAY_STAND_ON: &[(&str, &[&str])] = &[
     ("store", &["model"]),
     ("metrics", &["model"]),
     ("policy", &["admission", "model"]),
+    ("sim", &["admission"]),
     ("api", &["model"]),
     ("loadgen", &[]),
     ("slowlane", &[]),
@@ -21,7 +22,7 @@ const MAY_STAND_ON: &[(&str, &[&str])] = &[
     ("shim", &[]),
     ("agent", &["api", "model", "shim"]),
     ("server", &["api", "capacity", "control", "metrics", "model", "scheduler", "store"]),
-    ("springtide", &["agent", "api", "capacity", "loadgen", "model", "proxy", "server", "shim"]),
+    ("springtide", &["agent", "api", "capacity", "loadgen", "model", "proxy", "server", "sim", "shim"]),
 ];
 
 /// Checks every crate under `crates`.

@@ -1,0 +1,128 @@
+//! Springtide's own protection: the very code of `admission`, wired as the proxy and the SDK wire it.
+//!
+//! A [`Gate`] stands at each copy, a [`Callee`] and a [`RetryBudget`] at each caller. Nothing is decided here.
+
+use super::{Advert, Caller, Guard, Head, Queue, Refusal, Scheme};
+use crate::rng::Rng;
+use admission::{Bucket, Callee, Config, Gate, Priority, Reason, RetryBudget, RetryConfig, UserKey, Verdict};
+
+/// The parameters of `admission`; its defaults are what ships.
+#[derive(Debug, Clone)]
+pub struct Ours {
+    /// Name in tables.
+    pub label: &'static str,
+    /// Of each copy's gate.
+    pub gate: Config,
+    /// Of each caller's budget.
+    pub retry: RetryConfig,
+    /// How long a user keeps its level, in microseconds.
+    pub rotation_us: u64,
+    /// Callers keep back what the level refuses.
+    pub keep_back: bool,
+}
+
+impl Ours {
+    /// As shipped.
+    pub fn shipped(rotation_us: u64) -> Self {
+        let (gate, retry) = (Config::default(), RetryConfig::default());
+        Self { label: "springtide", gate, retry, rotation_us, keep_back: true }
+    }
+}
+
+impl Scheme for Ours {
+    fn name(&self) -> String {
+        self.label.to_owned()
+    }
+    fn priority(&self, user: u64, class: u8, now_us: u64) -> u32 {
+        let level =
+            UserKey::from_bytes(*b"springtide-sim-1").hash(&user.to_le_bytes()).level(now_us / self.rotation_us);
+        u32::from(Priority::new(class.min(63), level).expect("a class below 64 and a user level of its hash").as_u16())
+    }
+    fn guard(&self, _instance: u32, _workers: u32, _capacity_rps: f64) -> Box<dyn Guard> {
+        Box::new(Gated(Gate::new(self.gate.clone(), 0)))
+    }
+    fn caller(&self, _origin: u32, _endpoints: usize) -> Box<dyn Caller> {
+        let budget = RetryBudget::new(self.retry.clone(), 0);
+        Box::new(View { callee: Callee::new(), budget, keep_back: self.keep_back })
+    }
+}
+
+/// The priority that a head carries for this scheme.
+fn priority_of(head: &Head) -> Priority {
+    Priority::from_u16(head.priority as u16)
+}
+
+struct Gated(Gate);
+
+impl Guard for Gated {
+    fn arrive(&mut self, head: &Head, _queue: Queue, now_us: u64, _rng: &mut Rng) -> Result<(), Refusal> {
+        for (bucket, count) in &head.report {
+            if let Some(bucket) = Bucket::new(*bucket as u16) {
+                self.0.reported(bucket.middle(), *count, now_us);
+            }
+        }
+        match self.0.offer(priority_of(head), head.admitted, Some(head.deadline_us), now_us) {
+            Verdict::Admit => Ok(()),
+            Verdict::Reject(Reason::Overload | Reason::Doomed) => Err(Refusal::Rejected),
+            Verdict::Reject(Reason::Expired) => Err(Refusal::Expired),
+            Verdict::Reject(Reason::Overflow) => Err(Refusal::Overflow),
+        }
+    }
+    fn start(&mut self, head: &Head, delay_us: u64, now_us: u64) -> Result<(), Refusal> {
+        if now_us >= head.deadline_us {
+            self.0.abandoned(now_us);
+            return Err(Refusal::Expired);
+        }
+        self.0.started(delay_us, now_us);
+        Ok(())
+    }
+    fn finish(&mut self, _head: &Head, _delay_us: u64, work_us: u64, now_us: u64) {
+        self.0.finished(work_us, now_us);
+    }
+    fn advert(&mut self, _origin: u32, _head: &Head, now_us: u64) -> Advert {
+        let told = self.0.advert(now_us);
+        Advert {
+            level: told.level,
+            demand_rps: told.demand_rps,
+            capacity_rps: told.capacity_rps,
+            queue_delay_us: told.queue_delay_us,
+            credits: i32::MAX,
+        }
+    }
+}
+
+struct View {
+    callee: Callee,
+    budget: RetryBudget,
+    keep_back: bool,
+}
+
+impl Caller for View {
+    fn send(&mut self, _endpoint: usize, head: &mut Head, now_us: u64, _rng: &mut Rng) -> Result<(), Refusal> {
+        let priority = priority_of(head);
+        if self.keep_back && !head.admitted && !self.callee.allows(priority, now_us) {
+            self.callee.shed(priority);
+            return Err(Refusal::Shed);
+        }
+        if head.attempt == 0 {
+            self.budget.called();
+        }
+        let shed = self.callee.take_shed();
+        head.report = shed.pairs().iter().map(|(bucket, count)| (u32::from(bucket.number()), *count)).collect();
+        Ok(())
+    }
+    fn heard(&mut self, _endpoint: usize, advert: &Advert, _refused: bool, now_us: u64) {
+        let told = admission::Advert {
+            level: advert.level,
+            demand_rps: advert.demand_rps,
+            capacity_rps: advert.capacity_rps,
+            queue_delay_us: advert.queue_delay_us,
+        };
+        self.callee.heard(told, now_us);
+    }
+    fn retry(&mut self, head: &Head, _why: Refusal, _wait_us: u64, now_us: u64, rng: &mut Rng) -> Option<u64> {
+        let allowed = head.admitted || self.callee.allows(priority_of(head), now_us);
+        let remaining_us = Some(head.task_deadline_us.saturating_sub(now_us));
+        self.budget.retry(head.attempt, allowed, remaining_us, rng.bits(), now_us).ok()
+    }
+}
