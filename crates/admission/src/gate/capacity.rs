@@ -1,7 +1,7 @@
 //! Capacity: calls per second completed while the queue was not empty. Idle time says nothing of it and is left out.
 
 /// Busy time over which completions are averaged, in seconds.
-const BUSY_S: f64 = 2.0;
+const BUSY_S: f64 = 4.0;
 /// Shortest busy span that is judged, in seconds.
 const SPAN_S_MIN: f64 = 0.01;
 /// A span with no completion where so many were expected is a stall, which says nothing of capacity.
@@ -31,6 +31,11 @@ impl Capacity {
     /// Calls per second; `None` before any busy span.
     pub(super) fn rps(&self) -> Option<f64> {
         (self.kept.seconds > 0.0).then(|| (self.kept.completions.max(0.5) / self.kept.seconds).max(1e-3))
+    }
+
+    /// Relative standard deviation of the estimate, were completions as irregular as Poisson arrivals.
+    pub(super) fn doubt(&self) -> f64 {
+        (2.0 * self.kept.completions).max(1.0).sqrt().recip()
     }
 
     /// Folds in a busy span.

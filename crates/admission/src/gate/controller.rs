@@ -21,7 +21,7 @@ pub(super) const OFFERS_MIN: u32 = 32;
 pub(super) const ELAPSED_US_MIN: u64 = 10_000;
 
 /// Share of a task's time that its queues may take in all, at the target and at the limit.
-const TARGET_SHARE: f64 = 0.5;
+const TARGET_SHARE: f64 = 0.36;
 const LIMIT_SHARE: f64 = 0.8;
 /// Share of a task's time that one queue may take at the limit.
 const LIMIT_SHARE_ONE: f64 = 0.4;
@@ -29,7 +29,7 @@ const LIMIT_SHARE_ONE: f64 = 0.4;
 const EMPTY_GAIN: f64 = 0.5;
 const FULL_LOSS: f64 = 0.25;
 /// The least share of capacity admitted below the queue limit: whoever needs less is never dipped into.
-const ADMITTED_MIN: f64 = 0.75;
+const ADMITTED_MIN: f64 = 0.8;
 /// The least share admitted at all: something must come, or nothing would be learnt.
 const TRICKLE: f64 = 0.02;
 /// Integral correction per second, and its bounds.
@@ -37,7 +37,7 @@ const CORRECTION_PER_S: f64 = 0.5;
 const CORRECTION_MIN: f64 = 0.8;
 const CORRECTION_MAX: f64 = 1.25;
 /// Memory of calls per task and of deadlines, in seconds.
-const TASKS_S: f64 = 3.0;
+const TASKS_S: f64 = 6.0;
 /// Calls per task at most.
 const CALLS_MAX: f64 = 64.0;
 /// Demand below this share of capacity ends overload.
@@ -114,10 +114,14 @@ impl Controller {
         self.fold_capacity(closed, waiting, start_us, now_us);
         self.fold_queue_delay(closed, waiting);
         let calls_per_task = self.calls_per_task();
-        let share_us = |share: f64| self.remaining_us * share / calls_per_task;
-        let target_us = self.target_us.min(share_us(TARGET_SHARE));
-        let limit_us = share_us(LIMIT_SHARE).min(self.remaining_us * LIMIT_SHARE_ONE).max(target_us * 1.5);
+        let each_us = self.remaining_us / calls_per_task;
+        let target_us = self.target_us.min(each_us * TARGET_SHARE);
         self.judge(target_us, seconds);
+        let one = if self.overloaded { LIMIT_SHARE_ONE } else { LIMIT_SHARE };
+        let limit_us = (each_us * LIMIT_SHARE).min(self.remaining_us * one).max(target_us * 1.5);
+        if let Some(rps) = self.capacity.rps() {
+            self.demand.watch(rps / calls_per_task);
+        }
         self.outcome(target_us, limit_us)
     }
 
@@ -172,10 +176,10 @@ impl Controller {
     fn judge(&mut self, target_us: f64, seconds: f64) {
         let Some(capacity_rps) = self.capacity.rps() else { return };
         let calls_per_task = self.calls_per_task();
-        let queued = self.queue_delay_us > target_us * 0.25;
-        if self.demand.surely() * calls_per_task > capacity_rps && queued {
+        let queued = self.queue_delay_us > target_us * 0.5;
+        if queued && self.demand.exceeds(capacity_rps / calls_per_task, self.capacity.doubt()) {
             self.overloaded = true;
-        } else if self.demand.either() * calls_per_task < capacity_rps * CALM && self.queue_delay_us < target_us {
+        } else if self.demand.slow() * calls_per_task < capacity_rps * CALM && self.queue_delay_us < target_us {
             self.overloaded = false;
         }
         if !self.overloaded {
