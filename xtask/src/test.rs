@@ -16,6 +16,7 @@ pub struct Args {
 pub fn main(args: Args) -> Result<()> {
     tools::nextest()?;
     tools::nginx()?;
+    tools::redis()?;
     tidy::main()?;
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;

@@ -28,6 +28,16 @@ pub fn nginx() -> Result<()> {
     debian("/usr/sbin/nginx", "-v", &["nginx-light"])
 }
 
+/// Makes sure that user-mode-linux is there: a kernel with a true cgroup v2, as a process.
+pub fn user_mode_linux() -> Result<()> {
+    debian("linux.uml", "--version", &["user-mode-linux"])
+}
+
+/// Makes sure that a Redis is there: the slow lane is tested against the real one.
+pub fn redis() -> Result<()> {
+    debian("redis-server", "--version", &["redis-server"])
+}
+
 /// Installs Debian packages unless `program` answers to `arg`.
 fn debian(program: &str, arg: &str, packages: &[&str]) -> Result<()> {
     if answers(program, arg) {

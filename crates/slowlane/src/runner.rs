@@ -1,0 +1,251 @@
+//! Releases what waits: claims at the rate of each policy, delivers, retries, ends.
+//!
+//! One task. Items of a policy start in the order of their acceptance; one that must wait for its next attempt holds
+//! nobody up. A stop hands back what is between two attempts and waits for what is on its way.
+
+use crate::schedule::{Bucket, Verdict, back_off_ms, judge};
+use crate::{Claimed, Deliver, Delivery, Driver, Ending, Place};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// Deliveries of one policy on their way at the same time.
+const IN_FLIGHT_MAX: usize = 256;
+/// Items of one policy held by one runner, on their way or between two attempts.
+const HELD_MAX: usize = 1_024;
+/// Longest time between two looks at what waits.
+const LOOK: Duration = Duration::from_millis(250);
+/// Shortest time between two looks.
+const LOOK_MIN: Duration = Duration::from_millis(1);
+/// Time between renewals of what is held.
+const RENEW: Duration = Duration::from_secs(10);
+/// Pause after the driver failed.
+const DRIVER_PAUSE: Duration = Duration::from_secs(1);
+/// Rate of a policy that is gone and had none: its items must not wait for ever.
+const RATE_MILLI_RPS_MIN: u64 = 1_000;
+/// Letters of a failure that are kept with a dead letter.
+const REASON_CHARS_MAX: usize = 300;
+
+/// Rates in force.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Rates {
+    /// Of all proxies together, in thousandths of items a second, by policy. Others go at the rate their items came with.
+    pub milli_rps: BTreeMap<String, u64>,
+    /// This proxy's part of each rate: one over the number of proxies. 0 counts as 1.
+    pub proxies: u32,
+}
+
+impl Rates {
+    fn of(&self, policy: &str, accepted_milli_rps: u64) -> u64 {
+        let whole = self.milli_rps.get(policy).copied().unwrap_or(accepted_milli_rps.max(RATE_MILLI_RPS_MIN));
+        whole / u64::from(self.proxies.max(1))
+    }
+}
+
+/// What a runner has done.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Deliveries that ended an item well.
+    pub done: AtomicU64,
+    /// Deliveries that are to be repeated.
+    pub retried: AtomicU64,
+    /// Items moved to the dead letters.
+    pub dead: AtomicU64,
+}
+
+struct Held {
+    claimed: Claimed,
+    attempts: u32,
+}
+
+struct Queue {
+    bucket: Bucket,
+    /// Between two attempts, by when they are due in µs.
+    retries: BTreeMap<(u64, Place), Held>,
+    in_flight: BTreeMap<Place, ()>,
+}
+
+/// Releases the items of one driver.
+pub struct Runner {
+    driver: Arc<dyn Driver>,
+    deliver: Arc<dyn Deliver>,
+    rates: watch::Receiver<Rates>,
+    counts: Arc<Counts>,
+    began: Instant,
+    queues: BTreeMap<String, Queue>,
+    on_the_way: JoinSet<(String, Held, Delivery)>,
+}
+
+impl Runner {
+    /// A runner that has not begun.
+    pub fn new(
+        driver: Arc<dyn Driver>,
+        deliver: Arc<dyn Deliver>,
+        rates: watch::Receiver<Rates>,
+        counts: Arc<Counts>,
+    ) -> Self {
+        let (queues, on_the_way) = (BTreeMap::new(), JoinSet::new());
+        Self { driver, deliver, rates, counts, began: Instant::now(), queues, on_the_way }
+    }
+
+    fn now_us(&self) -> u64 {
+        self.began.elapsed().as_micros() as u64
+    }
+
+    /// Releases until told to stop.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut renewed = Instant::now();
+        loop {
+            let pause = match self.turn().await {
+                Ok(pause) => pause,
+                Err(error) => {
+                    tracing::warn!(%error, "the slow lane cannot release for now; what it holds is safe");
+                    DRIVER_PAUSE
+                }
+            };
+            if renewed.elapsed() >= RENEW {
+                renewed = Instant::now();
+                self.renew().await;
+            }
+            tokio::select! {
+                biased;
+                () = told(&mut stop) => break,
+                Some(ended) = self.on_the_way.join_next() => self.ended(ended).await,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        self.finish().await;
+    }
+
+    /// Starts what may start; returns the time until more may.
+    async fn turn(&mut self) -> Result<Duration, crate::Error> {
+        let now_us = self.now_us();
+        let backlog = self.driver.backlog().await?;
+        let rates = self.rates.borrow().clone();
+        self.queues.retain(|policy, queue| {
+            let holds = !queue.retries.is_empty() || !queue.in_flight.is_empty();
+            holds || backlog.iter().any(|b| b.policy == *policy)
+        });
+        let mut pause_us = LOOK.as_micros() as u64;
+        for waiting in backlog {
+            let rate = rates.of(&waiting.policy, waiting.rate_milli_rps);
+            let queue = self.queues.entry(waiting.policy.clone()).or_insert_with(|| Queue {
+                bucket: Bucket::new(rate, now_us),
+                retries: BTreeMap::new(),
+                in_flight: BTreeMap::new(),
+            });
+            queue.bucket.set_rate(rate, now_us);
+            while let Some(((due_us, _), _)) = queue.retries.first_key_value() {
+                let full = queue.in_flight.len() >= IN_FLIGHT_MAX;
+                if *due_us > now_us || full || !queue.bucket.take(now_us) {
+                    break;
+                }
+                let (_, held) = queue.retries.pop_first().expect("looked at just now");
+                queue.in_flight.insert(held.claimed.place.clone(), ());
+                start(&mut self.on_the_way, &*self.deliver, &waiting.policy, held);
+            }
+            let room = IN_FLIGHT_MAX.saturating_sub(queue.in_flight.len());
+            let room = room.min(HELD_MAX.saturating_sub(queue.in_flight.len() + queue.retries.len()));
+            let take = room.min(queue.bucket.tokens(now_us) as usize);
+            let claimed = if take == 0 { Vec::new() } else { self.driver.claim(&waiting.policy, take).await? };
+            let came = !claimed.is_empty();
+            for claimed in claimed {
+                queue.bucket.take(now_us);
+                queue.in_flight.insert(claimed.place.clone(), ());
+                start(&mut self.on_the_way, &*self.deliver, &waiting.policy, Held { claimed, attempts: 0 });
+            }
+            if came || queue.bucket.tokens(now_us) == 0 {
+                pause_us = pause_us.min(queue.bucket.next_us(now_us).unwrap_or(pause_us));
+            }
+        }
+        Ok(Duration::from_micros(pause_us).max(LOOK_MIN))
+    }
+
+    async fn ended(&mut self, ended: Result<(String, Held, Delivery), tokio::task::JoinError>) {
+        let Ok((policy, mut held, delivery)) = ended else {
+            tracing::error!("a delivery panicked; its item is claimed again after a restart");
+            return;
+        };
+        held.attempts += 1;
+        let attempts = held.attempts;
+        let ending = match &delivery {
+            Delivery::Status(status) => match judge(*status, attempts) {
+                Verdict::Done => Some(Ending::Done { status: *status }),
+                Verdict::Dead => {
+                    let reason = format!("the receiver answered {status}");
+                    Some(Ending::Dead { status: *status, reason, attempts })
+                }
+                Verdict::Retry => None,
+            },
+            Delivery::Failed(_) => None,
+        };
+        let now_us = self.now_us();
+        let queue = self.queues.get_mut(&policy).expect("a queue stays while something is on its way");
+        queue.in_flight.remove(&held.claimed.place);
+        let Some(ending) = ending else {
+            self.counts.retried.fetch_add(1, Relaxed);
+            let wait_ms = back_off_ms(attempts, rand::random());
+            tracing::debug!(id = held.claimed.item.id, attempts, wait_ms, ?delivery, "delivery to be repeated");
+            queue.retries.insert((now_us + wait_ms * 1_000, held.claimed.place.clone()), held);
+            return;
+        };
+        let count = if matches!(ending, Ending::Done { .. }) { &self.counts.done } else { &self.counts.dead };
+        count.fetch_add(1, Relaxed);
+        if let Err(error) = self.driver.finish(&held.claimed, shorten(ending)).await {
+            // It was delivered, and will be again, under the same key: the receiver tells them apart.
+            tracing::warn!(%error, id = held.claimed.item.id, "an ended item is not ended on disk");
+            let _ = self.driver.finish(&held.claimed, Ending::Returned).await;
+        }
+    }
+
+    async fn renew(&mut self) {
+        let held: Vec<Place> = self
+            .queues
+            .values()
+            .flat_map(|q| q.retries.keys().map(|(_, place)| place).chain(q.in_flight.keys()).cloned())
+            .collect();
+        if !held.is_empty()
+            && let Err(error) = self.driver.renew(&held).await
+        {
+            tracing::warn!(%error, "held items are not renewed; another proxy may deliver them too, under the same key");
+        }
+    }
+
+    async fn finish(&mut self) {
+        while let Some(ended) = self.on_the_way.join_next().await {
+            self.ended(ended).await;
+        }
+        for held in std::mem::take(&mut self.queues).into_values().flat_map(|q| q.retries.into_values()) {
+            if let Err(error) = self.driver.finish(&held.claimed, Ending::Returned).await {
+                tracing::debug!(%error, "not handed back; it is claimed again once it is idle");
+            }
+        }
+    }
+}
+
+/// Ends when it is told to, or nobody is left to tell.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+fn start(set: &mut JoinSet<(String, Held, Delivery)>, deliver: &dyn Deliver, policy: &str, held: Held) {
+    let delivery = deliver.deliver(&held.claimed.item, held.attempts + 1);
+    let policy = policy.to_owned();
+    set.spawn(async move {
+        let delivery = delivery.await;
+        (policy, held, delivery)
+    });
+}
+
+fn shorten(ending: Ending) -> Ending {
+    match ending {
+        Ending::Dead { status, reason, attempts } => {
+            Ending::Dead { status, reason: reason.chars().take(REASON_CHARS_MAX).collect(), attempts }
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,112 @@
+//! The runner over a real log and a real receiver: rate, order, retries, dead letters, stop.
+
+use crate::receiver::Receiver;
+use crate::{payment, until};
+use slowlane::deliver::Http;
+use slowlane::embedded::Embedded;
+use slowlane::runner::Counts;
+use slowlane::{Driver, Item, Rates, Runner, State};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+struct World {
+    receiver: Receiver,
+    lane: Arc<Embedded>,
+    rates: watch::Sender<Rates>,
+    stop: watch::Sender<bool>,
+    runner: Option<JoinHandle<()>>,
+    runtime: Runtime,
+    _folder: TempDir,
+}
+
+impl World {
+    fn start(rates: Rates) -> Self {
+        let receiver = Receiver::start();
+        let folder = tempfile::tempdir().expect("a folder");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let lane = Arc::new(Embedded::open(folder.path(), "lane", 1 << 30).expect("it opens"));
+        let (rates, rates_in_force) = watch::channel(rates);
+        let (stop, stopping) = watch::channel(false);
+        let driver: Arc<dyn Driver> = lane.clone();
+        let deliver = Arc::new(Http { address: receiver.address });
+        let runner = runtime.block_on(async { Runner::new(driver, deliver, rates_in_force, Arc::<Counts>::default()) });
+        let runner = Some(runtime.spawn(runner.run(stopping)));
+        Self { receiver, lane, rates, stop, runner, runtime, _folder: folder }
+    }
+
+    fn push(&self, item: Item) -> String {
+        self.runtime.block_on(self.lane.push(item)).expect("accepted").id
+    }
+
+    fn state(&self, id: &str) -> Option<State> {
+        self.runtime.block_on(self.lane.state(id)).expect("asked")
+    }
+}
+
+fn rate(milli_rps: u64, proxies: u32) -> Rates {
+    Rates { milli_rps: [("cash".to_owned(), milli_rps)].into(), proxies }
+}
+
+#[test]
+fn items_are_released_in_order_at_the_policys_rate_and_this_proxys_share_of_it() {
+    let world = World::start(rate(0, 1));
+    (0..60).for_each(|n| drop(world.push(payment("", n))));
+    assert_eq!(world.receiver.deliveries(), 0, "at a rate of zero all wait");
+    let began = Instant::now();
+    world.rates.send_replace(rate(100_000, 2));
+    until("all are paid", || world.receiver.paid().len() == 60);
+    let took = began.elapsed();
+    assert!(took > Duration::from_millis(1_000) && took < Duration::from_millis(2_500), "60 at 50 a second: {took:?}");
+    let order = world.receiver.ledger.order.lock().expect("not poisoned").clone();
+    let swapped = order.windows(2).filter(|pair| number(&pair[0]) > number(&pair[1])).count();
+    assert!(swapped <= 2, "started in order, 20 ms apart; a busy machine may swap neighbours: {order:?}");
+}
+
+fn number(body: &str) -> u32 {
+    body.trim_start_matches("amount=").parse().expect("a number")
+}
+
+#[test]
+fn a_policy_that_is_gone_leaves_nothing_behind() {
+    let world = World::start(Rates::default());
+    let id = world.push(Item { rate_milli_rps: 0, ..payment("", 1) });
+    until("it is paid at the least rate", || matches!(world.state(&id), Some(State::Done { status: 201 })));
+}
+
+#[test]
+fn a_receiver_that_fails_gets_it_again_and_one_that_refuses_does_not() {
+    let world = World::start(rate(1_000_000, 1));
+    world.receiver.ledger.refuse.store(503, SeqCst);
+    let id = world.push(payment("bonus", 8));
+    until("it is tried again", || world.receiver.deliveries() >= 3);
+    assert_eq!(world.state(&id), Some(State::Waiting));
+    world.receiver.ledger.refuse.store(0, SeqCst);
+    until("it is paid", || world.receiver.paid().get("bonus") == Some(&1));
+    let attempt: u32 = world.receiver.ledger.last_attempt.lock().expect("not poisoned").parse().expect("a number");
+    assert!(attempt >= 3, "the attempt is told: {attempt}");
+    world.receiver.ledger.refuse.store(422, SeqCst);
+    let id = world.push(payment("", 9));
+    until("it is a dead letter", || matches!(world.state(&id), Some(State::Dead { status: 422, .. })));
+    world.receiver.ledger.refuse.store(0, SeqCst);
+    assert!(world.runtime.block_on(world.lane.revive(&id)).expect("asked"));
+    until("it is paid after all", || matches!(world.state(&id), Some(State::Done { .. })));
+}
+
+#[test]
+fn a_stop_waits_for_what_is_on_its_way_and_hands_back_the_rest() {
+    let mut world = World::start(rate(1_000_000, 1));
+    world.receiver.ledger.refuse.store(500, SeqCst);
+    let ids: Vec<_> = (0..20).map(|n| world.push(payment("", n))).collect();
+    until("they fail", || world.receiver.deliveries() >= 20);
+    world.stop.send_replace(true);
+    let runner = world.runner.take().expect("it runs");
+    world.runtime.block_on(runner).expect("it ends");
+    let back = world.runtime.block_on(world.lane.claim("cash", 100)).expect("claimed");
+    assert_eq!(back.len(), ids.len(), "all are there for the next process");
+}
