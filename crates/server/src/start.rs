@@ -14,6 +14,7 @@ use crate::serve;
 use crate::token;
 use crate::xds::Ads;
 use crate::xds::cache::Cache;
+use crate::xds::followers::Followers;
 use model::{Curve, keys};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -127,7 +128,9 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
     let (mut world, watch) = read_world(&*store, &records).await?;
     world.links.mesh_fallback = config.mesh.clone().unwrap_or_default();
     let mesh_file = data.join("mesh.json");
-    world.links.mesh = read_mesh(&mesh_file);
+    world.links.mesh = read_json(&mesh_file);
+    let (followers, followers_file) = (Followers::default(), data.join("proxies.json"));
+    followers.expect(read_json(&followers_file), std::time::Instant::now());
     world.curves = read_curves(&records)?;
 
     let (to_loop, inputs) = Loop::new();
@@ -141,8 +144,10 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
         records: records.clone(),
         failpoint: Arc::new(Failpoint::from_env()),
         cache: cache.clone(),
+        followers: followers.clone(),
         back: to_loop.clone(),
         mesh_file,
+        followers_file,
     };
     // Addresses are taken before the loop runs: a server that cannot listen must not decide anything.
     let fleet = listen(config.fleet).await?;
@@ -167,7 +172,7 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
     };
     let app = App::new(to_loop.clone(), store, records, blobs, logs.clone());
     let service = FleetService::new(to_loop, logs);
-    let router = listener::router(service, Ads::new(cache), app.clone(), fleet_token.into());
+    let router = listener::router(service, Ads::new(cache, followers), app.clone(), fleet_token.into());
     handle.listeners.spawn(serve::tcp(fleet, router, listener::CONNECTIONS_MAX));
     serve_api(&mut handle.listeners, app, socket, http, api_token);
     write_server_file(&handle)?;
@@ -235,8 +240,8 @@ async fn read_world(store: &dyn Store, records: &Records) -> Result<(World, Watc
     Ok((world, watch))
 }
 
-fn read_mesh(path: &Path) -> std::collections::BTreeMap<String, String> {
-    // Absent or unreadable, it only means that a proxy must announce itself first.
+/// Reads what an earlier server remembered of the proxies; absent or unreadable, they must announce themselves first.
+fn read_json<T: Default + serde::de::DeserializeOwned>(path: &Path) -> T {
     std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 

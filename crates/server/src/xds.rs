@@ -5,15 +5,18 @@
 
 pub mod cache;
 pub mod encode;
+pub mod followers;
 pub mod stream;
 
 use cache::Cache;
+use followers::Followers;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryService;
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -27,13 +30,14 @@ const ANSWERS_QUEUED_MAX: usize = 4;
 #[derive(Debug, Clone, Default)]
 pub struct Ads {
     cache: Cache,
+    followers: Followers,
     streams: Arc<AtomicU32>,
 }
 
 impl Ads {
-    /// Serves `cache`.
-    pub fn new(cache: Cache) -> Self {
-        Self { cache, streams: Arc::default() }
+    /// Serves `cache`, and keeps account of who follows it.
+    pub fn new(cache: Cache, followers: Followers) -> Self {
+        Self { cache, followers, streams: Arc::default() }
     }
 }
 
@@ -62,11 +66,11 @@ impl AggregatedDiscoveryService for Ads {
             return Err(Status::resource_exhausted(format!("{STREAMS_MAX} xDS streams are open, the most allowed")));
         }
         let (to, answers) = mpsc::channel(ANSWERS_QUEUED_MAX);
-        let cache = self.cache.clone();
+        let (cache, followers) = (self.cache.clone(), self.followers.clone());
         let requests = request.into_inner();
         tokio::spawn(async move {
             let _counted = counted;
-            serve(cache, requests, to).await;
+            serve(cache, followers, requests, to).await;
         });
         Ok(Response::new(ReceiverStream::new(answers)))
     }
@@ -82,22 +86,28 @@ impl AggregatedDiscoveryService for Ads {
 /// Carries one stream until either side ends it.
 async fn serve(
     cache: Cache,
+    followers: Followers,
     mut requests: Streaming<DiscoveryRequest>,
     to: mpsc::Sender<Result<DiscoveryResponse, Status>>,
 ) {
     let mut wakes = cache.wakes();
-    let mut state = stream::Stream::default();
+    let mut state = stream::Stream::new(cache.version());
+    let mut seat = None;
     loop {
         let answers = tokio::select! {
             request = requests.message() => match request {
-                Ok(Some(request)) => match state.request(&cache, &request) {
-                    Ok(answers) => answers,
-                    Err(refused) => {
-                        // The client may be gone already; then nobody needs to know.
-                        let _ = to.send(Err(Status::invalid_argument(refused.to_string()))).await;
-                        return;
+                Ok(Some(request)) => {
+                    let name = request.node.as_ref().map_or("", |node| node.id.as_str());
+                    seat.get_or_insert_with(|| followers.join(name, Instant::now()));
+                    match state.request(&cache, &request) {
+                        Ok(answers) => answers,
+                        Err(refused) => {
+                            // The client may be gone already; then nobody needs to know.
+                            let _ = to.send(Err(Status::invalid_argument(refused.to_string()))).await;
+                            return;
+                        }
                     }
-                },
+                }
                 Ok(None) | Err(_) => return,
             },
             woken = wakes.changed() => match woken {
@@ -106,6 +116,9 @@ async fn serve(
             },
             () = to.closed() => return,
         };
+        if let Some(seat) = &seat {
+            seat.set(state.confirmed(), Instant::now());
+        }
         for answer in answers {
             if to.send(Ok(answer)).await.is_err() {
                 return;

@@ -6,6 +6,7 @@ use crate::config::Error;
 use crate::failpoint::Failpoint;
 use crate::fleet::assign::Templates;
 use crate::xds::cache::Cache;
+use crate::xds::followers::Followers;
 use control::{Control, Endpoint, Event};
 use model::{HostName, ServiceName};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -32,10 +33,13 @@ pub struct Engine {
     pub(super) records: Arc<Records>,
     pub(super) failpoint: Arc<Failpoint>,
     pub(super) cache: Cache,
+    pub(super) followers: Followers,
     pub(super) back: Loop,
     pub(super) templates: Templates,
     /// Where the announced mesh addresses are remembered over a restart.
     pub(super) mesh_file: PathBuf,
+    /// Where the names of those that follow over xDS are.
+    pub(super) followers_file: PathBuf,
     /// For `control`, oldest first.
     pub(super) events: VecDeque<Event>,
     /// Hosts that reported since `control` was last told.
@@ -75,18 +79,25 @@ pub struct Parts {
     pub failpoint: Arc<Failpoint>,
     /// What xDS clients see.
     pub cache: Cache,
+    /// Who they are.
+    pub followers: Followers,
     /// The way back to the loop, for hooks and reports.
     pub back: Loop,
     /// Where the announced mesh addresses are remembered.
     pub mesh_file: PathBuf,
+    /// Where the names of those that follow over xDS are remembered.
+    pub followers_file: PathBuf,
 }
 
 impl Engine {
     /// An engine over what was read at the start; all of it is published when this returns.
     pub fn new(parts: Parts) -> Self {
-        let Parts { world, store, watch, records, failpoint, cache, back, mesh_file } = parts;
+        let Parts { mut world, store, watch, records, failpoint, cache, followers, back, mesh_file, followers_file } =
+            parts;
         let hosts_dirty = world.snapshot.placements.keys().cloned().collect();
-        let services_dirty = world.snapshot.services().map(|service| service.name.clone()).collect();
+        let services_dirty: BTreeSet<_> = world.snapshot.services().map(|service| service.name.clone()).collect();
+        // What the proxies were last told is not known here.
+        world.observed.proxies_behind.clone_from(&services_dirty);
         let services = world.snapshot.services().map(|service| service.name.to_string());
         let externals = world.snapshot.externals().map(|external| external.name.to_string());
         let clusters_dirty = services.chain(externals).collect();
@@ -99,9 +110,11 @@ impl Engine {
             records,
             failpoint,
             cache,
+            followers,
             back,
             templates: Templates::default(),
             mesh_file,
+            followers_file,
             // `control` looks at open operations first: a restarted server resumes them.
             events: VecDeque::from([Event::Committed { keys }]),
             reported: BTreeSet::new(),
@@ -188,6 +201,7 @@ impl Engine {
         if !self.world.observed.settled {
             self.world.observed.settled = self.settled();
         }
+        self.look_at_followers();
         self.read_numbers();
         self.stress_readings();
         // Ticks that nobody could look at yet say no more than one.

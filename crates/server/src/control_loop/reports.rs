@@ -6,7 +6,8 @@ use crate::fleet::FleetInput;
 use crate::fleet::links::{AgentLink, AgentSender, ProxyLink, ProxySender};
 use api::fleet::{AgentHello, InstanceReport, ProxyHello};
 use control::{HostObserved, HostState, InstanceObserved, Phase};
-use model::{HostName, InstanceId};
+use crate::xds::cache::Type;
+use model::{HostName, InstanceId, ServiceName};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -144,6 +145,27 @@ impl Engine {
         if let Err(error) = crate::file::replace(&self.mesh_file, &bytes) {
             tracing::warn!(%error, "the mesh addresses could not be remembered for the next start");
         }
+    }
+
+    /// Notes which services' endpoints all proxies have confirmed by now, and remembers who follows.
+    pub(super) fn look_at_followers(&mut self) {
+        let now = std::time::Instant::now();
+        if let Some(names) = self.followers.news(now) {
+            let bytes = serde_json::to_vec(&names).expect("a list of text is plain data");
+            if let Err(error) = crate::file::replace(&self.followers_file, &bytes) {
+                tracing::warn!(%error, "the proxies' names could not be remembered for the next start");
+            }
+        }
+        if self.world.observed.proxies_behind.is_empty() {
+            return;
+        }
+        let confirmed = self.followers.confirmed(now);
+        let (dirty, cache) = (&self.services_dirty, &self.cache);
+        let is_behind = |service: &ServiceName| {
+            let version = cache.version_of(Type::Endpoints, service.as_str());
+            dirty.contains(service) || version.is_some_and(|version| version > confirmed)
+        };
+        self.world.observed.proxies_behind.retain(is_behind);
     }
 
     /// Turns hosts that left and did not come back into lost ones.

@@ -47,6 +47,7 @@ impl Engine {
             self.touch_operation(key);
         }
         let touched = self.world.fold(key, value, revision)?;
+        self.world.observed.proxies_behind.extend(touched.iter().cloned());
         self.services_dirty.extend(touched);
         if let Some(Ok(host)) = key.strip_prefix(keys::PLACEMENTS).map(HostName::new) {
             self.hosts_dirty.insert(host);

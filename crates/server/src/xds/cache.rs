@@ -162,6 +162,11 @@ impl Cache {
         Since { version: state.version, changed }
     }
 
+    /// Version of the newest change.
+    pub fn version(&self) -> u64 {
+        self.state().version
+    }
+
     /// All names of a type.
     pub fn names(&self, of: Type) -> Vec<String> {
         let state = self.state();

@@ -26,6 +26,8 @@ struct Subscription {
     sent: BTreeMap<String, u64>,
     /// Nonce of the last answer.
     nonce: u64,
+    /// Nonce of the last answer that the client took whole.
+    accepted: u64,
     /// True until the first answer went out: it goes out even when empty, where the type allows it.
     fresh: bool,
 }
@@ -41,6 +43,22 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// A stream that begins when the cache is at `version`: what it asks for it is given as it is then, or newer.
+    pub fn new(version: u64) -> Self {
+        Self { seen: version, ..Self::default() }
+    }
+
+    /// The version of the cache up to which the client has taken all endpoints that concern it; `None` while an answer
+    /// is on its way. A client that asks for no endpoints follows all the same once it has taken anything.
+    pub fn confirmed(&self) -> Option<u64> {
+        let taken = |at: &Subscription| at.accepted == at.nonce;
+        let is_up_to_date = match self.subscriptions.get(&Type::Endpoints) {
+            Some(endpoints) => taken(endpoints),
+            None => self.subscriptions.values().any(|at| at.nonce > 0 && taken(at)),
+        };
+        is_up_to_date.then_some(self.seen)
+    }
+
     /// Takes a request in, and gives what is to be sent.
     pub fn request(&mut self, cache: &Cache, request: &DiscoveryRequest) -> Result<Vec<DiscoveryResponse>, Refused> {
         let Some(of) = Type::from_url(&request.type_url) else {
@@ -66,6 +84,8 @@ impl Stream {
                 if let Some(error) = &request.error_detail {
                     self.refusals += 1;
                     tracing::warn!(type_url = %request.type_url, error = %error.message, "an xDS client refused an answer");
+                } else if !request.response_nonce.is_empty() {
+                    known.accepted = known.nonce;
                 }
                 if known.names == names {
                     return Ok(Vec::new());

@@ -22,8 +22,10 @@ async fn engine(manifest: &str, folder: &std::path::Path) -> Engine {
         records: Arc::new(Records::open(folder).expect("records")),
         failpoint: Arc::new(Failpoint::default()),
         cache: Cache::default(),
+        followers: Followers::default(),
         back,
         mesh_file: folder.join("mesh.json"),
+        followers_file: folder.join("proxies.json"),
     })
 }
 

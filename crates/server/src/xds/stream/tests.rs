@@ -159,3 +159,26 @@ fn the_life_of_an_override_is_written_when_it_is_sent() {
     assert!(left <= 4_000.0 && left > 3_000.0, "{left}");
     assert_eq!(life(Duration::ZERO), None, "a lapsed lease is not sent");
 }
+
+#[test]
+fn only_what_the_client_took_is_confirmed() {
+    let cache = Cache::default();
+    set(&cache, "pay", 1);
+    let mut stream = Stream::new(cache.version());
+    assert_eq!(stream.confirmed(), None, "it has not asked yet");
+    let first = stream.request(&cache, &ask(Type::Endpoints, &["pay"], "")).expect("accepted");
+    assert_eq!(stream.confirmed(), None, "the answer is on its way");
+    stream.request(&cache, &ask(Type::Endpoints, &["pay"], &first[0].nonce)).expect("an ack");
+    assert_eq!(stream.confirmed(), Some(cache.version()));
+    set(&cache, "gift", 1);
+    assert!(stream.confirmed() < Some(cache.version()), "it was not told of the newest change");
+    assert!(stream.changed(&cache).is_empty(), "which does not concern it");
+    assert_eq!(stream.confirmed(), Some(cache.version()));
+    set(&cache, "pay", 2);
+    let second = stream.changed(&cache);
+    assert_eq!(stream.confirmed(), None);
+    let mut refusal = ask(Type::Endpoints, &["pay"], &second[0].nonce);
+    refusal.error_detail = Some(Default::default());
+    stream.request(&cache, &refusal).expect("noted");
+    assert_eq!(stream.confirmed(), None, "a refusal confirms nothing");
+}
