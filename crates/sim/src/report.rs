@@ -98,6 +98,8 @@ pub struct Report {
     pub attempts_per_call: f64,
     /// Calls made by measured tasks, each counted once however often it was tried.
     pub calls: u64,
+    /// Mean time between a call's arrival at a copy and its turn, in milliseconds, over the measured time.
+    pub queue_delay_ms: f64,
     /// Share of calls that the overload control refused.
     pub shed_calls: f64,
     /// Attempts by why they failed.
@@ -242,6 +244,7 @@ impl Recorder {
             wasted_work: share(self.work_us - self.work_ok_us, self.work_us),
             attempts_per_call: self.attempts as f64 / self.first_attempts.max(1) as f64,
             calls: self.calls,
+            queue_delay_ms: mean_delay_ms(&self.bins[bin((script.measure_from_s * 1e6) as u64)..]),
             shed_calls: share(shed, self.calls),
             refusals: counted(&self.refusals),
             jain: jain(self.users.iter().filter(|user| user.0 > 0).map(|user| f64::from(user.1) / f64::from(user.0))),
@@ -285,6 +288,12 @@ fn counted(counts: &[u64; Refusal::ALL.len()]) -> BTreeMap<Refusal, u64> {
 pub fn jain(shares: impl Iterator<Item = f64>) -> f64 {
     let (n, sum, squares) = shares.fold((0.0, 0.0, 0.0), |(n, sum, squares), x| (n + 1.0, sum + x, squares + x * x));
     if squares == 0.0 { 1.0 } else { sum * sum / (n * squares) }
+}
+
+fn mean_delay_ms(bins: &[Bin]) -> f64 {
+    let (sum_us, count) =
+        bins.iter().fold((0, 0), |sum, bin| (sum.0 + bin.delay_sum_us, sum.1 + u64::from(bin.delays)));
+    share(sum_us, count) / 1000.0
 }
 
 fn seconds(bins: &[Bin]) -> Vec<Second> {
