@@ -1,15 +1,19 @@
 //! From an event's entry load to instances per service and datacenter.
 //!
 //! Load walks down the dependency fan-out; each service gets instances such that at the peak it is 50–60% used and never
-//! over 66% with any one datacenter lost. The capacity of an instance is the lower bound of its curve's interval: a
-//! sizing that errs should err towards room. Absent: bytes on circuits (no manifest says how much a request carries).
+//! over 66% with any one datacenter lost. The capacity of an instance is the lower bound of its curve's interval, of the
+//! least of the host types it may land on: a sizing that errs should err towards room. Absent: bytes on circuits (no manifest says how much a request carries).
 
+mod choice;
 mod shortage;
 mod spread;
 
+pub use choice::Curves;
 pub use shortage::Shortage;
 
-use model::{Curve, DatacenterName, Dependency, Event, EventName, OperationId, Service, ServiceName, Snapshot};
+use model::{
+    Curve, DatacenterName, Dependency, Event, EventName, HostTypeName, OperationId, Service, ServiceName, Snapshot,
+};
 use std::collections::BTreeMap;
 
 /// Utilisation aimed at with all datacenters up.
@@ -71,6 +75,12 @@ pub enum Basis {
     Curve {
         /// The stress test.
         operation: OperationId,
+        /// The host type it was measured on.
+        host_type: HostTypeName,
+        /// The service may land on several measured host types; this is the one whose instances take least.
+        least_of_several: bool,
+        /// Host types that it may land on and nobody measured: this curve stands in.
+        unmeasured: Vec<HostTypeName>,
         /// The curve only says "at least": traffic ran out before the instance did.
         lower_bound: bool,
         /// It was measured with another shape, and scaled by CPU.
@@ -89,8 +99,24 @@ pub enum Basis {
 impl std::fmt::Display for Basis {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Curve { operation, lower_bound, other_shape, other_version, single_datacenter } => {
+            Self::Curve {
+                operation,
+                host_type,
+                least_of_several,
+                unmeasured,
+                lower_bound,
+                other_shape,
+                other_version,
+                single_datacenter,
+            } => {
                 write!(f, "curve {operation}")?;
+                if *least_of_several {
+                    write!(f, "; host type {host_type}, on which an instance takes least")?;
+                }
+                if !unmeasured.is_empty() {
+                    let names: Vec<&str> = unmeasured.iter().map(HostTypeName::as_str).collect();
+                    write!(f, "; no curve on host type {}: that on {host_type} stands in", names.join(", "))?;
+                }
                 let doubts = [
                     (*lower_bound, "a lower bound: traffic ran out first"),
                     (*other_shape, "measured with another shape, scaled by cpu"),
@@ -106,13 +132,14 @@ impl std::fmt::Display for Basis {
 }
 
 /// Sizes an event. Services without a curve keep their counts and are named in the shortages.
-pub fn size(snapshot: &Snapshot, event: &Event, curves: &BTreeMap<ServiceName, Curve>) -> Sizing {
+pub fn size(snapshot: &Snapshot, event: &Event, curves: &Curves) -> Sizing {
     let mut shortages = Vec::new();
     let loads = loads(snapshot, event, &mut shortages);
     let mut services = Vec::new();
+    let unmeasured = BTreeMap::new();
     for (name, load_rps) in &loads.services {
         let service = snapshot.service(name).expect("loads name declared services");
-        let sized = size_service(snapshot, service, *load_rps, curves.get(name));
+        let sized = size_service(snapshot, service, *load_rps, curves.get(name).unwrap_or(&unmeasured));
         shortages.extend(shortage::of_service(service, &sized));
         services.push(sized);
     }
@@ -212,11 +239,15 @@ fn reached<'a>(snapshot: &'a Snapshot, entries: Vec<&'a str>) -> Vec<&'a str> {
     seen.into_iter().collect()
 }
 
-fn size_service(snapshot: &Snapshot, service: &Service, load_rps: f64, curve: Option<&Curve>) -> ServiceSize {
+fn size_service(
+    snapshot: &Snapshot,
+    service: &Service,
+    load_rps: f64,
+    curves: &BTreeMap<HostTypeName, Curve>,
+) -> ServiceSize {
     let now = snapshot.instances_wanted(service);
     let used = spread::weights(snapshot, service, &now);
-    let usable = curve.and_then(|curve| Some((curve, capacity(service, curve)?)));
-    let Some((curve, capacity_rps)) = usable else {
+    let Some(choice) = choice::choose(snapshot, service, used.keys(), curves) else {
         return ServiceSize {
             service: service.name.as_str().to_owned(),
             external: false,
@@ -229,6 +260,7 @@ fn size_service(snapshot: &Snapshot, service: &Service, load_rps: f64, curve: Op
             utilisation_one_lost: 0.0,
         };
     };
+    let choice::Choice { curve, capacity_rps, is_least_of_several, unmeasured } = choice;
     let needed = spread::needed(load_rps / capacity_rps, &used);
     let (utilisation, utilisation_one_lost) = spread::utilisation(load_rps / capacity_rps, &needed);
     let version = snapshot.package(&service.package).map(|package| package.version.as_str());
@@ -239,6 +271,9 @@ fn size_service(snapshot: &Snapshot, service: &Service, load_rps: f64, curve: Op
         capacity_rps: Some(capacity_rps),
         basis: Basis::Curve {
             operation: curve.operation.clone(),
+            host_type: curve.host_type.clone(),
+            least_of_several: is_least_of_several,
+            unmeasured,
             lower_bound: curve.ended == model::StressEnd::TrafficExhausted,
             other_shape: curve.shape.cpu != service.shape.cpu,
             other_version: version.is_some_and(|version| version != curve.package_version),
@@ -249,14 +284,6 @@ fn size_service(snapshot: &Snapshot, service: &Service, load_rps: f64, curve: Op
         utilisation,
         utilisation_one_lost,
     }
-}
-
-/// Capacity of one instance in its present shape: the curve's lower bound. A smaller shape is scaled down with its CPU, a
-/// larger one not up, unless CPU was what ran out.
-fn capacity(service: &Service, curve: &Curve) -> Option<f64> {
-    let scale = f64::from(service.shape.cpu.0) / f64::from(curve.shape.cpu.0.max(1));
-    let scale = if curve.binding == model::BindingResource::Cpu { scale } else { scale.min(1.0) };
-    Some(curve.capacity_rps.low * scale).filter(|rps| rps.is_finite() && *rps > 0.0)
 }
 
 #[cfg(test)]

@@ -246,7 +246,7 @@ fn same_but_layer(a: &Shortage, b: &Shortage) -> bool {
 }
 
 /// Hosts of a pool in a datacenter on which something may be placed, for a layer or for any.
-fn hosts<'a>(
+pub(super) fn hosts<'a>(
     snapshot: &'a Snapshot,
     datacenter: &'a DatacenterName,
     pool: &'a PoolName,

@@ -63,13 +63,19 @@ fn event(rps: f64) -> Event {
     serde_json::from_value(event).expect("a literal event is valid")
 }
 
-fn curve(service: &str, low: f64) -> (ServiceName, Curve) {
+/// A curve measured on hosts of type `c8`.
+fn curve(service: &str, low: f64) -> (ServiceName, BTreeMap<HostTypeName, Curve>) {
+    let curve = curve_on("c8", service, low);
+    (curve.service.clone(), BTreeMap::from([(curve.host_type.clone(), curve)]))
+}
+
+fn curve_on(host_type: &str, service: &str, low: f64) -> Curve {
     let name = ServiceName::new(service).expect("a name");
     let flat = |value: f64| Interval { value, low: value, high: value };
-    let curve = Curve {
-        operation: "op-7".parse().expect("a name"),
-        service: name.clone(),
-        host_type: "c8".parse().expect("a name"),
+    Curve {
+        operation: if host_type == "c8" { "op-7" } else { "op-8" }.parse().expect("a name"),
+        service: name,
+        host_type: host_type.parse().expect("a name"),
         package_version: "1".to_owned(),
         instance: "x-1".parse().expect("a name"),
         shape: Shape { cpu: model::CpuMillis(500), memory: model::MemoryBytes(1 << 27), pids_max: 512 },
@@ -85,11 +91,10 @@ fn curve(service: &str, low: f64) -> (ServiceName, Curve) {
         errors: 0,
         ended: StressEnd::Converged,
         points: Vec::new(),
-    };
-    (name, curve)
+    }
 }
 
-fn curves() -> BTreeMap<ServiceName, Curve> {
+fn curves() -> Curves {
     ["sso", "lottery", "gift", "message", "pay"].into_iter().map(|name| curve(name, 100.0)).collect()
 }
 
@@ -221,10 +226,67 @@ fn a_larger_shape_counts_for_more_only_where_cpu_ran_out() {
     change(&mut snapshot, "sso", |service| service.shape.cpu = model::CpuMillis(1_000));
     let mut curves = curves();
     assert_eq!(of(&size(&snapshot, &event(100.0), &curves), "sso").capacity_rps, Some(200.0));
-    curves.get_mut("sso").expect("a curve").binding = BindingResource::Serial;
+    let sso = curves.get_mut("sso").and_then(|of| of.get_mut("c8"));
+    sso.expect("a curve").binding = BindingResource::Serial;
     let sizing = size(&snapshot, &event(100.0), &curves);
     assert_eq!(of(&sizing, "sso").capacity_rps, Some(100.0));
     assert!(of(&sizing, "sso").basis.to_string().contains("another shape"));
+}
+
+/// The fleet with one host of another type in dc-b.
+fn mixed(host: serde_json::Value) -> Snapshot {
+    let mut snapshot = fleet();
+    put(&mut snapshot, serde_json::json!({"kind": "HostType", "name": "c16", "cpu": 16, "memory": "32GiB"}));
+    let mut whole = serde_json::json!({"kind": "Host", "name": "dc-b-h9", "rack": "dc-b-r1", "host_type": "c16",
+        "address": "127.1.1.9"});
+    whole.as_object_mut().expect("an object").extend(host.as_object().expect("an object").clone());
+    put(&mut snapshot, whole);
+    snapshot
+}
+
+fn with_c16(low: f64) -> Curves {
+    let mut curves = curves();
+    let curve = curve_on("c16", "sso", low);
+    curves.get_mut("sso").expect("measured").insert(curve.host_type.clone(), curve);
+    curves
+}
+
+#[test]
+fn the_host_type_on_which_an_instance_takes_least_decides() {
+    let snapshot = mixed(serde_json::json!({}));
+    for (low, capacity, basis) in [
+        (60.0, 60.0, "curve op-8; host type c16, on which an instance takes least"),
+        (250.0, 100.0, "curve op-7; host type c8, on which an instance takes least"),
+    ] {
+        let sizing = size(&snapshot, &event(400.0), &with_c16(low));
+        let sso = of(&sizing, "sso");
+        assert_eq!((sso.capacity_rps, sso.basis.to_string().as_str()), (Some(capacity), basis));
+        assert!(sso.utilisation_one_lost <= UTILISATION_LOST_MAX);
+    }
+}
+
+#[test]
+fn a_host_type_that_the_service_cannot_land_on_says_nothing() {
+    for host in [serde_json::json!({"pool": "gpu"}), serde_json::json!({"exclusive": "storage"})] {
+        let sizing = size(&mixed(host.clone()), &event(400.0), &with_c16(60.0));
+        let sso = of(&sizing, "sso");
+        assert_eq!((sso.capacity_rps, sso.basis.to_string().as_str()), (Some(100.0), "curve op-7"), "{host}");
+    }
+    let mut elsewhere = mixed(serde_json::json!({}));
+    change(&mut elsewhere, "sso", |service| service.instances = BTreeMap::from([("dc-a".parse().expect("a name"), 3)]));
+    assert_eq!(of(&size(&elsewhere, &event(100.0), &with_c16(60.0)), "sso").capacity_rps, Some(100.0));
+}
+
+#[test]
+fn a_host_type_nobody_measured_is_sized_with_another_s_curve_and_named() {
+    let sizing = size(&mixed(serde_json::json!({})), &event(400.0), &curves());
+    let basis = of(&sizing, "sso").basis.to_string();
+    assert_eq!(basis, "curve op-7; no curve on host type c16: that on c8 stands in");
+    let mut only_c16 = with_c16(60.0);
+    only_c16.get_mut("sso").expect("measured").remove("c8");
+    let sizing = size(&fleet(), &event(400.0), &only_c16);
+    let basis = of(&sizing, "sso").basis.to_string();
+    assert_eq!(basis, "curve op-8; no curve on host type c8: that on c16 stands in");
 }
 
 fn weights() -> impl Strategy<Value = BTreeMap<DatacenterName, u32>> {

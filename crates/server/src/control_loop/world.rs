@@ -2,6 +2,7 @@
 
 use crate::feed::Feed;
 use crate::fleet::links::Links;
+use capacity::sizing::Curves;
 use control::{InstanceObserved, Observed, Phase};
 use model::{Curve, HostName, InstanceId, OperationId, Placement, ServiceName, Snapshot, UnixMs, keys};
 use std::collections::{BTreeMap, BTreeSet};
@@ -152,9 +153,13 @@ impl World {
         self.placements_of(service).filter(|(_, placement)| healthy(&placement.instance)).count() as u32
     }
 
-    /// The newest curve of each service.
-    pub fn newest_curves(&self) -> BTreeMap<ServiceName, Curve> {
-        self.curves.iter().map(|curve| (curve.service.clone(), curve.clone())).collect()
+    /// The newest curve of each service on each host type.
+    pub fn newest_curves(&self) -> Curves {
+        let mut newest = Curves::new();
+        for curve in &self.curves {
+            newest.entry(curve.service.clone()).or_default().insert(curve.host_type.clone(), curve.clone());
+        }
+        newest
     }
 
     /// Remembers a curve; one of the same operation is replaced.
