@@ -280,6 +280,11 @@ impl Client {
         self.get(&format!("/v1/audit?after={after}&limit={limit}")).await
     }
 
+    /// The newest audit entries, the newest last.
+    pub async fn audit_newest(&self, limit: u32) -> Result<Vec<AuditEntry>, Error> {
+        self.get(&format!("/v1/audit?limit={limit}")).await
+    }
+
     /// How the control plane is.
     pub async fn status(&self) -> Result<Status, Error> {
         self.get("/v1/status").await

@@ -72,6 +72,9 @@ pub struct ApplyRequest {
     /// Delete what was applied before and is in none of the files.
     #[serde(default)]
     pub prune: bool,
+    /// Digests of packages that the caller has and uploads before it applies: a plan takes them as here. Apply does not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uploads: Vec<String>,
 }
 
 /// One manifest file.

@@ -139,8 +139,10 @@ pub fn recover(records: &Records, revision: u64, pending: &[u8]) -> Result<(), R
     append(records, revision, &entries)
 }
 
-/// Entries after a sequence, in order.
-pub fn list(records: &Records, after: u64, limit: usize) -> Result<Vec<AuditEntry>, RecordError> {
+/// Entries in order: those after a sequence, or the newest.
+pub fn list(records: &Records, after: Option<u64>, limit: usize) -> Result<Vec<AuditEntry>, RecordError> {
+    let newest = || records.last(Kind::Audit).saturating_sub(limit as u64);
+    let after = after.unwrap_or_else(newest);
     let found = records.list(Kind::Audit, after, limit)?;
     let read = found.into_iter().filter_map(|record| {
         let entry: AuditEntry = serde_json::from_slice(&record.bytes).ok()?;

@@ -63,6 +63,53 @@ fn told(error: &anyhow::Error) -> String {
 mod tests {
     use super::*;
     use anyhow::anyhow;
+    use clap::CommandFactory;
+
+    /// Commands that print nothing a program would read, and why.
+    const WITHOUT_JSON: &[(&str, &str)] = &[
+        ("dev", "runs until it is stopped; what it started is asked through the API"),
+        ("server", "runs until it is stopped and writes a log; server.json tells programs where it listens"),
+        ("agent", "runs until it is stopped and writes a log"),
+        ("proxy", "runs until it is stopped and writes a log"),
+    ];
+
+    /// Every command a person can see that has none below it, by its words.
+    fn leaves(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
+        for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+            let path = format!("{path} {}", below.get_name()).trim_start().to_owned();
+            match below.has_subcommands() {
+                true => leaves(below, &path, found),
+                false => found.push((path, below.clone())),
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_shows_an_example_of_itself_and_speaks_json() {
+        let mut found = Vec::new();
+        leaves(&Cli::command(), "", &mut found);
+        assert!(found.len() > 20, "{} commands", found.len());
+        for (path, command) in &found {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "`{path} --help` has no example");
+            assert!(help.contains(&format!("springtide {path}")), "`{path} --help` shows another command:\n{help}");
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!(!about.is_empty(), "`{path}` does not say what it does");
+            let output = command.get_arguments().find(|arg| arg.get_short() == Some('o'));
+            let speaks =
+                output.is_some_and(|arg| arg.get_possible_values().iter().any(|value| value.matches("json", false)));
+            let excepted = WITHOUT_JSON.iter().any(|(name, _)| name == path);
+            assert_ne!(
+                speaks,
+                excepted,
+                "`{path}` has{} -o json: mend it, or the exceptions",
+                if speaks { "" } else { " no" }
+            );
+        }
+        for (name, _) in WITHOUT_JSON {
+            assert!(found.iter().any(|(path, _)| path == name), "the exception `{name}` is no command");
+        }
+    }
 
     #[test]
     fn a_cause_is_told_once() {

@@ -30,7 +30,9 @@ async fn parse(request: ApplyRequest) -> Result<Vec<Declared>, Failure> {
     (status = 200, body = PlanResponse), (status = 422, body = Problem, description = "the manifests are at fault")))]
 pub async fn plan(State(app): State<App>, Json(request): Json<ApplyRequest>) -> Result<Json<PlanResponse>, Failure> {
     let prune = request.prune;
+    let uploads: BTreeSet<String> = request.uploads.iter().cloned().collect();
     let declared = parse(request).await?;
+    refuse_absent(&app, &declared, &uploads)?;
     let planned = app.control.read(move |world| {
         let plan = model::plan::plan(&world.snapshot, &declared, prune).map_err(problem::faults)?;
         Ok(PlanResponse {
@@ -54,17 +56,21 @@ pub async fn apply(
 ) -> Result<Json<ApplyResponse>, Failure> {
     let prune = request.prune;
     let declared = parse(request).await?;
-    let absent: Vec<model::Fault> = declared.iter().filter_map(|at| absent(&app, at)).collect();
-    if !absent.is_empty() {
-        return Err(problem::faults(absent));
-    }
+    refuse_absent(&app, &declared, &BTreeSet::new())?;
     commit(&app, who, move |snapshot| model::plan::plan(snapshot, &declared, prune)).await
 }
 
+/// Refuses packages whose bytes are neither here nor among those the caller is about to upload.
+fn refuse_absent(app: &App, declared: &[Declared], uploads: &BTreeSet<String>) -> Result<(), Failure> {
+    let absent: Vec<model::Fault> = declared.iter().filter_map(|at| absent(app, at, uploads)).collect();
+    if absent.is_empty() { Ok(()) } else { Err(problem::faults(absent)) }
+}
+
 /// The fault of a package whose bytes are not here: no host could fetch it.
-fn absent(app: &App, declared: &Declared) -> Option<model::Fault> {
+fn absent(app: &App, declared: &Declared, uploads: &BTreeSet<String>) -> Option<model::Fault> {
     let Resource::Package(package) = &declared.resource else { return None };
-    let digest = package.digest.as_ref().filter(|digest| app.blobs.path_of(digest).is_none())?;
+    let missing = |digest: &&model::Digest| !uploads.contains(digest.as_str()) && app.blobs.path_of(digest).is_none();
+    let digest = package.digest.as_ref().filter(missing)?;
     let why =
         format!("no bytes with digest {digest} are here: upload them first, as `springtide apply` does from `source`");
     Some(declared.fault("digest", why))

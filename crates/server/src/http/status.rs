@@ -47,14 +47,13 @@ pub async fn healthz(State(app): State<App>) -> Result<&'static str, Failure> {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Page {
-    #[serde(default)]
-    after: u64,
+    after: Option<u64>,
     limit: Option<usize>,
 }
 
-/// Who changed what, oldest first.
+/// Who changed what, oldest first: entries after one, or the newest.
 #[utoipa::path(get, path = "/v1/audit",
-    params(("after" = Option<u64>, Query, description = "entries after this sequence"),
+    params(("after" = Option<u64>, Query, description = "entries after this sequence; without it the newest"),
         ("limit" = Option<usize>, Query, description = "at most this many, 1000 at most")),
     responses((status = 200, body = Vec<AuditEntry>)))]
 pub async fn audit(State(app): State<App>, Params(page): Params<Page>) -> Result<Json<Vec<AuditEntry>>, Failure> {

@@ -1,8 +1,10 @@
 //! Manifests: at fault they change nothing, together they change everything at once.
 
-use crate::harness::{Server, apply, apply_pay, facilities, request, service, until};
+use crate::agent::Agent;
+use crate::harness::{Server, apply, apply_pay, digest, facilities, request, service, settled, until};
+use crate::proxy::Proxy;
 use api::client::Error;
-use api::http::{ChangeAction, ManifestFile, Problem};
+use api::http::{ApplyRequest, ChangeAction, Problem};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use store::Store;
@@ -47,7 +49,12 @@ async fn plan_says_what_apply_does_and_apply_again_does_nothing() {
     let mut server = Server::start().await;
     let client = server.client();
     let files = [("facilities.yaml", facilities(2)), ("pay.yaml", service(1, 1))];
-    let plan = client.plan(&request(&files)).await.expect("planned");
+    let digest_only = problem(client.plan(&request(&files)).await);
+    assert!(digest_only.faults[0].message.contains("upload them first"), "{digest_only:?}");
+    assert_eq!(problem(client.apply(&request(&files)).await), digest_only, "plan refuses as apply does");
+    let upload = ApplyRequest { uploads: vec![digest().to_string()], ..request(&files) };
+    let plan = client.plan(&upload).await.expect("planned");
+    assert_eq!(problem(client.apply(&upload).await), digest_only, "a promise is no upload");
     assert!(client.resources("Service").await.expect("listed").is_empty());
     let applied = apply(&client, &files).await;
     assert_eq!((&plan.changes, &plan.consequences), (&applied.changes, &applied.consequences));
@@ -65,7 +72,40 @@ async fn plan_says_what_apply_does_and_apply_again_does_nothing() {
     assert_eq!(sequences.len(), audit.len());
     let entry = audit.iter().rfind(|entry| entry.what == "ConfigSet worker-pay").expect("audited");
     assert_eq!((entry.who.as_str(), entry.revision), ("unix:root", said.revision));
+    let newest = client.audit_newest(2).await.expect("listed");
+    assert_eq!(newest, audit[audit.len() - 2..], "the newest, the newest last");
+    assert_eq!(client.audit(0, 2).await.expect("listed"), audit[..2]);
     assert!(entry.before.to_string().contains("level 1") && entry.after.to_string().contains("level 2"));
+    server.stop().await;
+}
+
+/// A shape lives in the slice, so instances are replaced for it as for a package.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_shape_is_a_rollout_in_plan_and_in_effect() {
+    let mut server = Server::start().await;
+    let client = server.client();
+    apply_pay(&client, 1, 1).await;
+    let agents = Agent::fleet(2, server.data.path());
+    let _proxy = Proxy::start(server.data.path(), &agents);
+    settled(&client, "pay", 2).await;
+    let same = client.plan(&request(&[("pay.yaml", service(1, 1))])).await.expect("planned");
+    assert!(same.changes.is_empty() && same.consequences.is_empty(), "{same:?}");
+    let wider = request(&[("pay.yaml", service(1, 1).replace("cpu: 0.1", "cpu: 0.2"))]);
+    let planned = client.plan(&wider).await.expect("planned");
+    assert_eq!(planned.changes[0].fields[0].field, "shape.cpu", "{planned:?}");
+    assert_eq!(planned.consequences, ["pay: rollout of worker 1 and its config to 2 instances"]);
+    let applied = client.apply(&wider).await.expect("applied");
+    assert_eq!(applied.consequences, planned.consequences);
+    until("instances of the new shape alone", || async {
+        let cpu = |agent: &Agent| -> Vec<u32> {
+            agent.seen.lock().expect("no panic").running.values().map(|at| at.cpu_millis).collect()
+        };
+        (agents.iter().flat_map(cpu).collect::<Vec<_>>() == [200, 200]).then_some(())
+    })
+    .await;
+    settled(&client, "pay", 2).await;
+    let again = client.plan(&wider).await.expect("planned");
+    assert!(again.changes.is_empty() && again.consequences.is_empty(), "{again:?}");
     server.stop().await;
 }
 
@@ -107,7 +147,7 @@ async fn a_large_apply_is_seen_whole() {
     const REGIONS: usize = 700;
     let mut server = Server::start().await;
     let text: String = (0..REGIONS).map(|n| format!("---\nkind: Region\nname: r{n}\n")).collect();
-    let files = api::http::ApplyRequest { files: vec![ManifestFile { path: "r.yaml".to_owned(), text }], prune: false };
+    let files = request(&[("r.yaml", text)]);
     let reader = {
         let client = server.client();
         tokio::spawn(async move {

@@ -115,7 +115,7 @@ pub fn service_of(name: &str, north: u32, east: u32, config: &str) -> String {
 
 pub fn request(files: &[(&str, String)]) -> ApplyRequest {
     let files = files.iter().map(|(path, text)| ManifestFile { path: (*path).to_owned(), text: text.clone() });
-    ApplyRequest { files: files.collect(), prune: false }
+    ApplyRequest { files: files.collect(), ..ApplyRequest::default() }
 }
 
 /// Uploads the package and applies.

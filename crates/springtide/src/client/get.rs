@@ -49,11 +49,13 @@ pub struct DescribeArgs {
 
 /// Show who changed what, and when
 #[derive(clap::Args)]
-#[command(after_help = "Example: springtide audit --after 100 --limit 20 -o json")]
+#[command(
+    after_help = "Examples:\n  springtide audit --limit 20\n  springtide audit --after 100 --limit 20 -o json\n\nWithout --after the newest entries are shown, the newest last; `--after 0` begins with the first."
+)]
 pub struct AuditArgs {
-    /// Only entries after this number
-    #[arg(long, default_value_t = 0)]
-    after: u64,
+    /// Page on from this number instead of showing the newest
+    #[arg(long, value_name = "NUMBER")]
+    after: Option<u64>,
     /// Most entries
     #[arg(long, default_value_t = 100)]
     limit: u32,
@@ -215,7 +217,11 @@ fn described(page: &Description) -> String {
 
 /// `springtide audit`.
 pub async fn audit(args: AuditArgs) -> Result<(), Failure> {
-    let entries = args.connect.client()?.audit(args.after, args.limit).await?;
+    let client = args.connect.client()?;
+    let entries = match args.after {
+        Some(after) => client.audit(after, args.limit).await?,
+        None => client.audit_newest(args.limit).await?,
+    };
     args.output.show(&entries, || tables::audit(&entries).text())
 }
 

@@ -1,9 +1,13 @@
 //! `logs`: what an instance wrote.
 
+mod lines;
+
 use super::connect::Connect;
 use super::failure::Failure;
-use super::output::print;
+use super::output::{Format, Output, print, yaml};
 use api::client::{Client, Error};
+use lines::Lines;
+use serde::Serialize;
 use std::io::{ErrorKind, Write};
 
 /// Instances named where a service's name stood in the place of one.
@@ -11,7 +15,9 @@ const NAMED_MAX: usize = 6;
 
 /// Show what an instance wrote
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  springtide logs lottery-3 --tail 20\n  springtide logs -f lottery-3")]
+#[command(
+    after_help = "Examples:\n  springtide logs lottery-3 --tail 20\n  springtide logs -f lottery-3\n  springtide logs lottery-3 -o json    # an object a line: {\"instance\", \"line\"}"
+)]
 pub struct Args {
     /// The instance
     instance: String,
@@ -21,6 +27,8 @@ pub struct Args {
     /// Lines from the end to begin with
     #[arg(long, default_value_t = 200)]
     tail: u32,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connect: Connect,
 }
@@ -32,15 +40,58 @@ pub async fn logs(args: Args) -> Result<(), Failure> {
         Ok(stream) => stream,
         Err(refused) => return Err(hint(&client, &args.instance, refused).await),
     };
+    let mut out = Form { instance: &args.instance, format: args.output.format, lines: Lines::default() };
     loop {
         match stream.chunk().await {
-            Ok(Some(bytes)) => write(&bytes)?,
-            Ok(None) => return Ok(()),
+            Ok(Some(bytes)) => out.more(&bytes)?,
+            Ok(None) => return out.end(),
             Err(error) => {
-                print("\n")?;
+                out.end()?;
+                if args.output.format == Format::Table {
+                    print("\n")?;
+                }
                 return Err(Failure::Refused(format!("the log of {} broke off: {error}", args.instance)));
             }
         }
+    }
+}
+
+/// A line, for programs.
+#[derive(Serialize)]
+struct Line<'a> {
+    instance: &'a str,
+    line: String,
+}
+
+/// The form in which a log is printed: the bytes themselves, or an object for each line.
+struct Form<'a> {
+    instance: &'a str,
+    format: Format,
+    lines: Lines,
+}
+
+impl Form<'_> {
+    fn more(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if self.format == Format::Table {
+            return write(bytes);
+        }
+        let lines = self.lines.more(bytes);
+        lines.into_iter().try_for_each(|line| self.print(line))
+    }
+
+    /// What the instance wrote last may lack its line's end.
+    fn end(&mut self) -> Result<(), Failure> {
+        self.lines.rest().map_or(Ok(()), |line| self.print(line))
+    }
+
+    fn print(&self, line: String) -> Result<(), Failure> {
+        let line = Line { instance: self.instance, line };
+        let text = match self.format {
+            Format::Yaml => format!("---\n{}", yaml(&line)?),
+            // One line each, so that a program can read them as they come.
+            _ => serde_json::to_string(&line).expect("two texts are plain data") + "\n",
+        };
+        print(&text)
     }
 }
 

@@ -72,7 +72,9 @@ impl Files {
             return Err(faulty(faults));
         }
         let files = texts.into_iter().map(|(path, text)| ManifestFile { path, text }).collect();
-        Ok(Gathered { request: ApplyRequest { files, prune }, packages: packages.into_values().collect() })
+        let uploads = packages.keys().map(ToString::to_string).collect();
+        let request = ApplyRequest { files, prune, uploads };
+        Ok(Gathered { request, packages: packages.into_values().collect() })
     }
 
     fn read(&self) -> Result<Vec<(String, String)>, Failure> {

@@ -3,13 +3,14 @@
 use super::connect::Connect;
 use super::failure::Failure;
 use super::nearest::or_nearest;
-use super::output::{Format, Output, Table, age, print};
+use super::output::{Format, Output, Table, age};
 use super::progress::{self, Wait};
 use super::tables;
 use api::client::{Client, Error};
 use api::http::OperationRequest;
 use clap::Subcommand;
 use model::{Kind, Operation, OperationId, OperationSpec};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -65,6 +66,8 @@ pub struct DrainArgs {
 pub struct UndrainArgs {
     /// The host
     host: String,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connect: Connect,
 }
@@ -139,13 +142,17 @@ pub struct SteerArgs {
 
 /// Save the health report of an operation (HTML)
 #[derive(clap::Args)]
-#[command(after_help = "Example: springtide operation report op-3 --file report.html")]
+#[command(
+    after_help = "Example: springtide operation report op-3 --file report.html\n\nWith -o json: {\"operation\", \"file\"}, or {\"operation\", \"html\"} without --file."
+)]
 pub struct ReportArgs {
     /// Its id
     id: String,
     /// Where to write it [default: stdout]
     #[arg(long)]
     file: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connect: Connect,
 }
@@ -169,10 +176,11 @@ pub async fn drain(args: DrainArgs) -> Result<(), Failure> {
 pub async fn undrain(args: UndrainArgs) -> Result<(), Failure> {
     let request = OperationRequest::Undrain { host: args.host.clone() };
     let client = args.connect.client()?;
-    if let Err(error) = client.open_operation(&request).await {
-        return Err(or_nearest(&client, Kind::Host, &args.host, error).await);
-    }
-    print(&format!("{} takes instances again\n", args.host))
+    let ended = match client.open_operation(&request).await {
+        Ok(ended) => ended,
+        Err(error) => return Err(or_nearest(&client, Kind::Host, &args.host, error).await),
+    };
+    args.output.show(&ended, || format!("{} takes instances again\n", args.host))
 }
 
 /// Opens an operation on the resource that it concerns, and follows it.
@@ -243,10 +251,13 @@ async fn report(args: ReportArgs) -> Result<(), Failure> {
         Ok(html) => html,
         Err(error) => return Err(without_report(&client, &args.id, error).await),
     };
-    let Some(file) = args.file else { return print(&html) };
+    let Some(file) = args.file else {
+        return args.output.show(&json!({"operation": args.id, "html": html}), || html.clone());
+    };
     let written = std::fs::write(&file, html);
     written.map_err(|error| Failure::Local(format!("cannot write {}: {error}", file.display())))?;
-    print(&format!("{}\n", file.display()))
+    let file = file.display().to_string();
+    args.output.show(&json!({"operation": args.id, "file": file}), || format!("{file}\n"))
 }
 
 /// A stress test ends in a curve, and who asks for its report is told where that is.

@@ -22,6 +22,8 @@ impl Drop for Running {
 
 /// An agent without cgroups, so that the test needs no permission.
 fn agent(server: &Server) -> Running {
+    let shim = std::path::Path::new(env!("CARGO_BIN_EXE_springtide")).with_file_name("springtide-shim");
+    assert!(shim.exists(), "{} is not built: `cargo build` (or `cargo xtask test`) makes it", shim.display());
     let url = format!("http://{}", server.fleet());
     let args =
         ["agent", "--host", "host-a", "--data", "agent", "--isolation", "none", "--token-file", "data/fleet-token"];

@@ -73,7 +73,10 @@ impl Fleet {
         for DevHost { name, rack, address, .. } in &self.hosts {
             document(format_args!("kind: Host\nname: {name}\nrack: {rack}\nhost_type: dev\naddress: {address}"));
         }
-        ApplyRequest { files: vec![ManifestFile { path: "springtide dev".to_owned(), text }], prune: false }
+        ApplyRequest {
+            files: vec![ManifestFile { path: "springtide dev".to_owned(), text }],
+            ..ApplyRequest::default()
+        }
     }
 
     /// The control plane.
