@@ -41,9 +41,9 @@ pub use policy::{
     Answer, Degrade, Expiry, Life, POLICY_LIFE_MS_MAX, Policy, PolicyAction, Preset, PresetPolicy, Slow, Throttle,
 };
 pub use resource::{
-    Business, Circuit, ConfigSet, Criticality, Datacenter, Dependency, Environment, Event, External, HealthCheck, Hook,
-    HookCall, HookWhen, Host, HostType, Kind, Layer, Package, PortRange, Rack, Region, Resource, ResourceKey, Route,
-    Service, Slo, StepName, Stop,
+    Balance, Business, Circuit, ConfigSet, Criticality, Datacenter, Dependency, Environment, Event, External,
+    HealthCheck, Hook, HookCall, HookWhen, Host, HostType, Kind, Layer, Package, PortRange, Protocol, Rack, Region,
+    Resource, ResourceKey, Route, Service, Slo, StepName, Stop, Traffic,
 };
 pub use snapshot::{FoldError, Revision, Snapshot, Versioned};
 pub use unit::{BandwidthMbps, CpuMillis, Digest, MemoryBytes, PIDS_MAX_DEFAULT, PowerWatts, Shape, UnitError, UnixMs};

@@ -9,6 +9,7 @@ mod schema;
 mod tree;
 
 use crate::fault::{Fault, bounded, did_you_mean};
+use crate::policy::Expiry;
 use crate::resource::{Kind, Resource, ResourceKey};
 use std::collections::BTreeMap;
 
@@ -60,13 +61,21 @@ impl Declared {
 /// # Errors
 /// All faults of all files, at most [`crate::FAULTS_MAX`], in the order of files and lines.
 pub fn parse(files: &[(String, String)]) -> Result<Vec<Declared>, Vec<Fault>> {
+    parse_ending(files, None)
+}
+
+/// Reads manifests as [`parse`] does; with `end`, every policy ends then, whatever its document says or leaves out.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_ending(files: &[(String, String)], end: Option<Expiry>) -> Result<Vec<Declared>, Vec<Fault>> {
     let mut declared = Vec::new();
     let mut faults = Vec::new();
     for (path, text) in files {
         let (documents, broken) = tree::documents(text);
         faults.extend(broken.into_iter().map(|at| at.in_file(path)));
         for document in &documents {
-            match read_document(path, document) {
+            match read_document(path, document, end) {
                 Ok(one) => declared.push(one),
                 Err(mut some) => faults.append(&mut some),
             }
@@ -86,7 +95,7 @@ pub fn field_names(kind: Kind) -> impl Iterator<Item = &'static str> {
     kinds::fields(kind).iter().map(|field| field.name)
 }
 
-fn read_document(path: &str, document: &tree::Node) -> Result<Declared, Vec<Fault>> {
+fn read_document(path: &str, document: &tree::Node, end: Option<Expiry>) -> Result<Declared, Vec<Fault>> {
     let fault = |line, field: &str, message| Fault { file: path.to_owned(), line, field: field.to_owned(), message };
     let Some(fields) = document.map() else {
         let message =
@@ -104,12 +113,15 @@ fn read_document(path: &str, document: &tree::Node) -> Result<Declared, Vec<Faul
         return Err(vec![fault(kind.line, "kind", message)]);
     };
     let mut reader = read::Reader::new(path);
-    let mut value = reader.record(kinds::fields(*found), document, "", &["kind"]);
+    let end = end.filter(|_| *found == Kind::Policy);
+    let fields = if end.is_some() { kinds::POLICY_ENDING } else { kinds::fields(*found) };
+    let mut value = reader.record(fields, document, "", &["kind"]);
     let (mut faults, lines) = reader.finish();
     if !faults.is_empty() {
         return Err(faults);
     }
     value.insert("kind".to_owned(), found.as_str().into());
+    value.extend(end.map(|end| ("expires_at".to_owned(), end.to_string().into())));
     match serde_json::from_value::<Resource>(value.into()) {
         Ok(resource) => Ok(Declared { resource, file: path.to_owned(), line: document.line, lines }),
         Err(refused) => {

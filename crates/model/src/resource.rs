@@ -279,9 +279,58 @@ pub struct Service {
     /// Life of its cached data (logic layer only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_seconds_max: Option<u32>,
+    /// How the proxies carry requests to it.
+    #[serde(default, skip_serializing_if = "Traffic::is_default")]
+    pub traffic: Traffic,
     /// The user's own commands or webhooks around the steps of an operation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<Hook>,
+}
+
+/// How the proxies carry requests to a service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Traffic {
+    /// What its instances speak on their first port.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// How an instance is chosen among those of one weight.
+    #[serde(default)]
+    pub balance: Balance,
+    /// Header whose value is hashed; absent means the user, as our own header says (`user-hash` only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash_header: Option<String>,
+    /// Connections of one proxy to one instance; absent means bounded by requests in flight only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections_max: Option<u32>,
+}
+
+impl Traffic {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What instances speak.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 in clear text with prior knowledge, as gRPC does.
+    Http2,
+}
+
+/// How an instance is chosen among those of one weight.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Balance {
+    /// The less loaded of two.
+    #[default]
+    LeastLoad,
+    /// The same instance for the same user, unless it already has 1.25 times its share.
+    UserHash,
 }
 
 /// Name of a port, `[a-z0-9_]`, since it becomes an environment variable.

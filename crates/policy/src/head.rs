@@ -1,5 +1,7 @@
 //! What a policy may ask of a request: its head, borrowed.
 
+use admission::UserHash;
+
 /// A request as policies see it.
 #[derive(Clone, Copy)]
 pub struct Head<'a> {
@@ -59,25 +61,17 @@ impl Headers for Vec<(String, String)> {
 /// Where a user stands in `users_percent`, from 0 to below 1. It never rotates: the same users are taken all along, and
 /// those of a smaller share are among those of a larger one. Independent of the user's place in the admission level.
 pub fn user_share(user: u64) -> f64 {
-    // 53 bits: as many as a double holds exactly.
-    (mixed(user ^ SHARE_SALT) >> 11) as f64 / (1_u64 << 53) as f64
+    UserHash::from_u64(user).share(SHARE_SALT)
 }
 
 /// Where a user stands in the sample of a reservoir, independent of [`user_share`].
 pub(crate) fn sample_place(user: u64) -> u64 {
-    mixed(user ^ SAMPLE_SALT)
+    (UserHash::from_u64(user).share(SAMPLE_SALT) * u64::MAX as f64) as u64
 }
 
-const SHARE_SALT: u64 = 0x706f_6c69_6379_0001;
-const SAMPLE_SALT: u64 = 0x7361_6d70_6c65_0002;
-
-/// The finaliser of splitmix64 (Steele, Lea, Flood 2014): the hash is keyed already, it only has to be spread anew.
-fn mixed(of: u64) -> u64 {
-    let of = of.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let of = (of ^ (of >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let of = (of ^ (of >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    of ^ (of >> 31)
-}
+/// One salt for all policies, so that they hit the same users.
+const SHARE_SALT: u64 = 0;
+const SAMPLE_SALT: u64 = 1;
 
 #[cfg(test)]
 mod tests {

@@ -3,9 +3,9 @@
 //! Pure: `now` is a parameter, time is the caller's monotonic clock, so that an end is kept whatever the wall clock does.
 //! Absent on purpose: answering (the proxy and the SDK), the queue of slowed items (`slowlane`), and how policies travel.
 
-mod bucket;
 mod check;
 mod expression;
+mod file;
 mod head;
 mod life;
 mod order;
@@ -16,6 +16,7 @@ pub mod reservoir;
 
 pub use check::{Sweeping, check, check_policy, sweeping};
 pub use expression::{Expression, ExpressionFault};
+pub use file::{FORMAT as FILE_FORMAT, FileFault, KeptPolicy, PoliciesFile};
 pub use head::{Head, Headers, NoHeaders, user_share};
 pub use life::{Clocks, Kept, Lease};
 pub use order::{Overlap, Relation, Severity, overlaps};

@@ -1,13 +1,16 @@
 //! The policies in force, compiled and in order, and what they decide for a request.
 
-use crate::bucket::Bucket;
 use crate::expression::Expression;
 use crate::head::{Head, user_share};
 use crate::order::{self, Severity};
+use admission::RateLimit;
 use model::{Policy, PolicyAction, Throttle};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
+
+/// What a rate lets come at once, in seconds of it; one request always.
+const BURST_SECONDS: f64 = 0.1;
 
 /// A policy and when it ends here.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,7 +89,6 @@ impl Counts {
 }
 
 /// A compiled policy.
-#[derive(Debug)]
 pub struct Entry {
     /// The policy.
     pub policy: Policy,
@@ -100,7 +102,13 @@ pub struct Entry {
     when: Option<Expression>,
     /// This place's part of the action's rate.
     rate: f64,
-    bucket: Bucket,
+    limit: Arc<RateLimit>,
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entry").field("policy", &self.policy).field("version", &self.version).finish_non_exhaustive()
+    }
 }
 
 impl Entry {
@@ -135,7 +143,7 @@ impl Entry {
             PolicyAction::Throttle(Throttle::UsersPercent(percent)) => {
                 head.user.is_some_and(|user| user_share(user) < percent / 100.0)
             }
-            PolicyAction::Throttle(Throttle::RequestsPerSecond(_)) => !self.bucket.take(self.rate, now_us),
+            PolicyAction::Throttle(Throttle::RequestsPerSecond(_)) => !self.limit.admits(now_us),
             PolicyAction::Throttle(Throttle::BusinessLevelsFrom(from)) => head.business_level() >= from,
             PolicyAction::Suppress(_) | PolicyAction::Degrade(_) | PolicyAction::Slow(_) => true,
         }
@@ -181,15 +189,16 @@ impl PolicySet {
                 PolicyAction::Slow(slow) => slow.requests_per_second,
                 _ => 0.0,
             };
+            let rate = rate * place.share(&of.policy);
             set.entries.push(Arc::new(Entry {
                 severity: Severity::of(&of.policy.action),
-                rate: rate * place.share(&of.policy),
+                rate,
+                limit: Arc::new(RateLimit::new(rate, (rate * BURST_SECONDS) as u32)),
                 when,
                 policy: of.policy,
                 version: of.version,
                 ends_us: of.ends_us,
                 counts: Arc::default(),
-                bucket: Bucket::default(),
             }));
         }
         set.entries.sort_by(|a, b| order::rank(&a.policy).cmp(&order::rank(&b.policy)));
@@ -201,7 +210,9 @@ impl PolicySet {
         for entry in &mut self.entries {
             let Some(old) = before.entries.iter().find(|old| old.policy.name == entry.policy.name) else { continue };
             let entry = Arc::get_mut(entry).expect("a set just compiled shares nothing");
-            entry.bucket.inherit(&old.bucket);
+            if old.rate == entry.rate {
+                entry.limit = Arc::clone(&old.limit);
+            }
             if old.version == entry.version {
                 entry.counts = Arc::clone(&old.counts);
             }

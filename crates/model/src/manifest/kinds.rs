@@ -98,6 +98,12 @@ const HOOK: Type = OneOf(
         may("timeout_ms", Whole(1, 3_600_000)),
     ],
 );
+const TRAFFIC: Type = Record(&[
+    may("protocol", Choice(&["http1", "http2"])),
+    may("balance", Choice(&["least-load", "user-hash"])),
+    may("hash_header", Checked("a header name", schema::header_name)),
+    may("connections_max", Whole(1, 100_000)),
+]);
 const SERVICE: &[Field] = &[
     must("name", NAME),
     must("business", NAME),
@@ -120,6 +126,7 @@ const SERVICE: &[Field] = &[
     may("stop", STOP),
     may("persistent_paths", List(&Text)),
     may("cache_seconds_max", Whole(0, u32::MAX as u64)),
+    may("traffic", TRAFFIC),
     may("hooks", List(&HOOK)),
 ];
 const EVENT: &[Field] = &[
@@ -154,18 +161,26 @@ const ACTION: Type = OneOf(
 );
 const WHEN: Type = Checked("a CEL expression", schema::when);
 const ORDER: Type = Whole(0, u32::MAX as u64);
-const POLICY: &[Field] = &[
-    must("name", NAME),
-    may("business", NAME),
-    may("service", NAME),
-    may("route", ROUTE_PREFIX),
-    may("datacenter", NAME),
-    may("when", WHEN),
-    must("action", ACTION),
-    may("order", ORDER),
-    must("expires_at", Checked("a time, such as 2027-02-05T20:30:00+08:00", schema::time)),
-    may("preset", NAME),
-];
+const EXPIRES_AT: Type = Checked("a time, such as 2027-02-05T20:30:00+08:00", schema::time);
+const POLICY: &[Field] = &policy(must("expires_at", EXPIRES_AT));
+/// A policy whose end is given beside the manifest.
+pub(super) const POLICY_ENDING: &[Field] = &policy(may("expires_at", EXPIRES_AT));
+
+const fn policy(expires_at: Field) -> [Field; 10] {
+    [
+        must("name", NAME),
+        may("business", NAME),
+        may("service", NAME),
+        may("route", ROUTE_PREFIX),
+        may("datacenter", NAME),
+        may("when", WHEN),
+        must("action", ACTION),
+        may("order", ORDER),
+        expires_at,
+        may("preset", NAME),
+    ]
+}
+
 const PRESET_POLICY: Type = Record(&[
     must("name", NAME),
     may("business", NAME),

@@ -204,6 +204,17 @@ fn a_policy_is_read_and_each_wrong_part_of_it_named() {
 }
 
 #[test]
+fn an_end_given_beside_the_manifest_stands_for_all_policies() {
+    let end = crate::Expiry::at(1_801_830_600_000);
+    for text in [POLICY.to_owned(), POLICY.replace("expires_at: 2027-02-05T20:30:00+08:00\n", "")] {
+        let read =
+            parse_ending(&[("a.yaml".to_owned(), format!("{text}---\nkind: Region\nname: cn\n"))], Some(end)).unwrap();
+        let Resource::Policy(policy) = &read[0].resource else { panic!("a policy") };
+        assert_eq!(policy.expires_at, end);
+    }
+}
+
+#[test]
 fn a_broken_document_hides_no_other() {
     let found = faults("kind: Region\nname: [\n---\nkind: Region\nname: UP\n---\n- a\n");
     assert_eq!(found.len(), 3, "{found:?}");

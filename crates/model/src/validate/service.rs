@@ -89,6 +89,13 @@ fn calls(service: &Service, found: &mut Found) {
 }
 
 fn rest(service: &Service, found: &mut Found) {
+    if service.traffic.hash_header.is_some() && service.traffic.balance != Balance::UserHash {
+        let message = "only `balance: user-hash` looks at a header; give that too, or leave this out".to_owned();
+        found.push(("traffic.hash_header".to_owned(), message));
+    }
+    if service.traffic != Traffic::default() && service.ports.is_empty() {
+        found.push(("traffic".to_owned(), "the service has no port to carry it; give `ports: [http]`".to_owned()));
+    }
     let rate = service.slo.error_rate;
     if !(0.0..=1.0).contains(&rate) {
         found.push(("slo.error_rate".to_owned(), format!("{rate} is no share; it must be from 0 to 1")));

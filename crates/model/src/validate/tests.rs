@@ -39,6 +39,13 @@ const WRONG: &[(&str, &str, &[&str])] = &[
         &["fleet.yaml:93: instances.wset: no Datacenter is called `wset`; did you mean `west`?"],
     ),
     (
+        "routes: [{path_prefix: /login}]",
+        "traffic: {hash_header: x-user-id}",
+        &[
+            "fleet.yaml:79: traffic.hash_header: only `balance: user-hash` looks at a header; give that too, or leave this out",
+        ],
+    ),
+    (
         "layer: storage",
         "layer: logic",
         &["fleet.yaml:102: persistent_paths: the logic layer persists nothing; only layer: storage may"],

@@ -69,6 +69,14 @@ fn health_check() -> impl Strategy<Value = HealthCheck> {
         })
 }
 
+fn traffic() -> impl Strategy<Value = Traffic> {
+    let protocol = prop::sample::select(vec![Protocol::Http1, Protocol::Http2]);
+    let balance = prop::sample::select(vec![Balance::LeastLoad, Balance::UserHash]);
+    (protocol, balance, option::of("[a-z][a-z0-9-]{0,8}"), option::of(1_u32..9_999)).prop_map(
+        |(protocol, balance, hash_header, connections_max)| Traffic { protocol, balance, hash_header, connections_max },
+    )
+}
+
 fn service() -> impl Strategy<Value = Service> {
     let route = (option::of(filled()), "/[a-z]{0,8}").prop_map(|(host, path_prefix)| Route { host, path_prefix });
     let dependency = (name::<ServiceName>(), number())
@@ -79,7 +87,7 @@ fn service() -> impl Strategy<Value = Service> {
     let wanted =
         (btree_map(name(), 0_u32..1_000_000, 0..4), prop::sample::select(levels), name(), option::of(1_u32..9));
     let rest = (vec(name(), 0..2), 1_u32..9_999, number(), 0_u32..9_999, 0_u32..9_999);
-    let data = (vec(text(), 0..3), option::of(0_u32..9_999), vec(hook(), 0..3));
+    let data = (vec(text(), 0..3), option::of(0_u32..9_999), vec(hook(), 0..3), traffic());
     (what, calls, wanted, rest, data).prop_map(|(what, calls, wanted, rest, data)| Service {
         name: what.0,
         business: what.1,
@@ -103,6 +111,7 @@ fn service() -> impl Strategy<Value = Service> {
         persistent_paths: data.0,
         cache_seconds_max: data.1,
         hooks: data.2,
+        traffic: data.3,
     })
 }
 
