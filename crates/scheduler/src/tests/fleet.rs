@@ -138,6 +138,7 @@ fn plain_service(service: &str, shape: Shape, instances: BTreeMap<DatacenterName
         stop: Stop::default(),
         persistent_paths: Vec::new(),
         cache_seconds_max: None,
+        traffic: Default::default(),
         hooks: Vec::new(),
     }
 }
