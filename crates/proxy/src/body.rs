@@ -1,10 +1,11 @@
 //! Bodies on their way through: watched for progress, never collected.
 //!
-//! Trailers pass only as far as hyper passes them. No compression, no buffering beyond hyper's own.
+//! Trailers pass, over HTTP/1.1 as far as hyper passes them. No compression, no buffering beyond hyper's own.
 
 use crate::edge::Outcome;
+use crate::exchange::Link;
 use crate::flight::Flight;
-use crate::pool::Connection;
+use crate::own;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::cell::Cell;
@@ -106,17 +107,18 @@ pub struct Passing {
     /// What came before hyper asked for it.
     first: Option<Piece>,
     /// Until the end: the request it answers and the connection it comes from.
-    rest: Option<(Flight, Connection)>,
-    limit: Duration,
+    rest: Option<(Flight, Link)>,
+    /// On silence and on the whole; none for gRPC, whose streams may rest: pings tell whether the peer lives.
+    limit: Option<Duration>,
     head_at: Instant,
     last: Instant,
 }
 
 impl Passing {
     /// The answer to `flight`, just begun.
-    pub fn new(inner: Incoming, flight: Flight, connection: Connection, limit: Duration) -> Self {
+    pub fn new(inner: Incoming, flight: Flight, link: Link, limit: Option<Duration>) -> Self {
         let now = Instant::now();
-        Self { inner, first: None, rest: Some((flight, connection)), limit, head_at: now, last: now }
+        Self { inner, first: None, rest: Some((flight, link)), limit, head_at: now, last: now }
     }
 
     /// Takes the first piece if it is there already, as it is for most answers: head and body then leave in one write.
@@ -148,8 +150,8 @@ impl Passing {
     }
 
     fn finish(&mut self) {
-        if let Some((flight, connection)) = self.rest.take() {
-            flight.give_back(connection);
+        if let Some((flight, link)) = self.rest.take() {
+            flight.give_back(link);
         }
     }
 
@@ -168,9 +170,18 @@ impl Passing {
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.last = Instant::now();
+                if let (Some(trailers), Some((flight, _))) = (frame.trailers_ref(), &mut self.rest) {
+                    match own::grpc_failed(trailers) {
+                        Some(true) => flight.failed(),
+                        Some(false) => flight.succeeded(),
+                        None => {}
+                    }
+                }
                 if self.inner.is_end_stream() {
                     self.finish();
-                } else if self.last.saturating_duration_since(self.head_at).as_millis() as u64 > WHOLE_MS_MAX {
+                } else if self.limit.is_some()
+                    && self.last.saturating_duration_since(self.head_at).as_millis() as u64 > WHOLE_MS_MAX
+                {
                     return self.fail(BodyError::Endless);
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -181,9 +192,9 @@ impl Passing {
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                let Some((_, connection)) = &mut self.rest else { return Poll::Pending };
-                std::task::ready!(poll_silence(&mut connection.timer, self.last, self.limit, cx));
-                self.fail(BodyError::Stalled(self.limit))
+                let (Some((_, link)), Some(limit)) = (&mut self.rest, self.limit) else { return Poll::Pending };
+                std::task::ready!(poll_silence(link.timer(), self.last, limit, cx));
+                self.fail(BodyError::Stalled(limit))
             }
         }
     }

@@ -35,6 +35,11 @@ impl Clock {
     pub fn now_ms(&self) -> u64 {
         self.ms(Instant::now())
     }
+
+    /// The present, in microseconds of the same clock.
+    pub fn now_us(&self) -> u64 {
+        Instant::now().saturating_duration_since(self.0).as_micros() as u64
+    }
 }
 
 /// An endpoint, as all workers see it.

@@ -2,8 +2,8 @@
 
 use crate::edge::{Edge, Outcome};
 use crate::endpoint::Clock;
+use crate::exchange::Link;
 use crate::local::Upstream;
-use crate::pool::Connection;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -44,8 +44,10 @@ impl Flight {
     }
 
     /// The answer was read to its end: the connection may serve the next request.
-    pub fn give_back(self, connection: Connection) {
-        self.upstream.pool.give(connection);
+    pub fn give_back(self, link: Link) {
+        if let Link::Http1(connection) = link {
+            self.upstream.pool.give(connection);
+        }
     }
 }
 

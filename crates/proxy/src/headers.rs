@@ -72,6 +72,29 @@ pub fn strip(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
     }
 }
 
+/// The caller takes trailers, as gRPC does: `TE` is hop-by-hop, but over HTTP/2 this is all it may say.
+pub fn takes_trailers(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::TE) else { return false };
+    value.to_str().is_ok_and(|text| text.split(',').any(|token| token.trim().eq_ignore_ascii_case("trailers")))
+}
+
+/// HTTP/2 may split `Cookie` for compression; other protocols get it whole (RFC 9113, section 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(header::COOKIE).iter();
+    let Some(first) = crumbs.next() else { return };
+    let mut whole = first.as_bytes().to_vec();
+    let before = whole.len();
+    for crumb in crumbs {
+        whole.extend_from_slice(b"; ");
+        whole.extend_from_slice(crumb.as_bytes());
+    }
+    if whole.len() > before
+        && let Ok(value) = HeaderValue::from_bytes(&whole)
+    {
+        headers.insert(header::COOKIE, value);
+    }
+}
+
 /// Prepares the head of a request for the next hop.
 pub fn prepare(headers: &mut HeaderMap, from_outside: bool, peer: &Peer) {
     strip(headers, |name| *name == header::EXPECT || (from_outside && name.as_str().starts_with(OWN_PREFIX)));

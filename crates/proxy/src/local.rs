@@ -5,7 +5,8 @@
 use crate::balance::Points;
 use crate::edge::{Edge, EdgeKey};
 use crate::endpoint::EndpointState;
-use crate::pool::Pool;
+use crate::multiplex::Sessions;
+use crate::pool::{Opened, Pool};
 use crate::table::{Cluster, OTHER, OUTSIDE, Table};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -57,14 +58,43 @@ impl Edges {
 pub struct Upstream {
     /// What all workers share.
     pub state: Arc<EndpointState>,
-    /// Idle connections.
+    /// Idle connections (HTTP/1.1).
     pub pool: Pool,
+    /// Shared connections (HTTP/2).
+    pub sessions: Sessions,
+    /// Connections open to it, in use or not.
+    open: Rc<Cell<usize>>,
+    /// Most of them.
+    open_max: usize,
     /// Free places for requests.
     pub slots: Semaphore,
     /// Requests waiting for a place.
     pub pending: Cell<u32>,
     /// Who calls it.
     pub edges: Edges,
+}
+
+impl Upstream {
+    fn new(state: &Arc<EndpointState>, cluster: &Cluster, workers: usize) -> Self {
+        // Connections cannot move between workers, so each has its share of the bound, and one at least.
+        let open_max = cluster.connections_max.map_or(usize::MAX, |max| (max / workers).max(1));
+        let slots = if cluster.http2 { cluster.in_flight_max } else { cluster.in_flight_max.min(open_max) };
+        Self {
+            state: Arc::clone(state),
+            pool: Pool::default(),
+            sessions: Sessions::default(),
+            open: Rc::default(),
+            open_max,
+            slots: Semaphore::new(slots),
+            pending: Cell::new(0),
+            edges: Edges::new(Arc::clone(&cluster.name), Arc::clone(&state.instance)),
+        }
+    }
+
+    /// Leave to open one more connection.
+    pub fn opened(&self) -> Option<Opened> {
+        Opened::within(&self.open, self.open_max)
+    }
 }
 
 /// A cluster with this worker's upstreams.
@@ -79,10 +109,10 @@ pub struct LocalCluster {
 }
 
 impl LocalCluster {
-    fn new(shared: &Arc<Cluster>, old: Option<&Self>, seed: u64) -> Self {
+    fn new(shared: &Arc<Cluster>, old: Option<&Self>, workers: usize, seed: u64) -> Self {
         let kept: HashMap<_, _> = old
             .into_iter()
-            .filter(|old| old.shared.in_flight_max == shared.in_flight_max)
+            .filter(|old| old.shared.bounds() == shared.bounds())
             .flat_map(|old| &old.upstreams)
             .map(|u| (Arc::as_ptr(&u.state), u))
             .collect();
@@ -91,13 +121,7 @@ impl LocalCluster {
             .iter()
             .map(|state| match kept.get(&Arc::as_ptr(state)) {
                 Some(upstream) => Rc::clone(upstream),
-                None => Rc::new(Upstream {
-                    state: Arc::clone(state),
-                    pool: Pool::default(),
-                    slots: Semaphore::new(shared.in_flight_max),
-                    pending: Cell::new(0),
-                    edges: Edges::new(Arc::clone(&shared.name), Arc::clone(&state.instance)),
-                }),
+                None => Rc::new(Upstream::new(state, shared, workers)),
             })
             .collect();
         let own = Edges::new(Arc::clone(&shared.name), "".into());
@@ -136,14 +160,14 @@ impl Local {
     }
 
     /// Takes over a new table.
-    pub fn follow(&self, table: Arc<Table>) -> Self {
+    pub fn follow(&self, table: Arc<Table>, workers: usize) -> Self {
         let clusters = table
             .clusters
             .iter()
             .map(|(name, shared)| {
                 let local = match self.clusters.get(name) {
                     Some(old) if Arc::ptr_eq(&old.shared, shared) => Rc::clone(old),
-                    old => Rc::new(LocalCluster::new(shared, old.map(Rc::as_ref), rand::random())),
+                    old => Rc::new(LocalCluster::new(shared, old.map(Rc::as_ref), workers, rand::random())),
                 };
                 (Arc::clone(name), local)
             })
@@ -153,6 +177,9 @@ impl Local {
 
     /// Closes connections that idled too long.
     pub fn sweep(&self, now: Instant) {
-        self.clusters.values().flat_map(|c| &c.upstreams).for_each(|u| u.pool.sweep(now));
+        for upstream in self.clusters.values().flat_map(|c| &c.upstreams) {
+            upstream.pool.sweep(now);
+            upstream.sessions.sweep(now);
+        }
     }
 }

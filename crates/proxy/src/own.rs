@@ -6,8 +6,13 @@ use crate::body::AnswerBody;
 use crate::edge::Outcome;
 use crate::headers::REJECT;
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
+
+/// Start of the content type of gRPC.
+const GRPC: &str = "application/grpc";
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// An answer of the proxy itself.
 #[derive(Debug, Clone)]
@@ -52,8 +57,11 @@ impl Own {
         }
     }
 
-    /// The answer.
-    pub fn response(&self) -> Response<AnswerBody> {
+    /// The answer; a caller that speaks gRPC gets it as gRPC has it: status 200, and trailers only.
+    pub fn response(&self, grpc: bool) -> Response<AnswerBody> {
+        if grpc {
+            return self.grpc_response();
+        }
         let mut response = Response::new(AnswerBody::Own(Some(Bytes::from_static(self.text.as_bytes()))));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -63,4 +71,38 @@ impl Own {
         }
         response
     }
+
+    fn grpc_response(&self) -> Response<AnswerBody> {
+        let mut response = Response::new(AnswerBody::Own(None));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(GRPC));
+        headers.insert(GRPC_STATUS, HeaderValue::from_static(self.grpc_status()));
+        headers.insert(GRPC_MESSAGE, HeaderValue::from_static(self.text.trim_ascii_end()));
+        if let Some(reason) = self.reject {
+            headers.insert(REJECT, HeaderValue::from_static(reason));
+        }
+        response
+    }
+
+    /// As gRPC clients read HTTP's status themselves (grpc's http-grpc-status-mapping), but a timeout says so.
+    fn grpc_status(&self) -> &'static str {
+        match self.status {
+            StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => "4",
+            StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED => "12",
+            StatusCode::BAD_REQUEST => "13",
+            StatusCode::FORBIDDEN => "7",
+            _ => "14",
+        }
+    }
+}
+
+/// True for a request or answer of gRPC.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(GRPC.as_bytes()))
+}
+
+/// What `grpc-status` says of the endpoint: `Some(true)` when it failed (UNKNOWN, DEADLINE_EXCEEDED, INTERNAL,
+/// UNAVAILABLE, DATA_LOSS), `Some(false)` when it did its work, whatever the caller thinks of it.
+pub fn grpc_failed(headers: &HeaderMap) -> Option<bool> {
+    headers.get(GRPC_STATUS).map(|status| matches!(status.as_bytes(), b"2" | b"4" | b"13" | b"14" | b"15"))
 }

@@ -1,6 +1,6 @@
 //! Keep-alive connections to one endpoint, owned by one worker.
 //!
-//! HTTP/1.1 only: one request at a time on each connection. No sharing between workers, hence no lock.
+//! HTTP/1.1: one request at a time on each connection (HTTP/2 is in `multiplex`). No sharing between workers, hence no lock.
 
 use crate::body::RequestBody;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -25,6 +25,26 @@ const LOOKS_MAX: usize = 8;
 /// Largest head of an answer.
 const RESPONSE_HEAD_BYTES_MAX: usize = 128 * 1024;
 
+/// One of the open connections to an endpoint, counted until its socket is closed.
+pub struct Opened(Rc<Cell<usize>>);
+
+impl Opened {
+    /// Counts one more, if that keeps within `max`.
+    pub fn within(count: &Rc<Cell<usize>>, max: usize) -> Option<Self> {
+        if count.get() >= max {
+            return None;
+        }
+        count.set(count.get() + 1);
+        Some(Self(Rc::clone(count)))
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 /// A connection to an endpoint.
 pub struct Connection {
     /// Where requests go in.
@@ -39,12 +59,12 @@ pub struct Connection {
 
 impl Connection {
     /// Opens one.
-    pub async fn open(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
+    pub async fn open(address: SocketAddr, timeout: Duration, opened: Opened) -> io::Result<Self> {
         let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {address} in {timeout:?}"));
         let stream = tokio::time::timeout(timeout, TcpStream::connect(address)).await.map_err(|_| late())??;
         stream.set_nodelay(true)?;
         let received = Rc::new(Cell::new(0));
-        let io = TokioIo::new(Counted { inner: stream, received: Rc::clone(&received) });
+        let io = TokioIo::new(Counted { inner: stream, received: Rc::clone(&received), _opened: opened });
         let (sender, connection) = http1::Builder::new()
             .max_header_size(RESPONSE_HEAD_BYTES_MAX)
             .handshake(io)
@@ -97,6 +117,16 @@ impl Pool {
         }
     }
 
+    /// Closes the one that idles longest, to make room for another; false when none idles.
+    pub fn evict(&self) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        if idle.is_empty() {
+            return false;
+        }
+        idle.remove(0);
+        true
+    }
+
     /// Closes those that are too old or already closed.
     pub fn sweep(&self, now: Instant) {
         let age_max = Duration::from_millis(IDLE_MS_MAX);
@@ -110,6 +140,7 @@ impl Pool {
 struct Counted {
     inner: TcpStream,
     received: Rc<Cell<u64>>,
+    _opened: Opened,
 }
 
 impl AsyncRead for Counted {

@@ -4,10 +4,12 @@
 //! Counters survive a broken stream; what was not sent then is in the next sample. No sample is kept on disk.
 
 use crate::Config;
+use crate::dry_run::Samples;
 use crate::edge::{Edge, EdgeKey, Reading};
+use crate::table::Table;
 use crate::xds::{BackOff, authorized};
 use api::fleet::fleet_client::FleetClient;
-use api::fleet::{EdgeSample, FastSampling, ProxyHello, ProxySamples, ProxyUp, proxy_down, proxy_up};
+use api::fleet::{EdgeSample, FastSampling, PolicySample, ProxyHello, ProxySamples, ProxyUp, proxy_down, proxy_up};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -132,20 +134,25 @@ pub struct Reporter {
     entry: SocketAddr,
     mesh: SocketAddr,
     announced: Receiver<Arc<Edge>>,
+    tables: watch::Receiver<Arc<Table>>,
+    samples: Samples,
     edges: BTreeMap<EdgeKey, Merged>,
     stress: Stress,
     end: watch::Receiver<bool>,
 }
 
 impl Reporter {
-    /// Reads the edges that workers announce.
+    /// Reads the edges that workers announce, what the policies of the table in force count, and the samples of heads.
     pub fn new(
         config: Arc<Config>,
         (entry, mesh): (SocketAddr, SocketAddr),
         announced: Receiver<Arc<Edge>>,
+        tables: watch::Receiver<Arc<Table>>,
+        samples: Samples,
         end: watch::Receiver<bool>,
     ) -> Self {
-        Self { config, entry, mesh, announced, edges: BTreeMap::new(), stress: Stress::default(), end }
+        let (edges, stress) = (BTreeMap::new(), Stress::default());
+        Self { config, entry, mesh, announced, tables, samples, edges, stress, end }
     }
 
     /// Reports until the end, and then once more.
@@ -197,6 +204,16 @@ impl Reporter {
                 message = down.message() => match message?.map(|down| down.message) {
                     None => return Ok(()),
                     Some(Some(proxy_down::Message::FastSampling(wish))) => self.stress.set(wish, Instant::now()),
+                    Some(Some(proxy_down::Message::DryRun(request))) => {
+                        // A large sample takes some milliseconds: not on the thread that steers.
+                        let (samples, datacenter) = (self.samples.clone(), self.config.datacenter.clone());
+                        let to = to.clone();
+                        tokio::task::spawn_blocking(move || {
+                            let message = Some(proxy_up::Message::DryRun(samples.answer(request, datacenter)));
+                            // A stream that ended meanwhile has nobody who waits for it.
+                            let _ = to.blocking_send(ProxyUp { message });
+                        });
+                    }
                     Some(None) => {}
                 },
                 _ = end.wait_for(|end| *end) => {
@@ -223,6 +240,20 @@ impl Reporter {
         Ok(())
     }
 
+    /// What each policy in force did here.
+    fn policies(&self) -> Vec<PolicySample> {
+        let table = self.tables.borrow();
+        let read = |entry: &Arc<policy::Entry>| PolicySample {
+            policy: entry.policy.name.to_string(),
+            version: entry.version,
+            matched: entry.counts.matched(),
+            taken: entry.counts.taken(),
+            failed: entry.counts.failed(),
+            failure: entry.counts.failure().unwrap_or_default().to_owned(),
+        };
+        table.policies.entries().iter().map(read).collect()
+    }
+
     /// Reads edges: those under stress, and if `whole` those that moved, and if `all` every one.
     fn samples(&mut self, now: Instant, whole: bool, all: bool) -> ProxySamples {
         while let Ok(edge) = self.announced.try_recv() {
@@ -242,6 +273,7 @@ impl Reporter {
         }
         self.edges.retain(|_, merged| merged.idle_since.is_none_or(|since| now - since < FORGET));
         let time_unix_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64);
-        ProxySamples { time_unix_us, edges }
+        let policies = if whole { self.policies() } else { Vec::new() };
+        ProxySamples { time_unix_us, edges, policies }
     }
 }

@@ -1,15 +1,14 @@
 //! A request's life, phase by phase: accept (the worker's) → route → decide → choose → prepare → send → answer.
 //!
-//! HTTP/1.0 and 1.1 without upgrades. No retries beyond the one for a pooled connection that turned out to be closed.
+//! HTTP/1.0, 1.1 and 2, without upgrades. No retries beyond the one for a pooled connection that turned out to be closed.
 
 use crate::body::{AnswerBody, Passing, RequestBody, Upload};
 use crate::edge::Outcome;
-use crate::exchange::{self, Failure, Wanted};
+use crate::exchange::{self, Failure, Link, Wanted};
 use crate::flight::Flight;
 use crate::headers::{self, Peer, REJECT};
 use crate::local::{Local, LocalCluster, Upstream};
 use crate::own::{self, Own};
-use crate::pool::Connection;
 use crate::worker::Worker;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
@@ -39,6 +38,8 @@ pub struct Call<'a> {
     pub peer: &'a Peer,
     /// When its head was there.
     pub began: Instant,
+    /// It speaks gRPC.
+    pub grpc: bool,
 }
 
 /// What is to be done with a request that has a route.
@@ -51,9 +52,12 @@ pub enum Decision {
 
 /// Answers one request.
 pub async fn answer(worker: &Worker, side: Side, peer: &Peer, request: Request<Incoming>) -> Response<AnswerBody> {
-    let call = Call { worker, local: worker.local(), side, peer, began: Instant::now() };
+    let http2 = request.version() == Version::HTTP_2;
+    let grpc = http2 && own::is_grpc(request.headers());
+    let call = Call { worker, local: worker.local(), side, peer, began: Instant::now(), grpc };
     let mut response = call.live(request).await;
-    if worker.drain.stopping() {
+    // HTTP/2 has GOAWAY for that.
+    if !http2 && worker.drain.stopping() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -75,17 +79,18 @@ impl Call<'_> {
         let upstream = Rc::clone(&flight.upstream);
         if !take_slot(&upstream, &cluster).await {
             flight.outcome = Outcome::Reject;
-            return own::OVERFLOW.response();
+            return own::OVERFLOW.response(self.grpc);
         }
         flight.slot = true;
         let wanted = Wanted {
             upstream: &upstream,
+            http2: cluster.shared.http2,
             connect_timeout: cluster.shared.connect_timeout,
             timeout: cluster.shared.timeout,
         };
-        match exchange::exchange(&wanted, self.prepare(request)).await {
-            Ok((response, connection)) => pass(flight, response, connection, wanted.timeout).await,
-            Err(failure) => explain(failure, &mut flight).response(),
+        match exchange::exchange(&wanted, self.prepare(request, wanted.http2)).await {
+            Ok((response, link)) => self.pass(flight, response, link, wanted.timeout).await,
+            Err(failure) => explain(failure, &mut flight).response(self.grpc),
         }
     }
 
@@ -130,6 +135,34 @@ impl Call<'_> {
         }
     }
 
+    /// Phase *answer*: judges the endpoint by it and passes it down.
+    async fn pass(
+        &self,
+        mut flight: Flight,
+        mut response: Response<Incoming>,
+        link: Link,
+        limit: Duration,
+    ) -> Response<AnswerBody> {
+        let http2 = matches!(link, Link::Http2(_));
+        let limit = (!http2 || !own::is_grpc(response.headers())).then_some(limit);
+        judge(&mut flight, &response, http2);
+        headers::strip(response.headers_mut(), |_| false);
+        *response.version_mut() = Version::HTTP_11;
+        let (head, body) = response.into_parts();
+        let body = if body.is_end_stream() {
+            flight.give_back(link);
+            AnswerBody::Own(None)
+        } else {
+            let mut passing = Passing::new(body, flight, link, limit);
+            passing.prime().await;
+            if passing.broke() {
+                return own::BROKEN.response(self.grpc);
+            }
+            AnswerBody::Passing(passing)
+        };
+        Response::from_parts(head, body)
+    }
+
     /// Answers without an endpoint, and counts it.
     fn refuse(
         &self,
@@ -142,13 +175,20 @@ impl Call<'_> {
         edge.end(answer.outcome(), self.began.elapsed().as_micros() as u64);
         let (peer, uri) = (self.peer.ip, request.uri());
         tracing::debug!(%peer, status = %answer.status, %uri, "answered by the proxy itself");
-        answer.response()
+        answer.response(self.grpc)
     }
 
     /// Phase *prepare*: the request as the endpoint gets it.
-    fn prepare(&self, request: Request<Incoming>) -> Request<RequestBody> {
+    fn prepare(&self, request: Request<Incoming>, http2: bool) -> Request<RequestBody> {
         let (mut parts, body) = request.into_parts();
+        let trailers = headers::takes_trailers(&parts.headers);
         headers::prepare(&mut parts.headers, self.side == Side::Entry, self.peer);
+        if parts.version == Version::HTTP_2 {
+            headers::join_cookies(&mut parts.headers);
+        }
+        if trailers && http2 {
+            parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
         if let Some(authority) = parts.uri.authority() {
             if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
                 parts.headers.insert(header::HOST, host);
@@ -164,31 +204,6 @@ impl Call<'_> {
         };
         Request::from_parts(parts, body)
     }
-}
-
-/// Phase *answer*: judges the endpoint by it and passes it down.
-async fn pass(
-    mut flight: Flight,
-    mut response: Response<Incoming>,
-    connection: Connection,
-    limit: Duration,
-) -> Response<AnswerBody> {
-    judge(&mut flight, &response);
-    headers::strip(response.headers_mut(), |_| false);
-    *response.version_mut() = Version::HTTP_11;
-    let (head, body) = response.into_parts();
-    let body = if body.is_end_stream() {
-        flight.give_back(connection);
-        AnswerBody::Own(None)
-    } else {
-        let mut passing = Passing::new(body, flight, connection, limit);
-        passing.prime().await;
-        if passing.broke() {
-            return own::BROKEN.response();
-        }
-        AnswerBody::Passing(passing)
-    };
-    Response::from_parts(head, body)
 }
 
 fn upgrades(headers: &HeaderMap) -> bool {
@@ -255,15 +270,16 @@ impl Drop for Waiting<'_> {
 }
 
 /// What an answer says about its endpoint. A rejection is a sign of life, not of failure.
-fn judge(flight: &mut Flight, response: &Response<Incoming>) {
+fn judge(flight: &mut Flight, response: &Response<Incoming>, http2: bool) {
     let status = response.status();
     let may_reject = status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS;
     if may_reject && response.headers().contains_key(REJECT) {
         flight.succeeded();
         flight.outcome = Outcome::Reject;
-    } else if status.is_server_error() {
+    } else if status.is_server_error() || (http2 && own::grpc_failed(response.headers()) == Some(true)) {
         flight.failed();
-    } else {
+    } else if !(http2 && own::is_grpc(response.headers()) && own::grpc_failed(response.headers()).is_none()) {
+        // Of gRPC the trailers will tell.
         flight.succeeded();
     }
 }
@@ -272,6 +288,10 @@ fn explain(failure: Failure, flight: &mut Flight) -> Own {
     let answer = match failure {
         Failure::Upload => return own::SLOW_UPLOAD,
         Failure::CallerGone => return own::BROKEN,
+        Failure::Full => {
+            flight.outcome = Outcome::Reject;
+            return own::OVERFLOW;
+        }
         Failure::Connect(error) => {
             tracing::debug!(address = %flight.upstream.state.address, %error, "cannot connect");
             if error.kind() == std::io::ErrorKind::TimedOut { own::LATE } else { own::UNREACHABLE }

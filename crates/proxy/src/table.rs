@@ -4,6 +4,7 @@
 
 use crate::balance::Balance;
 use crate::endpoint::EndpointState;
+use policy::PolicySet;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub struct Table {
     pub mesh: Arc<Hosts>,
     /// Clusters by name.
     pub clusters: HashMap<Arc<str>, Arc<Cluster>>,
+    /// Operators' policies; their ends count in microseconds of the proxy's clock ([`crate::endpoint::Clock::now_us`]).
+    pub policies: Arc<PolicySet>,
     /// False until the first state came, from the server or from disk.
     pub ready: bool,
 }
@@ -39,7 +42,11 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// Time without any progress of the answer.
     pub timeout: Duration,
-    /// Requests that one worker sends to one endpoint at the same time; each has its own connection.
+    /// HTTP/2 with prior knowledge instead of HTTP/1.1.
+    pub http2: bool,
+    /// Connections of the whole proxy to one endpoint; `None` when only requests in flight are bounded.
+    pub connections_max: Option<usize>,
+    /// Requests that one worker sends to one endpoint at the same time.
     pub in_flight_max: usize,
     /// Requests of one worker that wait for such a place.
     pub pending_max: u32,
@@ -47,6 +54,13 @@ pub struct Cluster {
     pub health: Option<Health>,
     /// Port of the active check of each endpoint, when it is not the traffic's.
     pub health_ports: Vec<Option<u16>>,
+}
+
+impl Cluster {
+    /// What a worker's connections to an endpoint were made by: when it changes, they start anew.
+    pub fn bounds(&self) -> (bool, Option<usize>, usize) {
+        (self.http2, self.connections_max, self.in_flight_max)
+    }
 }
 
 /// How endpoints are checked.

@@ -2,51 +2,26 @@
 //!
 //! The kernel spreads new connections over the workers' listeners (SO_REUSEPORT); a connection stays where it came in.
 
+use crate::dry_run::WorkerSample;
 use crate::edge::Edge;
 use crate::endpoint::Clock;
-use crate::headers::Peer;
+use crate::listener::{self, Stop};
 use crate::local::Local;
-use crate::request::{self, Side};
+use crate::request::Side;
 use crate::table::Table;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
+use rustls::ServerConfig;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::convert::Infallible;
-use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::task::{Poll, Waker};
+use std::task::Waker;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
-/// Connections that wait in the kernel for each listener.
-const BACKLOG: i32 = 4_096;
-/// Connections that one worker serves; further ones are closed at once.
-const CONNECTIONS_MAX: usize = 20_000;
-/// Largest head of a request.
-const REQUEST_HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Longest that a head may take, and that a connection may idle.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
-/// Pause after a failed accept (out of file descriptors, mostly).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-/// Time for handshakes under way to end before a listener is closed.
-const RETIRE: Duration = Duration::from_millis(50);
-/// Classic BPF for a listening socket, whose packets begin at the TCP header: drop if the SYN flag is set.
-const DROP_SYN: [SockFilter; 5] = [
-    SockFilter::new(0x30, 0, 0, 13),       // load byte 13: the flags
-    SockFilter::new(0x54, 0, 0, 0x02),     // and SYN
-    SockFilter::new(0x15, 0, 1, 0x02),     // equal? next, else skip one
-    SockFilter::new(0x06, 0, 0, 0),        // drop
-    SockFilter::new(0x06, 0, 0, u32::MAX), // pass whole
-];
 /// While stopping, idle connections stay open this long: a request that is already under way is answered, with `close`.
 const STOP_IDLE: Duration = Duration::from_secs(1);
 /// While stopping, requests in flight get this long to end.
@@ -62,6 +37,12 @@ pub struct Worker {
     pub reporter: Sender<Arc<Edge>>,
     /// Whether the worker is stopping.
     pub drain: Drain,
+    /// Certificate of the entry; `None` for clear text.
+    pub tls: watch::Receiver<Option<Arc<ServerConfig>>>,
+    /// Workers of this proxy, for bounds that they share.
+    pub workers: usize,
+    /// Its sample of request heads, for dry runs of policies.
+    pub heads: WorkerSample,
     local: RefCell<Rc<Local>>,
 }
 
@@ -80,8 +61,10 @@ pub struct Drain {
     wakers: RefCell<HashMap<u64, Waker>>,
 }
 
+/// How far a worker's end is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
+pub enum Stage {
+    /// Not begun.
     #[default]
     Serving,
     /// Answers say `close`.
@@ -96,59 +79,84 @@ impl Drain {
         self.stage.get() >= Stage::Stopping
     }
 
-    fn advance(&self, stage: Stage) {
-        self.stage.set(stage);
-        self.wakers.borrow().values().for_each(Waker::wake_by_ref);
+    /// How far it is.
+    pub fn stage(&self) -> Stage {
+        self.stage.get()
     }
 
-    fn open(&self) -> usize {
+    /// Goes on to `stage`, never back.
+    pub fn advance(&self, stage: Stage) {
+        if stage > self.stage.get() {
+            self.stage.set(stage);
+            self.wakers.borrow().values().for_each(Waker::wake_by_ref);
+        }
+    }
+
+    /// Open connections.
+    pub fn open(&self) -> usize {
         self.wakers.borrow().len()
+    }
+
+    /// A connection opens.
+    pub fn enter(&self) -> u64 {
+        let id = self.next.get();
+        self.next.set(id + 1);
+        self.wakers.borrow_mut().insert(id, Waker::noop().clone());
+        id
+    }
+
+    /// What wakes it when the stage changes.
+    pub fn wake_by(&self, id: u64, waker: Waker) {
+        self.wakers.borrow_mut().insert(id, waker);
+    }
+
+    /// It closed.
+    pub fn leave(&self, id: u64) {
+        self.wakers.borrow_mut().remove(&id);
     }
 }
 
 /// What a worker starts with.
 pub struct Start {
-    /// Listener for the outside.
-    pub entry: std::net::TcpListener,
-    /// Listener for our own services.
-    pub mesh: std::net::TcpListener,
+    /// Its listeners, and which side each is.
+    pub listeners: Vec<(Side, std::net::TcpListener)>,
     /// Where new tables come from.
     pub tables: watch::Receiver<Arc<Table>>,
     /// Where the worker tells which it routes by.
     pub in_force: watch::Sender<Arc<Table>>,
-    /// Turns true once.
-    pub stop: watch::Receiver<bool>,
+    /// Changes once.
+    pub stop: watch::Receiver<Stop>,
+    /// Certificate of the entry.
+    pub tls: watch::Receiver<Option<Arc<ServerConfig>>>,
+    /// Workers of this proxy.
+    pub workers: usize,
+    /// Its sample of request heads.
+    pub heads: WorkerSample,
     /// Where new edges are announced.
     pub reporter: Sender<Arc<Edge>>,
     /// The proxy's clock.
     pub clock: Clock,
 }
 
-/// Binds a listener that other workers, and the next proxy process, can share.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
 /// Runs a worker until told to stop and drained.
 pub fn run(start: Start) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
     runtime.block_on(async move {
-        let Start { entry, mesh, mut tables, in_force, stop, reporter, clock } = start;
+        let Start { listeners, mut tables, in_force, stop, tls, workers, heads, reporter, clock } = start;
         // The saved state is in force before the first connection is taken.
         let table = Arc::clone(&tables.borrow_and_update());
-        let local = RefCell::new(Rc::new(Local::empty().follow(Arc::clone(&table))));
+        let local = RefCell::new(Rc::new(Local::empty().follow(Arc::clone(&table), workers)));
         in_force.send_replace(table);
-        let worker = Rc::new(Worker { clock, reporter, drain: Drain::default(), local });
+        let worker = Rc::new(Worker { clock, reporter, drain: Drain::default(), tls, workers, heads, local });
         tokio::task::spawn_local(follow(Rc::clone(&worker), tables, in_force));
-        let entry = accept(Rc::clone(&worker), TcpListener::from_std(entry)?, Side::Entry, stop.clone());
-        let mesh = accept(Rc::clone(&worker), TcpListener::from_std(mesh)?, Side::Mesh, stop);
-        tokio::join!(entry, mesh);
+        let mut accepting = JoinSet::new();
+        for (side, listener) in listeners {
+            let listener = TcpListener::from_std(listener)?;
+            accepting.spawn_local(listener::accept(Rc::clone(&worker), listener, side, stop.clone()));
+        }
+        while let Some(ended) = accepting.join_next().await {
+            ended.map_err(io::Error::other)?;
+        }
         finish(&worker).await;
         Ok(())
     })
@@ -164,125 +172,12 @@ async fn follow(worker: Rc<Worker>, mut tables: watch::Receiver<Arc<Table>>, in_
                     return;
                 }
                 let table = Arc::clone(&tables.borrow_and_update());
-                let next = Rc::new(worker.local().follow(Arc::clone(&table)));
+                let next = Rc::new(worker.local().follow(Arc::clone(&table), worker.workers));
                 *worker.local.borrow_mut() = next;
                 in_force.send_replace(table);
             }
             _ = sweep.tick() => worker.local().sweep(Instant::now()),
         }
-    }
-}
-
-async fn accept(worker: Rc<Worker>, listener: TcpListener, side: Side, mut stop: watch::Receiver<bool>) {
-    loop {
-        tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => serve(&worker, stream, peer.ip(), side),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-        }
-    }
-    worker.drain.advance(Stage::Stopping);
-    retire(&worker, &listener, side).await;
-}
-
-/// Closing a listener resets what waits in its backlog. So it first stops taking part in new handshakes (a SYN that is
-/// dropped is sent again, and then meets the next process), then everything under way is accepted (see ADR 0004).
-async fn retire(worker: &Rc<Worker>, listener: &TcpListener, side: Side) {
-    if let Err(error) = SockRef::from(listener).attach_filter(&DROP_SYN) {
-        tracing::warn!(%error, "cannot keep new connections from a closing listener: some may be reset");
-    }
-    let began = Instant::now();
-    while began.elapsed() < RETIRE {
-        while let Ok(Some((stream, peer))) = accept_waiting(listener).await {
-            serve(worker, stream, peer.ip(), side);
-        }
-        tokio::time::sleep(RETIRE / 10).await;
-    }
-    while let Ok(Some((stream, peer))) = accept_waiting(listener).await {
-        serve(worker, stream, peer.ip(), side);
-    }
-}
-
-async fn accept_waiting(listener: &TcpListener) -> io::Result<Option<(TcpStream, SocketAddr)>> {
-    poll_fn(|cx| match listener.poll_accept(cx) {
-        Poll::Ready(accepted) => Poll::Ready(accepted.map(Some)),
-        Poll::Pending => Poll::Ready(Ok(None)),
-    })
-    .await
-}
-
-fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: IpAddr, side: Side) {
-    if worker.drain.open() >= CONNECTIONS_MAX {
-        tracing::warn!(%peer, "connection closed: this worker already serves {CONNECTIONS_MAX}");
-        return;
-    }
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "connection gone before it was served");
-        return;
-    }
-    let worker = Rc::clone(worker);
-    let from = Peer::from(peer);
-    tokio::task::spawn_local(async move {
-        let service = service_fn(|request| {
-            let worker = &worker;
-            let from = &from;
-            async move { Ok::<_, Infallible>(request::answer(worker, side, from, request).await) }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_header_size(REQUEST_HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service);
-        let mut connection = pin!(connection);
-        let entered = Entered::new(&worker.drain);
-        let mut closing = false;
-        let ended = poll_fn(|cx| {
-            entered.wake_by(cx.waker());
-            if !closing && worker.drain.stage.get() == Stage::Closing {
-                closing = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            connection.as_mut().poll(cx)
-        })
-        .await;
-        if let Err(error) = ended {
-            tracing::debug!(%peer, %error, "connection ended");
-        }
-    });
-}
-
-/// A connection's entry in the drain; leaves with the connection.
-struct Entered<'a> {
-    drain: &'a Drain,
-    id: u64,
-    known: Cell<bool>,
-}
-
-impl<'a> Entered<'a> {
-    fn new(drain: &'a Drain) -> Self {
-        let id = drain.next.get();
-        drain.next.set(id + 1);
-        drain.wakers.borrow_mut().insert(id, Waker::noop().clone());
-        Self { drain, id, known: Cell::new(false) }
-    }
-
-    /// A task's waker stays the same, so it is kept once.
-    fn wake_by(&self, waker: &Waker) {
-        if !self.known.replace(true) {
-            self.drain.wakers.borrow_mut().insert(self.id, waker.clone());
-        }
-    }
-}
-
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        self.drain.wakers.borrow_mut().remove(&self.id);
     }
 }
 
@@ -292,7 +187,7 @@ async fn finish(worker: &Worker) {
     let mut tick = tokio::time::interval(Duration::from_millis(10));
     while worker.drain.open() > 0 && began.elapsed() < STOP_MAX {
         tick.tick().await;
-        if worker.drain.stage.get() != Stage::Closing && began.elapsed() >= STOP_IDLE {
+        if began.elapsed() >= STOP_IDLE {
             worker.drain.advance(Stage::Closing);
         }
     }

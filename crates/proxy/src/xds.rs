@@ -3,6 +3,7 @@
 //! Whatever happens to the stream, the last good state stays in force. Delta xDS is absent: a state-of-the-world answer
 //! for endpoints holds only what changed already.
 
+pub mod policies;
 mod resolve;
 pub mod resources;
 pub mod saved;
@@ -15,6 +16,7 @@ use envoy_types::pb::envoy::config::core::v3::{Locality, Node};
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
 use envoy_types::pb::google::rpc::Status as RpcStatus;
+use policies::{POLICIES, Policies};
 use resources::{CLUSTER, ENDPOINTS, LISTENER, ROUTES};
 use state::State;
 use std::collections::{BTreeSet, HashMap};
@@ -31,6 +33,8 @@ use tonic::transport::{Channel, Endpoint};
 
 /// The types, in the order in which they are asked for and saved: what is referred to goes first.
 pub const TYPES: &[&str] = &[CLUSTER, ENDPOINTS, LISTENER, ROUTES];
+/// All that is asked for: policies first, since they must be in force before the first route is.
+const ASKED: &[&str] = &[POLICIES, CLUSTER, ENDPOINTS, LISTENER, ROUTES];
 /// First wait before a new stream; doubles up to [`BACK_OFF_MS_MAX`], each with full jitter.
 const BACK_OFF_MS: u64 = 100;
 /// Longest wait before a new stream.
@@ -115,6 +119,7 @@ pub struct Client {
     clock: Clock,
     warnings: Arc<Warnings>,
     state: State,
+    policies: Policies,
     /// Version last accepted, by type.
     versions: HashMap<&'static str, String>,
     tables: watch::Sender<Arc<Table>>,
@@ -147,6 +152,7 @@ impl Client {
                 State::default()
             }
         };
+        let policies = Policies::load(&config.state, &config.datacenter, clock);
         let (saves, to_save) = mpsc::channel(1);
         let saver = tokio::spawn(save_changes(Arc::clone(&config), to_save));
         let mut client = Self {
@@ -154,6 +160,7 @@ impl Client {
             clock,
             warnings,
             state,
+            policies,
             versions: HashMap::new(),
             tables,
             unsaved: false,
@@ -168,7 +175,8 @@ impl Client {
 
     fn publish(&mut self) {
         self.resolver.ask(self.state.names());
-        self.tables.send_replace(Arc::new(self.state.table()));
+        let table = Table { policies: self.policies.in_force(), ..self.state.table() };
+        self.tables.send_replace(Arc::new(table));
     }
 
     /// Follows the server for ever.
@@ -285,7 +293,7 @@ impl Client {
             asked.names.insert(*type_url, names.clone());
             Some(self.request(type_url, names, ""))
         };
-        let mut requests: Vec<_> = TYPES.iter().filter_map(first).collect();
+        let mut requests: Vec<_> = ASKED.iter().filter_map(first).collect();
         if let Some(first) = requests.first_mut() {
             first.node = Some(self.node());
         }
@@ -304,12 +312,14 @@ impl Client {
 
     /// Takes an answer; returns the acknowledgement and whatever is to be asked for because of it.
     fn take(&mut self, answer: &DiscoveryResponse, asked: &mut Asked) -> Vec<DiscoveryRequest> {
-        let Some(type_url) = TYPES.iter().copied().find(|known| *known == answer.type_url) else {
+        let Some(type_url) = ASKED.iter().copied().find(|known| *known == answer.type_url) else {
             tracing::warn!(type_url = answer.type_url, "answer of a type that was not asked for");
             return Vec::new();
         };
-        let now_ms = self.clock.now_ms();
-        let verdict = self.state.accept(type_url, &answer.resources, now_ms);
+        let verdict = match type_url {
+            POLICIES => self.policies.accept(&answer.resources),
+            _ => self.state.accept(type_url, &answer.resources, self.clock.now_ms()),
+        };
         asked.nonces.insert(type_url, answer.nonce.clone());
         if verdict.empty_ignored > 0 {
             self.warnings.empty_ignored.fetch_add(verdict.empty_ignored, Relaxed);
@@ -328,7 +338,7 @@ impl Client {
             acknowledgement.error_detail = Some(RpcStatus { code: INVALID_ARGUMENT, message, details: Vec::new() });
         }
         self.publish();
-        if !self.unsaved {
+        if !self.unsaved && type_url != POLICIES {
             self.unsaved = true;
             self.save_due = self.save_due.max(Instant::now() + SAVE_DELAY);
         }

@@ -12,9 +12,13 @@ use envoy_types::pb::envoy::config::route::v3::{
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, http_connection_manager::RouteSpecifier,
 };
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::{
+    HttpProtocolOptions,
+    http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig},
+};
 use envoy_types::pb::google::protobuf::{Any, Duration as ProtoDuration, value::Kind};
 use prost::{Message, Name};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -27,6 +31,8 @@ pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 /// Type of endpoint assignments.
 pub const ENDPOINTS: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
 
+/// Name under which a cluster says which protocol its endpoints speak.
+pub const PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /// Name space of our own metadata.
 const OURS: &str = "springtide";
 /// Time to connect when the cluster does not say.
@@ -102,6 +108,10 @@ pub struct ClusterSpec {
     pub endpoints: Vec<EndpointSpec>,
     /// Host names and ports to be resolved (STRICT_DNS).
     pub names: Vec<(String, u16)>,
+    /// HTTP/2 with prior knowledge instead of HTTP/1.1.
+    pub http2: bool,
+    /// Connections of the whole proxy to one endpoint.
+    pub connections_max: Option<usize>,
     /// Requests of one worker at one endpoint.
     pub in_flight_max: usize,
     /// Requests that wait for a place there.
@@ -216,6 +226,8 @@ pub fn cluster(any: &Any) -> Result<(String, ClusterSpec), Refused> {
         None => Some(DiscoveryType::Static),
     };
     let numbers = Metadatum::of(cluster.metadata.as_ref());
+    let http2 =
+        speaks_http2(&cluster.typed_extension_protocol_options).map_err(|r| Refused { name: name.clone(), ..r })?;
     let (mut eds, mut endpoints, mut names) = (None, Vec::new(), Vec::new());
     match kind {
         Some(DiscoveryType::Eds) => {
@@ -246,8 +258,32 @@ pub fn cluster(any: &Any) -> Result<(String, ClusterSpec), Refused> {
     let limit = |field, default| numbers.number(field).unwrap_or(default).clamp(1, LIMIT_MAX);
     let in_flight_max = limit("in_flight_max", IN_FLIGHT_MAX) as usize;
     let pending_max = limit("pending_max", PENDING_MAX) as u32;
-    let spec = ClusterSpec { eds, endpoints, names, in_flight_max, pending_max, connect_timeout, timeout, health };
+    let connections_max = numbers.number("connections_max").map(|max| max.clamp(1, LIMIT_MAX) as usize);
+    let spec = ClusterSpec {
+        eds,
+        endpoints,
+        names,
+        http2,
+        connections_max,
+        in_flight_max,
+        pending_max,
+        connect_timeout,
+        timeout,
+        health,
+    };
     Ok((name, spec))
+}
+
+/// Envoy's way to say which protocol the endpoints speak; HTTP/1.1 when it does not.
+fn speaks_http2(options: &HashMap<String, Any>) -> Result<bool, Refused> {
+    let Some(any) = options.get(PROTOCOL_OPTIONS) else { return Ok(false) };
+    let options: HttpProtocolOptions = decode(any, "cluster")?;
+    Ok(matches!(
+        options.upstream_protocol_options,
+        Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
+            protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(_))
+        }))
+    ))
 }
 
 fn duration(proto: &ProtoDuration) -> Option<Duration> {

@@ -258,6 +258,8 @@ impl State {
             entry: Arc::clone(&self.entry),
             mesh: Arc::clone(&self.mesh),
             clusters: self.built.clone(),
+            // They come beside the routes, and the client puts them in.
+            policies: Arc::default(),
             ready: !self.listeners.raw.is_empty(),
         }
     }
@@ -296,6 +298,8 @@ impl State {
             endpoints,
             connect_timeout: spec.connect_timeout,
             timeout: spec.timeout,
+            http2: spec.http2,
+            connections_max: spec.connections_max,
             in_flight_max: spec.in_flight_max,
             pending_max: spec.pending_max,
             health: spec.health.clone(),

@@ -3,10 +3,13 @@
 mod bodies;
 mod client;
 mod failing;
+mod http2;
 mod hygiene;
 mod plane;
 mod restart;
 mod samples;
+mod tls;
+mod upgrade;
 mod upstream;
 mod weights;
 mod world;
@@ -34,9 +37,16 @@ impl Fixture {
     }
 
     pub fn with_threads(threads: usize) -> Self {
+        Self::with(threads, |_, _| {})
+    }
+
+    /// A proxy whose configuration was changed first; the folder is its own.
+    pub fn with(threads: usize, change: impl FnOnce(&mut proxy::Config, &TempDir)) -> Self {
         let plane = Plane::start();
         let folder = tempfile::tempdir().expect("a folder");
-        let proxy = proxy::start(config(&folder, &plane.url(), threads)).expect("the proxy starts");
+        let mut config = config(&folder, &plane.url(), threads);
+        change(&mut config, &folder);
+        let proxy = proxy::start(config).expect("the proxy starts");
         let (entry, mesh) = (proxy.entry(), proxy.mesh());
         Self { plane: Some(plane), proxy: Some(proxy), folder, entry, mesh }
     }
@@ -73,6 +83,8 @@ pub fn config(folder: &TempDir, server: &str, threads: usize) -> proxy::Config {
         mesh: any,
         threads,
         state: folder.path().join("proxy/state"),
+        tls: None,
+        handover: None,
     }
 }
 

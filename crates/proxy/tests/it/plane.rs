@@ -241,7 +241,7 @@ impl Fleet for Service {
                             heard.edges.insert(key, edge);
                         }
                     }
-                    None => {}
+                    Some(proxy_up::Message::DryRun(_)) | None => {}
                 }
             }
         });

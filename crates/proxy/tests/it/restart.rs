@@ -177,6 +177,8 @@ fn child() {
         mesh: address("MESH"),
         threads: 2,
         state: variable("STATE").into(),
+        tls: None,
+        handover: std::env::var_os("HANDOVER").map(Into::into),
     };
     proxy::run(config).expect("it runs and drains");
 }

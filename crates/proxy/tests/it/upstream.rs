@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -25,6 +25,7 @@ pub struct Seen {
     pub failing: AtomicBool,
     pub rejecting: AtomicBool,
     pub last: Mutex<Option<(String, HeaderMap)>>,
+    pub last_version: Mutex<Option<Version>>,
 }
 
 pub struct Upstream {
@@ -50,9 +51,9 @@ impl Upstream {
                 shared.connections.fetch_add(1, SeqCst);
                 let seen = Arc::clone(&shared);
                 let service = service_fn(move |request| answer(Arc::clone(&seen), request));
-                let connection =
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                tokio::spawn(connection);
+                // Either protocol: the first bytes tell.
+                let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                tokio::spawn(async move { builder.serve_connection(TokioIo::new(stream), service).await });
             }
         });
         Self { address, seen, runtime: Some(runtime) }
@@ -69,7 +70,8 @@ impl Upstream {
 
 impl Drop for Upstream {
     fn drop(&mut self) {
-        self.runtime.take().expect("lives until dropped").shutdown_background();
+        // Waits until its sockets are closed: another may want the address.
+        self.runtime.take().expect("lives until dropped").shutdown_timeout(Duration::from_secs(5));
     }
 }
 
@@ -86,6 +88,7 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<
     }
     seen.requests.fetch_add(1, SeqCst);
     *seen.last.lock().expect("not poisoned") = Some((request.uri().to_string(), request.headers().clone()));
+    *seen.last_version.lock().expect("not poisoned") = Some(request.version());
     if seen.rejecting.load(SeqCst) {
         let response = Response::builder().status(503).header("x-springtide-reject", "overload").body(full("no"));
         return Ok(response.expect("valid"));
@@ -118,6 +121,25 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<
             Response::new(BodyExt::boxed(StreamBody::new(futures_util::StreamExt::chain(first, stream::pending()))))
         }
         "/status" => Response::builder().status(argument as u16).body(full("")).expect("valid"),
+        "/trailers" => {
+            let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
+            let trailers = HeaderMap::from_iter([
+                (HeaderName::from_static("grpc-status"), HeaderValue::from(argument)),
+                (HeaderName::from_static("x-length"), HeaderValue::from(body.len())),
+            ]);
+            let frames = stream::iter([Ok(Frame::data(body)), Ok(Frame::trailers(trailers))]);
+            let response = Response::builder().header("content-type", "application/grpc");
+            response.body(BodyExt::boxed(StreamBody::new(frames))).expect("valid")
+        }
+        "/watch" => {
+            let first = stream::once(async { Ok(Frame::data(Bytes::from_static(b"first"))) });
+            let then = stream::once(async move {
+                tokio::time::sleep(Duration::from_millis(argument)).await;
+                Ok(Frame::data(Bytes::from_static(b" and last")))
+            });
+            let body = BodyExt::boxed(StreamBody::new(futures_util::StreamExt::chain(first, then)));
+            Response::builder().header("content-type", "application/grpc").body(body).expect("valid")
+        }
         "/hops" => Response::builder()
             .header("keep-alive", "timeout=5")
             .header("proxy-authenticate", "Basic")

@@ -6,6 +6,10 @@ use envoy_types::pb::envoy::config::endpoint::v3 as ep;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
+    ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config,
+};
 use envoy_types::pb::google::protobuf::{Any, Struct, UInt32Value, Value, value::Kind};
 use envoy_types::util::pack_any;
 use std::collections::{BTreeMap, HashMap};
@@ -25,6 +29,7 @@ pub struct Service {
     pub endpoints: Vec<Endpoint>,
     pub numbers: Vec<(&'static str, f64)>,
     pub health_path: Option<&'static str>,
+    pub http2: bool,
 }
 
 /// Everything that the plane says.
@@ -59,6 +64,11 @@ impl World {
 
     pub fn health(mut self, service: &str, path: &'static str) -> Self {
         self.services.get_mut(service).expect("a known service").health_path = Some(path);
+        self
+    }
+
+    pub fn http2(mut self, service: &str) -> Self {
+        self.services.get_mut(service).expect("a known service").http2 = true;
         self
     }
 
@@ -144,8 +154,16 @@ fn cluster(name: &str, service: &Service) -> Any {
         name: name.into(),
         cluster_discovery_type: Some(cluster::ClusterDiscoveryType::Type(cluster::DiscoveryType::Eds as i32)),
         metadata: metadata(fields),
+        typed_extension_protocol_options: if service.http2 { http2() } else { HashMap::new() },
         ..Default::default()
     })
+}
+
+fn http2() -> HashMap<String, Any> {
+    let protocol_config = Some(explicit_http_config::ProtocolConfig::Http2ProtocolOptions(Default::default()));
+    let explicit = UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config });
+    let options = HttpProtocolOptions { upstream_protocol_options: Some(explicit), ..Default::default() };
+    HashMap::from([(proxy::xds::resources::PROTOCOL_OPTIONS.to_owned(), pack_any(options))])
 }
 
 fn assignment(name: &str, service: &Service) -> Any {

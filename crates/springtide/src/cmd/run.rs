@@ -80,7 +80,13 @@ pub struct ProxyArgs {
     /// Worker threads
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Folder of the last good routing state
+    /// PEM file of the entry's certificate chain: the entry then speaks TLS only (SIGHUP reads it again)
+    #[arg(long, requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file of its private key
+    #[arg(long, requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Folder of the last good routing state; a second proxy started on it takes over from the first
     #[arg(long, default_value = "/var/lib/springtide-proxy")]
     data: PathBuf,
     #[command(flatten)]
@@ -191,6 +197,8 @@ pub fn proxy(args: ProxyArgs) -> Result<()> {
         mesh: args.mesh,
         threads: args.threads,
         state: args.data.join("routing.state"),
+        tls: args.tls_cert.zip(args.tls_key).map(|(cert, key)| proxy::tls::Files { cert, key }),
+        handover: Some(args.data.join("handover.sock")),
     };
     Ok(proxy::run(config)?)
 }

@@ -1,0 +1,323 @@
+//! A proxy's life: taken over or bound, started, reloaded, stopped.
+
+use crate::dry_run::Samples;
+use crate::endpoint::Clock;
+use crate::handover::{self, Giver, Sockets, Taken};
+use crate::listener::{self, Stop};
+use crate::request::Side;
+use crate::table::Table;
+use crate::{Config, Error, THREADS_MAX, Warnings, health, report, tls, worker, xds};
+use rustls::ServerConfig;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// Time between looks at whether the first routes are there.
+const READY_POLL: Duration = Duration::from_millis(5);
+
+/// A running proxy. Dropping it stops it without waiting.
+#[derive(Debug)]
+pub struct Handle {
+    entry: SocketAddr,
+    mesh: SocketAddr,
+    warnings: Arc<Warnings>,
+    stop: watch::Sender<Stop>,
+    giver: Option<Giver>,
+    tls_files: Option<tls::Files>,
+    tls: watch::Sender<Option<Arc<ServerConfig>>>,
+    workers: Vec<JoinHandle<io::Result<()>>>,
+    steer: Option<JoinHandle<()>>,
+    end: watch::Sender<bool>,
+    table: watch::Receiver<Arc<Table>>,
+    /// The table that each worker routes by.
+    in_force: Vec<watch::Receiver<Arc<Table>>>,
+}
+
+impl Handle {
+    /// Address of the entry listener.
+    pub fn entry(&self) -> SocketAddr {
+        self.entry
+    }
+
+    /// Address of the mesh listener.
+    pub fn mesh(&self) -> SocketAddr {
+        self.mesh
+    }
+
+    /// What went wrong without harm.
+    pub fn warnings(&self) -> &Warnings {
+        &self.warnings
+    }
+
+    /// True when every worker routes by the newest table.
+    pub fn settled(&self) -> bool {
+        let newest = self.table.borrow();
+        self.in_force.iter().all(|table| Arc::ptr_eq(&table.borrow(), &newest))
+    }
+
+    /// True when another process has taken over; what is left is [`Handle::stop`].
+    pub fn replaced(&self) -> bool {
+        matches!(*self.stop.borrow(), Stop::HandedOver { .. })
+    }
+
+    /// Reads the certificate again; new connections get it. What was in force stays so when it cannot be used.
+    pub fn reload(&self) -> Result<(), Error> {
+        if let Some(files) = &self.tls_files {
+            self.tls.send_replace(Some(tls::load(files)?));
+        }
+        Ok(())
+    }
+
+    /// Stops accepting, finishes what is in flight, and ends.
+    pub fn stop(mut self) -> Result<(), Error> {
+        self.tell();
+        self.join()
+    }
+
+    fn tell(&self) {
+        let why = self.giver.as_ref().map_or(Stop::End, Giver::end);
+        self.stop.send_if_modified(|stop| {
+            let first = *stop == Stop::No;
+            if first {
+                *stop = why;
+            }
+            first
+        });
+    }
+
+    fn join(&mut self) -> Result<(), Error> {
+        if let Some(giver) = self.giver.take() {
+            giver.close();
+        }
+        let mut result = Ok(());
+        for worker in self.workers.drain(..) {
+            match worker.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => result = Err(error.into()),
+                Err(_) => result = Err(Error::Panicked),
+            }
+        }
+        self.end.send_replace(true);
+        if self.steer.take().is_some_and(|steer| steer.join().is_err()) {
+            result = Err(Error::Panicked);
+        }
+        result
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.tell();
+        if let Some(giver) = self.giver.take() {
+            giver.close();
+        }
+        self.end.send_replace(true);
+    }
+}
+
+/// Runs a proxy until SIGTERM, SIGINT, or until another process has taken over; then drains it. SIGHUP reloads.
+pub fn run(config: Config) -> Result<(), Error> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let signals = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Before anything else: a signal that comes early must not kill.
+    let (mut terminate, mut interrupt, mut hangup) = signals.block_on(async {
+        let of = |kind| signal(kind);
+        Ok::<_, io::Error>((of(SignalKind::terminate())?, of(SignalKind::interrupt())?, of(SignalKind::hangup())?))
+    })?;
+    let mut handle = start(config)?;
+    raise_open_files();
+    tracing::info!(entry = %handle.entry, mesh = %handle.mesh, "proxy serves");
+    let mut stop = handle.stop.subscribe();
+    signals.block_on(async {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = stop.wait_for(|stop| *stop != Stop::No) => return,
+                _ = hangup.recv() => match handle.reload() {
+                    Ok(()) => tracing::info!("reloaded"),
+                    Err(error) => tracing::error!(%error, "not reloaded; what was in force stays"),
+                },
+            }
+        }
+    });
+    tracing::info!("proxy drains");
+    handle.tell();
+    handle.join()
+}
+
+/// A connection is a file: the soft limit of most systems, 1,024, is for programs that use `select`.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::warn!(%error, current = ?limit.current, "cannot raise the limit of open files");
+    }
+}
+
+/// Starts a proxy; takes over from a running one on the same hand-over socket.
+pub fn start(config: Config) -> Result<Handle, Error> {
+    if config.threads == 0 || config.threads > THREADS_MAX {
+        return Err(Error::Threads(config.threads));
+    }
+    let threads = config.threads;
+    let certificate = config.tls.as_ref().map(tls::load).transpose()?;
+    let mut taken = taken(&config)?;
+    let sockets = taken.as_mut().map(|taken| std::mem::take(&mut taken.sockets)).unwrap_or_default();
+    let (entries, meshes): (Sockets, Sockets) = sockets.into_iter().partition(|(side, _)| *side == Side::Entry);
+    let entries = Listeners::open("entry", config.entry, threads, entries)?;
+    let meshes = Listeners::open("mesh", config.mesh, threads, meshes)?;
+    let (entry, mesh) = (entries.address, meshes.address);
+    let kept = (entries.kept, meshes.kept);
+    let clock = Clock::start();
+    let warnings = Arc::new(Warnings::default());
+    let (tables, table) = watch::channel(Arc::default());
+    let (stop, stopping) = watch::channel(Stop::No);
+    let (end, ending) = watch::channel(false);
+    let (tls, tls_now) = watch::channel(certificate);
+    let (reporter, announced) = std::sync::mpsc::channel();
+    let samples = Samples::new(clock);
+    let (tls_files, giver_path) = (config.tls.clone(), config.handover.clone());
+    let steer = {
+        let config = Arc::new(config);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let channel = runtime.block_on(async { xds::channel(&config.server) })?;
+        // The saved state is in force before the first connection is accepted.
+        let client =
+            runtime.block_on(async { xds::Client::new(Arc::clone(&config), clock, Arc::clone(&warnings), tables) });
+        let table = table.clone();
+        let (tables, samples) = (table.clone(), samples.clone());
+        let reporter = report::Reporter::new(config, (entry, mesh), announced, tables, samples, ending);
+        std::thread::Builder::new().name("steer".into()).spawn(move || {
+            runtime.block_on(steer(client, reporter, channel, table));
+            runtime.shutdown_background();
+        })?
+    };
+    let mut handle = Handle {
+        entry,
+        mesh,
+        warnings,
+        stop,
+        giver: None,
+        tls_files,
+        tls,
+        workers: Vec::new(),
+        steer: Some(steer),
+        end,
+        table: table.clone(),
+        in_force: Vec::new(),
+    };
+    if taken.is_some() {
+        wait_for_routes(&table)?;
+    }
+    let mut for_next = Sockets::new();
+    let sides = [(Side::Entry, entries.sockets), (Side::Mesh, meshes.sockets)];
+    let mut shares: Vec<Sockets> = (0..threads).map(|_| Sockets::new()).collect();
+    for (side, sockets) in sides {
+        for (index, socket) in sockets.into_iter().enumerate() {
+            if giver_path.is_some() {
+                for_next.push((side, socket.try_clone()?));
+            }
+            shares[index % threads].push((side, socket));
+        }
+    }
+    for (index, listeners) in shares.into_iter().enumerate() {
+        let (in_force, routes_by) = watch::channel(Arc::default());
+        let start = worker::Start {
+            listeners,
+            tables: table.clone(),
+            in_force,
+            stop: stopping.clone(),
+            tls: tls_now.clone(),
+            workers: threads,
+            heads: samples.worker(),
+            reporter: reporter.clone(),
+            clock,
+        };
+        let worker = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || worker::run(start))?;
+        handle.workers.push(worker);
+        handle.in_force.push(routes_by);
+    }
+    if let Some(path) = giver_path {
+        let failed = |source| Error::HandOver { path: path.clone(), source };
+        handle.giver = Some(Giver::start(path.clone(), for_next, handle.stop.clone()).map_err(failed)?);
+        if let Some(taken) = taken {
+            taken.ready(kept.0, kept.1).map_err(failed)?;
+        }
+    }
+    Ok(handle)
+}
+
+fn taken(config: &Config) -> Result<Option<Taken>, Error> {
+    let Some(path) = &config.handover else { return Ok(None) };
+    let taken = handover::take(path).map_err(|source| Error::HandOver { path: path.clone(), source })?;
+    if let Some(taken) = &taken {
+        tracing::info!(path = %path.display(), sockets = taken.sockets.len(), "taking over from the running proxy");
+    }
+    Ok(taken)
+}
+
+/// Whoever accepts must have routes: the old process serves until this one can.
+fn wait_for_routes(table: &watch::Receiver<Arc<Table>>) -> Result<(), Error> {
+    let began = Instant::now();
+    while !table.borrow().ready {
+        if began.elapsed() >= handover::READY_TIMEOUT {
+            return Err(Error::NotReady(handover::READY_TIMEOUT));
+        }
+        std::thread::sleep(READY_POLL);
+    }
+    Ok(())
+}
+
+/// The listening sockets of one side.
+struct Listeners {
+    address: SocketAddr,
+    sockets: Vec<TcpListener>,
+    /// Taken over, not bound.
+    kept: bool,
+}
+
+impl Listeners {
+    /// Those taken over if they are where they should be, and one at least for each worker.
+    fn open(name: &'static str, wanted: SocketAddr, threads: usize, taken: Sockets) -> Result<Self, Error> {
+        let bind = |address| {
+            let bound = listener::bind(address).and_then(|socket| Ok((socket.local_addr()?, socket)));
+            bound.map_err(|source| Error::Bind { listener: name, address, source })
+        };
+        let here = |socket: &TcpListener| {
+            socket.local_addr().is_ok_and(|at| at == wanted || (wanted.port() == 0 && at.ip() == wanted.ip()))
+        };
+        let mut sockets: Vec<TcpListener> = taken.into_iter().map(|(_, socket)| socket).filter(here).collect();
+        let kept = !sockets.is_empty();
+        let address = match sockets.first() {
+            Some(first) => first.local_addr()?,
+            None => {
+                let (address, first) = bind(wanted)?;
+                sockets.push(first);
+                address
+            }
+        };
+        while sockets.len() < threads {
+            sockets.push(bind(address)?.1);
+        }
+        Ok(Self { address, sockets, kept })
+    }
+}
+
+/// Everything that is not traffic; ends with the reporter, which is told to.
+async fn steer(
+    mut client: xds::Client,
+    reporter: report::Reporter,
+    channel: tonic::transport::Channel,
+    tables: watch::Receiver<Arc<Table>>,
+) {
+    tokio::select! {
+        () = client.run(channel.clone()) => {}
+        () = reporter.run(channel) => {}
+        () = health::run(tables) => {}
+    }
+    client.finish().await;
+}

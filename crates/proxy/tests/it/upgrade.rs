@@ -1,0 +1,199 @@
+//! The next process takes the listening sockets over while requests keep coming, at times that do not depend on answers.
+
+use crate::client::get;
+use crate::upstream::Upstream;
+use crate::world::{World, endpoint};
+use crate::{Fixture, config, until};
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Requests a second; every second one opens a connection of its own.
+const RATE: u64 = 500;
+
+type Sender = SendRequest<Empty<bytes::Bytes>>;
+
+/// Open-loop load: what was sent, and what failed and why.
+struct Load {
+    done: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    failed: Arc<Mutex<Vec<String>>>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Load {
+    fn start(address: SocketAddr) -> Self {
+        let (done, sent, failed) = <(Arc<AtomicBool>, Arc<AtomicU64>, Arc<Mutex<Vec<String>>>)>::default();
+        let shared = (Arc::clone(&done), Arc::clone(&sent), Arc::clone(&failed));
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(run(address, shared.0, shared.1, shared.2));
+        });
+        Self { done, sent, failed, thread }
+    }
+
+    fn stop(self) -> (u64, Vec<String>) {
+        self.done.store(true, SeqCst);
+        self.thread.join().expect("no panic");
+        let failed = self.failed.lock().expect("not poisoned").clone();
+        (self.sent.load(SeqCst), failed)
+    }
+}
+
+async fn run(address: SocketAddr, done: Arc<AtomicBool>, sent: Arc<AtomicU64>, failed: Arc<Mutex<Vec<String>>>) {
+    let idle = Arc::new(Mutex::new(VecDeque::<Sender>::new()));
+    let mut tasks = tokio::task::JoinSet::new();
+    let mut tick = tokio::time::interval(Duration::from_micros(1_000_000 / RATE));
+    while !done.load(SeqCst) {
+        tick.tick().await;
+        let turn = sent.fetch_add(1, SeqCst);
+        let (idle, failed) = (Arc::clone(&idle), Arc::clone(&failed));
+        tasks.spawn(async move {
+            if let Err(error) = one(address, &idle, turn.is_multiple_of(2)).await {
+                failed.lock().expect("not poisoned").push(error);
+            }
+        });
+        while tasks.try_join_next().is_some() {}
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn one(address: SocketAddr, idle: &Mutex<VecDeque<Sender>>, fresh: bool) -> Result<(), String> {
+    // First in, first out: no connection idles for long, as with any client that keeps few.
+    let kept = if fresh { None } else { idle.lock().expect("not poisoned").pop_front() };
+    let mut sender = match kept {
+        Some(sender) if !sender.is_closed() => sender,
+        _ => {
+            let stream = tokio::net::TcpStream::connect(address).await.map_err(|e| format!("connect: {e}"))?;
+            let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| format!("open: {e}"))?;
+            tokio::spawn(connection);
+            sender
+        }
+    };
+    let request = http::Request::get("/slow?5").header("host", "web").body(Empty::new()).expect("valid");
+    let answer = sender.send_request(request).await.map_err(|e| format!("send: {e}"))?;
+    let (head, body) = answer.into_parts();
+    let close = head.headers.get("connection").is_some_and(|value| value == "close");
+    let body = body.collect().await.map_err(|e| format!("body: {e}"))?.to_bytes();
+    if head.status != 200 || &body[..] != b"slow" {
+        return Err(format!("{}: {body:?}", head.status));
+    }
+    if !fresh && !close {
+        sender.ready().await.map_err(|e| format!("ready: {e}"))?;
+        idle.lock().expect("not poisoned").push_back(sender);
+    }
+    Ok(())
+}
+
+fn socket(folder: &Path) -> PathBuf {
+    folder.join("handover.sock")
+}
+
+fn with_handover(threads: usize) -> Fixture {
+    Fixture::with(threads, |config, folder| config.handover = Some(socket(folder.path())))
+}
+
+/// This very binary as the next proxy process, on the same folder.
+fn next_process(fixture: &Fixture) -> Child {
+    Command::new(std::env::current_exe().expect("this binary"))
+        .args(["--ignored", "--exact", "restart::child"])
+        .envs([("SERVER", fixture.plane().url()), ("ENTRY", fixture.entry.to_string())])
+        .envs([("MESH", fixture.mesh.to_string())])
+        .env("STATE", fixture.folder.path().join("proxy/state"))
+        .env("HANDOVER", socket(fixture.folder.path()))
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it starts")
+}
+
+#[test]
+fn upgrades_under_load_fail_no_request() {
+    let mut fixture = with_handover(3);
+    let upstream = Upstream::start();
+    fixture.tell(World::web(vec![endpoint("w-1", upstream.address, 1000)]));
+    until("the state is saved", || fixture.folder.path().join("proxy/state").exists());
+    let load = Load::start(fixture.mesh);
+    let flows = || {
+        let before = upstream.requests();
+        until("traffic flows", || upstream.requests() > before + 100);
+    };
+    flows();
+    let mut running = next_process(&fixture);
+    until("the first is replaced", || fixture.proxy.as_ref().expect("it lives").replaced());
+    fixture.stop();
+    for _ in 0..3 {
+        flows();
+        let next = next_process(&fixture);
+        let ended = until_some("the old process drains and ends", || running.try_wait().expect("a child"));
+        assert!(ended.success(), "{ended}");
+        running = next;
+    }
+    flows();
+    let (sent, failed) = load.stop();
+    assert!(failed.is_empty(), "{} of {sent} failed: {:?}", failed.len(), &failed[..failed.len().min(5)]);
+    assert_eq!(upstream.requests(), sent, "each exactly once");
+    let killed = Command::new("kill").args(["-TERM", &running.id().to_string()]).status();
+    assert!(killed.expect("kill runs").success());
+    assert!(running.wait().expect("a child").success());
+    assert!(!socket(fixture.folder.path()).exists(), "nobody is left to ask");
+    assert!(std::net::TcpStream::connect(fixture.mesh).is_err());
+}
+
+fn until_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let mut found = None;
+    until(what, || {
+        found = look();
+        found.is_some()
+    });
+    found.expect("found")
+}
+
+#[test]
+fn a_new_process_that_dies_before_it_is_ready_changes_nothing() {
+    let mut fixture = with_handover(2);
+    let upstream = Upstream::start();
+    fixture.tell(World::web(vec![endpoint("w-1", upstream.address, 1000)]));
+    for _ in 0..3 {
+        drop(std::os::unix::net::UnixStream::connect(socket(fixture.folder.path())).expect("it can be asked"));
+    }
+    assert_eq!(get(fixture.mesh, "web", "/").text(), "hello");
+    assert!(!fixture.proxy.as_ref().expect("it lives").replaced());
+    until("it let go", || {
+        // While another holds the sockets a stop must leave them as they are, so wait until nobody does.
+        std::thread::sleep(Duration::from_millis(20));
+        get(fixture.mesh, "web", "/").status == 200
+    });
+    fixture.stop();
+    assert!(std::net::TcpStream::connect(fixture.mesh).is_err(), "no socket is left behind");
+}
+
+#[test]
+fn fewer_workers_take_over_all_sockets_and_another_address_is_bound_anew() {
+    let mut fixture = with_handover(4);
+    let upstream = Upstream::start();
+    fixture.tell(World::web(vec![endpoint("w-1", upstream.address, 1000)]));
+    until("the state is saved", || fixture.folder.path().join("proxy/state").exists());
+    let mut config = config(&fixture.folder, &fixture.plane().url(), 1);
+    config.handover = Some(socket(fixture.folder.path()));
+    config.entry = "127.0.0.2:0".parse().expect("an address");
+    config.mesh = fixture.mesh;
+    let next = proxy::start(config).expect("it takes over");
+    until("the old one knows", || fixture.proxy.as_ref().expect("it lives").replaced());
+    fixture.stop();
+    assert_eq!(next.mesh(), fixture.mesh);
+    // The kernel spreads connections over all four sockets: each must be accepted from.
+    for _ in 0..40 {
+        assert_eq!(get(next.mesh(), "web", "/").text(), "hello");
+    }
+    assert_ne!(next.entry(), fixture.entry);
+    assert_eq!(get(next.entry(), "x", "/").text(), "hello");
+    assert!(std::net::TcpStream::connect(fixture.entry).is_err(), "the old entry is gone");
+    next.stop().expect("it stops");
+}
