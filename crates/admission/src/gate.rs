@@ -184,14 +184,16 @@ impl Gate {
         if !passes {
             self.window.admitted();
         }
-        self.waiting.fetch_add(1, Relaxed);
+        if self.waiting.fetch_add(1, Relaxed) <= 0 {
+            self.window.queue_begins(now_us);
+        }
         Verdict::Admit
     }
 
     /// Admitted work begins after waiting so long (exact signal).
     pub fn started(&self, queue_delay_us: u64, now_us: u64) {
-        self.waiting.fetch_sub(1, Relaxed);
-        self.window.started(queue_delay_us, now_us);
+        self.leave(now_us);
+        self.window.started(queue_delay_us);
     }
 
     /// Begun work ended, after so much time of a worker (exact signal).
@@ -203,10 +205,10 @@ impl Gate {
     /// An admitted request was answered (inferred signal): the requests of this gate then in flight, this one included,
     /// and the time from sending to answer.
     pub fn observed(&self, in_flight: u32, latency_us: u64, now_us: u64) {
-        self.waiting.fetch_sub(1, Relaxed);
+        self.leave(now_us);
         let floor_us = self.floor_us.load(Relaxed);
         let queue_delay_us = if floor_us == 0 { 0 } else { latency_us.saturating_sub(floor_us) };
-        self.window.started(queue_delay_us, now_us);
+        self.window.started(queue_delay_us);
         self.window.finished(latency_us);
         self.window.in_flight(in_flight);
         self.close_if_due(now_us);
@@ -214,7 +216,7 @@ impl Gate {
 
     /// Admitted work that will never start, or be answered: its deadline passed in the queue, or its caller went.
     pub fn abandoned(&self, now_us: u64) {
-        self.waiting.fetch_sub(1, Relaxed);
+        self.leave(now_us);
         self.close_if_due(now_us);
     }
 
@@ -244,6 +246,13 @@ impl Gate {
             overloaded: self.published.overloaded.load(Relaxed) != 0,
             waiting: self.waiting.load(Relaxed).clamp(0, i64::from(u32::MAX)) as u32,
             floor_us: self.floor_us.load(Relaxed).min(u64::from(u32::MAX)) as u32,
+        }
+    }
+
+    /// One request waits no more.
+    fn leave(&self, now_us: u64) {
+        if self.waiting.fetch_sub(1, Relaxed) <= 1 {
+            self.window.queue_ends(now_us);
         }
     }
 
@@ -280,7 +289,7 @@ impl Gate {
                 && let Ok(mut controller) = self.controller.try_lock()
             {
                 // The clock went back: what was counted has no length, so it is dropped; what was learnt is kept.
-                self.window.take(controller.asked());
+                self.window.take(controller.asked(), now_us);
                 self.window_start_us.store(now_us, Relaxed);
             }
             return;
@@ -294,7 +303,7 @@ impl Gate {
             return;
         }
         self.window_start_us.store(now_us, Relaxed);
-        let closed = self.window.take(controller.asked());
+        let closed = self.window.take(controller.asked(), now_us);
         let waiting = self.reconcile(&closed);
         let outcome = controller.close(&closed, waiting, start_us, now_us);
         self.publish(&outcome);
@@ -311,6 +320,7 @@ impl Gate {
             _ => i64::MAX,
         };
         if waiting > most {
+            self.window.queue_ends(0);
             self.waiting.fetch_sub(waiting - most, Relaxed);
             return most as u64;
         }

@@ -1,7 +1,9 @@
 //! Capacity: calls per second completed while the queue was not empty. Idle time says nothing of it and is left out.
 
 /// Busy time over which completions are averaged, in seconds.
-const BUSY_S: f64 = 4.0;
+const BUSY_S: f64 = 8.0;
+/// Busy time that earlier spans count for when overload begins, in seconds.
+const YIELDED_S: f64 = 0.3;
 /// Shortest busy span that is judged, in seconds.
 const SPAN_S_MIN: f64 = 0.01;
 /// A span with no completion where so many were expected is a stall, which says nothing of capacity.
@@ -58,6 +60,13 @@ impl Capacity {
         let keep = BUSY_S / (BUSY_S + span.seconds);
         self.kept.completions = self.kept.completions * keep + span.completions;
         self.kept.seconds = self.kept.seconds * keep + span.seconds;
+    }
+
+    /// Overload begins: spans of moderate load were picked by chance (those in which work went slowly), so they yield
+    /// to what comes now.
+    pub(super) fn yield_to_overload(&mut self) {
+        let keep = (YIELDED_S / self.kept.seconds.max(YIELDED_S)).min(1.0);
+        self.kept = Span { completions: self.kept.completions * keep, seconds: self.kept.seconds * keep };
     }
 
     /// Folds in a window's throughput, busy or not.

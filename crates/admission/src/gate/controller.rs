@@ -6,7 +6,7 @@
 
 use super::capacity::{Capacity, Span};
 use super::demand::Demand;
-use super::floor::Floor;
+use super::floor::{Floor, Latencies};
 use super::window::{Closed, IDLE_DELAY_US};
 use super::{Config, Signal};
 use crate::priority::LEVEL_ALL;
@@ -24,22 +24,24 @@ pub(super) const ELAPSED_US_MIN: u64 = 10_000;
 const TARGET_SHARE: f64 = 0.36;
 const LIMIT_SHARE: f64 = 0.8;
 /// Share of a task's time that one queue may take at the limit.
-const LIMIT_SHARE_ONE: f64 = 0.4;
+const LIMIT_SHARE_ONE: f64 = 0.6;
 /// How much more than capacity is admitted into an empty queue, and how much less into one twice its target.
-const EMPTY_GAIN: f64 = 0.5;
+const EMPTY_GAIN: f64 = 0.7;
 const FULL_LOSS: f64 = 0.25;
 /// The least share of capacity admitted below the queue limit: whoever needs less is never dipped into.
 const ADMITTED_MIN: f64 = 0.8;
 /// The least share admitted at all: something must come, or nothing would be learnt.
 const TRICKLE: f64 = 0.02;
 /// Integral correction per second, and its bounds.
-const CORRECTION_PER_S: f64 = 0.5;
+const CORRECTION_PER_S: f64 = 0.1;
 const CORRECTION_MIN: f64 = 0.8;
 const CORRECTION_MAX: f64 = 1.25;
 /// Memory of calls per task and of deadlines, in seconds.
-const TASKS_S: f64 = 6.0;
+const TASKS_S: f64 = 15.0;
 /// Calls per task at most.
 const CALLS_MAX: f64 = 64.0;
+/// How sure overload must be, against the rule, once the queue is at its limit.
+const CARE_AT_LIMIT: f64 = 0.4;
 /// Demand below this share of capacity ends overload.
 const CALM: f64 = 0.95;
 
@@ -108,17 +110,22 @@ impl Controller {
         self.demand.fold(seconds);
         self.fold_tasks(closed, seconds);
         if self.signal == Signal::Inferred {
-            let (sum_us, answers) = (closed.work_sum_us as f64, f64::from(closed.completions));
-            self.floor.fold(sum_us, answers, seconds, self.overloaded);
+            let window = Latencies {
+                sum_us: closed.work_sum_us as f64,
+                least_us: if closed.completions > 0 { closed.work_min_us as f64 } else { f64::INFINITY },
+                answers: f64::from(closed.completions),
+            };
+            self.floor.fold(window, self.remaining_us / self.calls_per_task(), seconds, self.overloaded);
         }
-        self.fold_capacity(closed, waiting, start_us, now_us);
+        self.fold_capacity(closed, seconds);
         self.fold_queue_delay(closed, waiting);
         let calls_per_task = self.calls_per_task();
         let each_us = self.remaining_us / calls_per_task;
         let target_us = self.target_us.min(each_us * TARGET_SHARE);
-        self.judge(target_us, seconds);
-        let one = if self.overloaded { LIMIT_SHARE_ONE } else { LIMIT_SHARE };
-        let limit_us = (each_us * LIMIT_SHARE).min(self.remaining_us * one).max(target_us * 1.5);
+        let limit_us = |one: f64| (each_us * LIMIT_SHARE).min(self.remaining_us * one).max(target_us * 1.5);
+        let (limit_calm_us, limit_overloaded_us) = (limit_us(LIMIT_SHARE), limit_us(LIMIT_SHARE_ONE));
+        self.judge(target_us, limit_calm_us, seconds);
+        let limit_us = if self.overloaded { limit_overloaded_us } else { limit_calm_us };
         if let Some(rps) = self.capacity.rps() {
             self.demand.watch(rps / calls_per_task);
         }
@@ -141,15 +148,12 @@ impl Controller {
         self.offers_rps = self.offers_rps.max(offers_rps * 0.5);
     }
 
-    fn fold_capacity(&mut self, closed: &Closed, waiting: u64, start_us: u64, now_us: u64) {
-        let seconds = (now_us - start_us) as f64 / 1e6;
+    fn fold_capacity(&mut self, closed: &Closed, seconds: f64) {
         self.capacity.throughput(f64::from(closed.completions), seconds);
         match self.signal {
-            Signal::Exact if waiting > 0 => {
-                let since_us = closed.idle_us.clamp(start_us, now_us);
-                let completions = if closed.idle_us == 0 { closed.completions } else { closed.busy_completions };
-                let span = Span { completions: f64::from(completions), seconds: (now_us - since_us) as f64 / 1e6 };
-                self.capacity.busy(span);
+            Signal::Exact => {
+                let (completions, seconds) = (f64::from(closed.queued_starts), closed.queued_us as f64 / 1e6);
+                self.capacity.busy(Span { completions, seconds });
             }
             Signal::Inferred => {
                 let floor_us = self.floor.us().unwrap_or(f64::INFINITY);
@@ -158,7 +162,6 @@ impl Controller {
                     self.capacity.busy(Span { completions: f64::from(closed.completions), seconds });
                 }
             }
-            Signal::Exact => {}
         }
     }
 
@@ -173,11 +176,15 @@ impl Controller {
     }
 
     /// Overloaded or not, and the integral correction.
-    fn judge(&mut self, target_us: f64, seconds: f64) {
+    fn judge(&mut self, target_us: f64, limit_us: f64, seconds: f64) {
         let Some(capacity_rps) = self.capacity.rps() else { return };
         let calls_per_task = self.calls_per_task();
         let queued = self.queue_delay_us > target_us * 0.5;
-        if queued && self.demand.exceeds(capacity_rps / calls_per_task, self.capacity.doubt()) {
+        let care = if self.queue_delay_us > limit_us { CARE_AT_LIMIT } else { 1.0 };
+        if queued && self.demand.exceeds(capacity_rps / calls_per_task, self.capacity.doubt(), care) {
+            if !self.overloaded {
+                self.capacity.yield_to_overload();
+            }
             self.overloaded = true;
         } else if self.demand.slow() * calls_per_task < capacity_rps * CALM && self.queue_delay_us < target_us {
             self.overloaded = false;

@@ -94,10 +94,11 @@ impl Demand {
     }
 
     /// Whether demand exceeds `tasks_rps` beyond chance, that rate being known within `doubt` (its relative deviation).
-    pub(super) fn exceeds(&self, tasks_rps: f64, doubt: f64) -> bool {
+    /// `care` scales how sure it must be: 1 is the rule.
+    pub(super) fn exceeds(&self, tasks_rps: f64, doubt: f64, care: f64) -> bool {
         let beyond = |rate: f64, constant_s: f64, sigmas: f64| {
             let scatter = rate.max(0.0) * self.lumps.max(1.0) / (2.0 * constant_s.min(self.seconds.max(0.01)));
-            rate - tasks_rps > sigmas * (scatter + (tasks_rps * doubt).powi(2)).sqrt()
+            rate - tasks_rps > care * sigmas * (scatter + (tasks_rps * doubt).powi(2)).sqrt()
         };
         beyond(self.fast, FAST_S, FAST_SIGMAS) || beyond(self.slow, SLOW_S, SLOW_SIGMAS)
     }

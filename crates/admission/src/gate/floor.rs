@@ -12,9 +12,14 @@ const MEAN_S_MAX: f64 = 3.0;
 /// How fast the floor may rise while overloaded, per second: a service that became slower is believed in the end.
 const RISE_PER_S: f64 = 0.005;
 
+/// A mean beyond this share of a task's time per call may be mostly queue; it counts only near the least latency.
+const CALM_SHARE: f64 = 0.05;
+/// A mean within so many times the least latency is no queue.
+const SPREAD: f64 = 2.0;
+
 /// The lowest mean latency of the last minute without overload.
 pub(super) struct Floor {
-    slots: [f64; SLOTS],
+    slots: [Slot; SLOTS],
     at: usize,
     slot_s: f64,
     sum_us: f64,
@@ -22,38 +27,66 @@ pub(super) struct Floor {
     mean_s: f64,
 }
 
+/// Five seconds: the least latency, and the lowest mean that was surely no queue.
+#[derive(Clone, Copy)]
+struct Slot {
+    least_us: f64,
+    mean_us: f64,
+}
+
+const NOTHING: Slot = Slot { least_us: f64::INFINITY, mean_us: f64::INFINITY };
+
+/// A window's latencies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Latencies {
+    pub(super) sum_us: f64,
+    pub(super) least_us: f64,
+    pub(super) answers: f64,
+}
+
 impl Floor {
     pub(super) fn new() -> Self {
-        Self { slots: [f64::INFINITY; SLOTS], at: 0, slot_s: 0.0, sum_us: 0.0, answers: 0.0, mean_s: 0.0 }
+        Self { slots: [NOTHING; SLOTS], at: 0, slot_s: 0.0, sum_us: 0.0, answers: 0.0, mean_s: 0.0 }
     }
 
-    pub(super) fn fold(&mut self, latency_sum_us: f64, answers: f64, seconds: f64, overloaded: bool) {
+    /// Folds a window in; `each_us` is a task's time per call.
+    pub(super) fn fold(&mut self, window: Latencies, each_us: f64, seconds: f64, overloaded: bool) {
         if overloaded {
             for slot in &mut self.slots {
-                *slot *= 1.0 + RISE_PER_S * seconds.min(1.0);
+                slot.mean_us *= 1.0 + RISE_PER_S * seconds.min(1.0);
             }
-        } else {
-            self.slot_s += seconds;
+        } else if window.answers > 0.0 {
+            // Only time with traffic counts, so that a pause in it forgets nothing.
+            self.slot_s += seconds.min(1.0);
             if self.slot_s >= SLOT_S {
                 self.slot_s = 0.0;
                 self.at = (self.at + 1) % SLOTS;
-                // The last known floor stays until a newer mean is there: a pause in traffic forgets nothing.
-                self.slots[self.at] = f64::INFINITY;
+                self.slots[self.at] = NOTHING;
             }
         }
-        self.sum_us += latency_sum_us;
-        self.answers += answers;
+        self.sum_us += window.sum_us;
+        self.answers += window.answers;
         self.mean_s += seconds;
+        self.slots[self.at].least_us = self.slots[self.at].least_us.min(window.least_us);
         let enough = self.answers >= ANSWERS_MIN && self.mean_s >= MEAN_S_MIN;
         if enough || (self.answers > 0.0 && self.mean_s >= MEAN_S_MAX) {
-            self.slots[self.at] = self.slots[self.at].min(self.sum_us / self.answers);
+            let mean_us = self.sum_us / self.answers;
+            if mean_us <= (each_us * CALM_SHARE).max(self.least_us() * SPREAD) {
+                self.slots[self.at].mean_us = self.slots[self.at].mean_us.min(mean_us);
+            }
             (self.sum_us, self.answers, self.mean_s) = (0.0, 0.0, 0.0);
         }
     }
 
-    /// In microseconds; `None` while unknown.
+    fn least_us(&self) -> f64 {
+        self.slots.iter().map(|slot| slot.least_us).fold(f64::INFINITY, f64::min)
+    }
+
+    /// In microseconds; `None` while unknown. A service met in mid-overload has no mean that is surely no queue: twice
+    /// its least latency stands in until the queue is short enough to have one.
     pub(super) fn us(&self) -> Option<f64> {
-        let floor = self.slots.iter().copied().fold(f64::INFINITY, f64::min);
-        floor.is_finite().then_some(floor)
+        let mean_us = self.slots.iter().map(|slot| slot.mean_us).fold(f64::INFINITY, f64::min);
+        let floor_us = if mean_us.is_finite() { mean_us } else { self.least_us() * SPREAD };
+        floor_us.is_finite().then_some(floor_us)
     }
 }

@@ -22,11 +22,13 @@ pub(super) struct Window {
     starts: AtomicU32,
     delay_sum_us: AtomicU64,
     delay_min_us: AtomicU64,
-    /// Last moment at which the queue was seen empty, and completions since.
-    idle_us: AtomicU64,
-    busy_completions: AtomicU32,
+    /// Since when the queue has not been empty (0: it is), how long it was not before, and starts out of it.
+    queue_since_us: AtomicU64,
+    queued_us: AtomicU64,
+    queued_starts: AtomicU32,
     completions: AtomicU32,
     work_sum_us: AtomicU64,
+    work_min_us: AtomicU64,
     in_flight_max: AtomicU32,
     probed: AtomicBool,
 }
@@ -42,11 +44,12 @@ pub(super) struct Closed {
     pub(super) starts: u32,
     pub(super) delay_sum_us: u64,
     pub(super) delay_min_us: u64,
-    /// When the queue was last seen empty in this window; 0 if never.
-    pub(super) idle_us: u64,
-    pub(super) busy_completions: u32,
+    /// How long the queue was not empty, and how many starts came out of it meanwhile.
+    pub(super) queued_us: u64,
+    pub(super) queued_starts: u32,
     pub(super) completions: u32,
     pub(super) work_sum_us: u64,
+    pub(super) work_min_us: u64,
     pub(super) in_flight_max: u32,
 }
 
@@ -62,10 +65,12 @@ impl Window {
             starts: AtomicU32::new(0),
             delay_sum_us: AtomicU64::new(0),
             delay_min_us: AtomicU64::new(u64::MAX),
-            idle_us: AtomicU64::new(0),
-            busy_completions: AtomicU32::new(0),
+            queue_since_us: AtomicU64::new(0),
+            queued_us: AtomicU64::new(0),
+            queued_starts: AtomicU32::new(0),
             completions: AtomicU32::new(0),
             work_sum_us: AtomicU64::new(0),
+            work_min_us: AtomicU64::new(u64::MAX),
             in_flight_max: AtomicU32::new(0),
             probed: AtomicBool::new(false),
         }
@@ -94,23 +99,45 @@ impl Window {
         self.passes.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn started(&self, queue_delay_us: u64, now_us: u64) {
+    pub(super) fn started(&self, queue_delay_us: u64) {
         let queue_delay_us = queue_delay_us.min(REMAINING_US_MAX);
         self.starts.fetch_add(1, Relaxed);
         self.delay_sum_us.fetch_add(queue_delay_us, Relaxed);
         if queue_delay_us < self.delay_min_us.load(Relaxed) {
             self.delay_min_us.fetch_min(queue_delay_us, Relaxed);
         }
-        if queue_delay_us < IDLE_DELAY_US {
-            self.idle_us.store(now_us, Relaxed);
-            self.busy_completions.store(0, Relaxed);
+        if queue_delay_us >= IDLE_DELAY_US {
+            self.queued_starts.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The first request began to wait.
+    pub(super) fn queue_begins(&self, now_us: u64) {
+        self.queue_since_us.store(now_us.max(1), Relaxed);
+    }
+
+    /// The last waiting request was taken.
+    pub(super) fn queue_ends(&self, now_us: u64) {
+        let since_us = self.queue_since_us.swap(0, Relaxed);
+        if since_us != 0 {
+            self.queued_us.fetch_add(now_us.saturating_sub(since_us), Relaxed);
+        }
+    }
+
+    /// A window ends while requests wait: the span so far belongs to it.
+    fn queue_goes_on(&self, now_us: u64) {
+        let since_us = self.queue_since_us.load(Relaxed);
+        if since_us != 0 && self.queue_since_us.compare_exchange(since_us, now_us, Relaxed, Relaxed).is_ok() {
+            self.queued_us.fetch_add(now_us.saturating_sub(since_us), Relaxed);
         }
     }
 
     pub(super) fn finished(&self, work_us: u64) {
         self.completions.fetch_add(1, Relaxed);
-        self.busy_completions.fetch_add(1, Relaxed);
         self.work_sum_us.fetch_add(work_us.min(REMAINING_US_MAX), Relaxed);
+        if work_us < self.work_min_us.load(Relaxed) {
+            self.work_min_us.fetch_min(work_us, Relaxed);
+        }
     }
 
     pub(super) fn in_flight(&self, in_flight: u32) {
@@ -127,7 +154,8 @@ impl Window {
     /// Takes everything counted, leaving zeros; the demand goes into `asked`.
     ///
     /// Threads go on counting meanwhile: a count lands in this window or in the next, never in both or neither.
-    pub(super) fn take(&self, asked: &mut [u32]) -> Closed {
+    pub(super) fn take(&self, asked: &mut [u32], now_us: u64) -> Closed {
+        self.queue_goes_on(now_us);
         for (into, count) in asked.iter_mut().zip(&self.asked) {
             *into = if count.load(Relaxed) == 0 { 0 } else { count.swap(0, Relaxed) };
         }
@@ -142,10 +170,11 @@ impl Window {
             starts: self.starts.swap(0, Relaxed),
             delay_sum_us: self.delay_sum_us.swap(0, Relaxed),
             delay_min_us: self.delay_min_us.swap(u64::MAX, Relaxed),
-            idle_us: self.idle_us.swap(0, Relaxed),
-            busy_completions: self.busy_completions.swap(0, Relaxed),
+            queued_us: self.queued_us.swap(0, Relaxed),
+            queued_starts: self.queued_starts.swap(0, Relaxed),
             completions: self.completions.swap(0, Relaxed),
             work_sum_us: self.work_sum_us.swap(0, Relaxed),
+            work_min_us: self.work_min_us.swap(u64::MAX, Relaxed),
             in_flight_max: self.in_flight_max.swap(0, Relaxed),
         }
     }

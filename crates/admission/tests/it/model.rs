@@ -1,7 +1,7 @@
 //! A queueing model, just large enough to see the gate converge: tasks that call one service n times, its servers with
 //! one worker each, callers with their own view. Absent: networks, graphs, baselines (crate `sim` has them).
 
-use admission::{Advert, Callee, Config, Gate, Priority, RetryBudget, RetryConfig, Verdict};
+use admission::{Advert, Callee, Config, Gate, Priority, RetryBudget, RetryConfig, Signal, Verdict};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
@@ -45,7 +45,7 @@ pub struct Scene {
     pub end_us: u64,
     pub config: Config,
     pub seed: u64,
-    /// Calls of one task go out by twos.
+    /// Of two servers picked by chance the one with the shorter queue is called.
     pub least_loaded: bool,
 }
 
@@ -118,6 +118,8 @@ struct Server {
     gate: Gate,
     queue: VecDeque<(usize, u64)>,
     busy: bool,
+    /// When the call being worked on came.
+    since_us: u64,
     idle_since_us: u64,
     idle_us: u64,
 }
@@ -150,6 +152,7 @@ impl Model {
             gate: Gate::new(scene.config.clone(), 0),
             queue: VecDeque::new(),
             busy: false,
+            since_us: 0,
             idle_since_us: 0,
             idle_us: 0,
         };
@@ -188,8 +191,16 @@ impl Model {
                 let s = server.gate.snapshot(at_us);
                 eprintln!(
                     "{:6} ms q={:4} level={:6} demand={:7.1} capacity={:6.1} delay={:6} cpt={:.2} over={} waiting={} served={}",
-                    at_us / 1000, server.queue.len(), s.advert.level, s.advert.demand_rps, s.advert.capacity_rps,
-                    s.advert.queue_delay_us, s.calls_per_task, s.overloaded, s.waiting, self.tally.timeline[(at_us / 100_000).saturating_sub(1) as usize],
+                    at_us / 1000,
+                    server.queue.len(),
+                    s.advert.level,
+                    s.advert.demand_rps,
+                    s.advert.capacity_rps,
+                    s.advert.queue_delay_us,
+                    s.calls_per_task,
+                    s.overloaded,
+                    s.waiting,
+                    self.tally.timeline[(at_us / 100_000).saturating_sub(1) as usize],
                 );
             }
             match what {
@@ -320,8 +331,11 @@ impl Model {
                 self.fail(at, false);
                 continue;
             }
-            let mut work_us =
-                if self.scene.exponential { self.random.exponential_us(self.scene.work_us) } else { self.scene.work_us as u64 };
+            let mut work_us = if self.scene.exponential {
+                self.random.exponential_us(self.scene.work_us)
+            } else {
+                self.scene.work_us as u64
+            };
             let pause = self.scene.pauses.iter().find(|(from, _)| (now_us..now_us + work_us).contains(from));
             if let Some((from, to)) = pause {
                 work_us += to - from;
@@ -331,7 +345,10 @@ impl Model {
                 server.idle_us += now_us - server.idle_since_us;
             }
             server.busy = true;
-            server.gate.started(now_us - since_us, now_us);
+            server.since_us = since_us;
+            if self.scene.config.signal == Signal::Exact {
+                server.gate.started(now_us - since_us, now_us);
+            }
             self.at(now_us + work_us, What::Done(to, at, work_us));
             return;
         }
@@ -342,7 +359,13 @@ impl Model {
         let server = &mut self.servers[from];
         server.busy = false;
         server.idle_since_us = now_us;
-        server.gate.finished(work_us, now_us);
+        match self.scene.config.signal {
+            Signal::Exact => server.gate.finished(work_us, now_us),
+            Signal::Inferred => {
+                let in_flight = server.queue.len() as u32 + 1;
+                server.gate.observed(in_flight, now_us - server.since_us, now_us);
+            }
+        }
         let advert = server.gate.advert(now_us);
         self.heard(at, advert);
         let task = &mut self.tasks[at];
