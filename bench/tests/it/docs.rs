@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 const GUIDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/guide.md");
 
-/// The lines of the guide's shell blocks, comments cut, with the exit code that each promises (`# exits 1`, else 0).
-fn commands(text: &str) -> Vec<(String, i32)> {
+/// The lines of a page's shell blocks, comments cut, with the exit code that each promises (`# exits 1`, else 0).
+pub fn commands(text: &str) -> Vec<(String, i32)> {
     let mut inside = false;
     let mut found = Vec::new();
     for line in text.lines() {

@@ -2,5 +2,6 @@
 
 mod docs;
 mod faults;
+mod hello;
 mod life;
 mod probe;
