@@ -46,6 +46,11 @@ impl Host {
         self.data.join("instances").join(instance)
     }
 
+    /// File of the operators' policies, for the instances with the SDK.
+    pub fn policies_file(&self) -> PathBuf {
+        self.data.join("policies.json")
+    }
+
     /// Data folder of an instance of a storage service. It outlives the instance: nobody but its owner may delete it.
     pub fn volume(&self, instance: &str) -> PathBuf {
         self.data.join("volumes").join(instance)

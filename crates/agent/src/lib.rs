@@ -13,6 +13,7 @@ mod instance;
 mod link;
 mod logs;
 mod packages;
+mod policies;
 mod process;
 mod sampler;
 mod state;

@@ -4,6 +4,7 @@
 
 use crate::host::Host;
 use crate::logs::{self, LOG_REQUESTS_MAX};
+use crate::policies;
 use crate::sampler;
 use api::fleet::fleet_client::FleetClient;
 use api::fleet::{AgentDown, AgentHello, AgentSamples, AgentUp, Assignments, InstanceReports, agent_down, agent_up};
@@ -158,6 +159,13 @@ async fn receive(
         match message {
             Some(agent_down::Message::Assignments(assignments)) => {
                 if downs.send(assignments).await.is_err() {
+                    return Ok(());
+                }
+            }
+            Some(agent_down::Message::Policies(policies)) => {
+                if let Some(taken) = policies::take(&host, policies).await
+                    && out.send(AgentUp { message: Some(agent_up::Message::Policies(taken)) }).await.is_err()
+                {
                     return Ok(());
                 }
             }

@@ -17,6 +17,8 @@ pub const HOST_INTENTS: &str = "/host-intents/";
 pub const SILENCES: &str = "/silences/";
 /// Prefix of operations.
 pub const OPERATIONS: &str = "/operations/";
+/// Prefix of the policies' histories, one key a name.
+pub const POLICY_HISTORIES: &str = "/policy-histories/";
 /// Prefix of counters: `instance/<service>` and `operation` hold the last number given, as decimal text.
 pub const COUNTERS: &str = "/counters/";
 /// Version of this layout and of every value's form; a binary refuses a store whose version it does not know.
@@ -52,6 +54,11 @@ pub fn host_intent(host: &HostName) -> String {
 /// Key of a silence.
 pub fn silence(id: &SilenceId) -> String {
     format!("{SILENCES}{id}")
+}
+
+/// Key of a policy's history.
+pub fn policy_history(policy: &PolicyName) -> String {
+    format!("{POLICY_HISTORIES}{policy}")
 }
 
 /// Key of an operation.

@@ -6,6 +6,7 @@
 pub mod config;
 pub mod curve;
 pub mod histogram;
+pub mod kept;
 pub mod keys;
 pub mod manifest;
 pub mod operation;
@@ -26,6 +27,7 @@ mod samples;
 pub use curve::{BindingResource, Curve, CurvePoint, Interval, StressEnd};
 pub use fault::{FAULTS_MAX, Fault, nearest};
 pub use histogram::LatencyHistogram;
+pub use kept::{Clocks, FileFault, KeptPolicy, POLICIES_FORMAT, PoliciesFile};
 pub use manifest::Declared;
 pub use name::{
     BusinessName, CircuitName, ConfigSetName, DatacenterName, EnvironmentName, EventName, ExternalName, HostName,
@@ -38,7 +40,8 @@ pub use operation::{
 };
 pub use placement::{HostIntent, HostPlacements, InstanceIntent, Placement, ScaleIntent, Silence};
 pub use policy::{
-    Answer, Degrade, Expiry, Life, POLICY_LIFE_MS_MAX, Policy, PolicyAction, Preset, PresetPolicy, Slow, Throttle,
+    Answer, Degrade, Expiry, Life, POLICY_LIFE_MS_MAX, POLICY_VERSIONS_MAX, Policy, PolicyAction, PolicyHistory,
+    PolicyVersion, Preset, PresetPolicy, Slow, Throttle,
 };
 pub use resource::{
     Balance, Business, Circuit, ConfigSet, Criticality, Datacenter, Dependency, Environment, Event, External,

@@ -226,6 +226,48 @@ impl Preset {
     }
 }
 
+/// Most versions kept of a policy.
+pub const POLICY_VERSIONS_MAX: usize = 16;
+
+/// What became of a policy of one name: the newest last. It outlives the policy.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyHistory {
+    /// At most [`POLICY_VERSIONS_MAX`].
+    pub versions: Vec<PolicyVersion>,
+}
+
+/// One change of a policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyVersion {
+    /// From 1, one more with each change.
+    pub version: u64,
+    /// When.
+    pub at: UnixMs,
+    /// Who.
+    pub who: String,
+    /// As it was from then on; absent: lifted, or ended by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
+}
+
+impl PolicyHistory {
+    /// The version in force, or the last that was; 0 before the first.
+    pub fn version(&self) -> u64 {
+        self.versions.last().map_or(0, |last| last.version)
+    }
+
+    /// With one more change.
+    pub fn with(&self, at: UnixMs, who: &str, policy: Option<Policy>) -> Self {
+        let mut versions = self.versions.clone();
+        versions.push(PolicyVersion { version: self.version() + 1, at, who: who.to_owned(), policy });
+        let beyond = versions.len().saturating_sub(POLICY_VERSIONS_MAX);
+        versions.drain(..beyond);
+        Self { versions }
+    }
+}
+
 /// A fixed end, in whole seconds. Written `2027-02-05T20:30:00+08:00`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -6,6 +6,7 @@ use crate::keys;
 use crate::name::*;
 use crate::operation::Operation;
 use crate::placement::*;
+use crate::policy::PolicyHistory;
 use crate::resource::*;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub silences: BTreeMap<SilenceId, Versioned<Silence>>,
     /// Operations, ended ones too until they are archived.
     pub operations: BTreeMap<OperationId, Versioned<Operation>>,
+    /// What became of each policy.
+    pub policy_histories: BTreeMap<PolicyName, Versioned<PolicyHistory>>,
     /// Counters by key.
     pub counters: BTreeMap<String, Versioned<u64>>,
 }
@@ -92,6 +95,8 @@ impl Snapshot {
             set(&mut self.silences, at, value, revision)
         } else if let Some(Ok(at)) = after(keys::OPERATIONS).map(OperationId::new) {
             set(&mut self.operations, at, value, revision)
+        } else if let Some(Ok(at)) = after(keys::POLICY_HISTORIES).map(PolicyName::new) {
+            set(&mut self.policy_histories, at, value, revision)
         } else if key.starts_with(keys::COUNTERS) {
             set(&mut self.counters, key.to_owned(), value, revision)
         } else {

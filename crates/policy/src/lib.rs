@@ -7,7 +7,6 @@ mod check;
 mod expression;
 mod file;
 mod head;
-mod life;
 mod order;
 mod set;
 
@@ -16,8 +15,7 @@ pub mod reservoir;
 
 pub use check::{Sweeping, check, check_policy, sweeping};
 pub use expression::{Expression, ExpressionFault};
-pub use file::{FORMAT as FILE_FORMAT, FileFault, KeptPolicy, PoliciesFile};
+pub use file::compile;
 pub use head::{Head, Headers, NoHeaders, user_share};
-pub use life::{Clocks, Kept, Lease};
 pub use order::{Overlap, Relation, Severity, overlaps};
 pub use set::{Counts, Entry, InForce, Place, PolicySet, Taken};

@@ -11,6 +11,7 @@ const MAY_STAND_ON: &[(&str, &[&str])] = &[
     ("capacity", &["model"]),
     ("scheduler", &["model"]),
     ("control", &["model", "scheduler", "capacity"]),
+    ("detect", &[]),
     ("store", &["model"]),
     ("metrics", &["model"]),
     ("policy", &["admission", "model"]),
@@ -18,10 +19,10 @@ const MAY_STAND_ON: &[(&str, &[&str])] = &[
     ("api", &["model"]),
     ("loadgen", &[]),
     ("slowlane", &[]),
-    ("proxy", &["api", "model", "metrics"]),
+    ("proxy", &["api", "model", "metrics", "policy"]),
     ("shim", &[]),
     ("agent", &["api", "model", "shim"]),
-    ("server", &["api", "capacity", "control", "metrics", "model", "scheduler", "store"]),
+    ("server", &["api", "capacity", "control", "metrics", "model", "policy", "scheduler", "store"]),
     ("springtide", &["agent", "api", "capacity", "loadgen", "model", "proxy", "server", "sim", "shim"]),
 ];
 

@@ -56,6 +56,7 @@ pub fn variables(host: &Host, wanted: &Assignment) -> BTreeMap<String, String> {
         ("ADDRESS", wanted.address.to_string()),
         ("MESH", host.mesh()),
         ("CONFIG", text(folder.join("config"))),
+        ("POLICIES", text(host.policies_file())),
         ("PACKAGE", text(host.packages.folder_of(&wanted.package))),
     ] {
         all.insert(format!("SPRINGTIDE_{name}"), value);

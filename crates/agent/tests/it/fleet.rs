@@ -24,6 +24,8 @@ pub struct Seen {
     pub hellos: Vec<AgentHello>,
     pub reports: Vec<InstanceReport>,
     pub samples: Vec<AgentSamples>,
+    /// Revisions of policies that were confirmed.
+    pub policies: Vec<u64>,
     pub logs: BTreeMap<u64, (Vec<u8>, bool, String)>,
     pub packages: BTreeMap<String, Vec<u8>>,
     pub package_gets: u32,
@@ -182,6 +184,7 @@ impl FakeFleet {
             }
             agent_up::Message::Reports(reports) => seen.reports.extend(reports.instances),
             agent_up::Message::Samples(samples) => seen.samples.push(samples),
+            agent_up::Message::Policies(taken) => seen.policies.push(taken.revision),
             agent_up::Message::Log(chunk) => {
                 let log = seen.logs.entry(chunk.id).or_default();
                 log.0.extend(chunk.data);

@@ -5,5 +5,6 @@ mod fleet;
 mod life;
 mod logs;
 mod none;
+mod policies;
 mod refuse;
 mod restart;
