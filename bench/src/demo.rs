@@ -72,6 +72,12 @@ pub async fn run(args: Args) -> Result<bool> {
     night.end(args.stay, passed).await
 }
 
+/// A model's word as people write it: `too_few_requests` is "too few requests".
+fn words(of: &impl serde::Serialize) -> String {
+    let word = serde_json::to_value(of).expect("an enum is plain data");
+    word.as_str().expect("a plain enum is written as its name").replace('_', " ")
+}
+
 fn say(began: Instant, text: &str) {
     println!("\n[{:>5.1} s] {text}", began.elapsed().as_secs_f64());
 }
@@ -153,12 +159,14 @@ impl Night {
     async fn tell(&mut self, operation: &Operation) -> Result<()> {
         let seconds =
             operation.finished_at.unwrap_or(operation.created_at).saturating_sub(operation.created_at) as f64 / 1_000.0;
-        let gates =
-            operation.verdicts.iter().map(|verdict| format!("{:?} on {}", verdict.outcome, verdict.requests_new));
+        let gates = operation.verdicts.iter().map(|verdict| {
+            let (outcome, percent) = (words(&verdict.outcome), f64::from(verdict.gray_permille) / 10.0);
+            format!("{percent}% {outcome} ({} requests)", verdict.requests_new)
+        });
         let line = format!(
-            "{} {:?} in {seconds:.1} s: +{} −{} instances; gates: {}",
+            "{} {} in {seconds:.1} s: +{} −{} instances; gates: {}",
             operation.id,
-            operation.phase,
+            words(&operation.phase),
             operation.adds.len(),
             operation.removes.len(),
             gates.collect::<Vec<_>>().join(", ")
