@@ -231,7 +231,7 @@ impl Gate {
         self.close_if_due(now_us);
         let float = |bits: &AtomicU32| f32::from_bits(bits.load(Relaxed));
         Advert {
-            level: self.levels[0].load(Relaxed),
+            level: self.levels[controller::ADVERTISED_STEP].load(Relaxed),
             demand_rps: float(&self.published.demand_rps),
             capacity_rps: float(&self.published.capacity_rps),
             queue_delay_us: self.published.queue_delay_us.load(Relaxed),

@@ -15,6 +15,8 @@ use crate::priority::LEVEL_ALL;
 pub(super) const STEPS: usize = 32;
 /// Steps per target queue delay.
 const STEPS_PER_TARGET: f64 = 4.0;
+/// The step whose level callers are told: half the target, so that they leave enough to fill the queue, and not all.
+pub(super) const ADVERTISED_STEP: usize = 2;
 /// Offers of a window that are never too many to wait for its end.
 pub(super) const OFFERS_MIN: u32 = 32;
 /// A window is never closed sooner than this, however much comes, in microseconds.
@@ -36,6 +38,13 @@ const TRICKLE: f64 = 0.02;
 const CORRECTION_PER_S: f64 = 0.1;
 const CORRECTION_MIN: f64 = 0.8;
 const CORRECTION_MAX: f64 = 1.25;
+/// Work is shed, and yet for so long (seconds) the queue is below this share of its target: capacity was believed too
+/// small, and is raised by so much per second.
+const EMPTY_TARGET: f64 = 0.1;
+const EMPTY_S: f64 = 0.5;
+const RAISE_PER_S: f64 = 1.5;
+/// A window longer than so many is a leap of the clock, or silence: it says nothing of capacity.
+const WINDOWS_MAX: f64 = 10.0;
 /// Memory of calls per task and of deadlines, in seconds.
 const TASKS_S: f64 = 15.0;
 /// Calls per task at most.
@@ -59,6 +68,8 @@ pub(super) struct Controller {
     remaining_us: f64,
     offers_rps: f64,
     correction: f64,
+    /// How long the queue has been nearly empty while overloaded.
+    idle_s: f64,
     overloaded: bool,
     queue_delay_us: f64,
 }
@@ -94,6 +105,7 @@ impl Controller {
             remaining_us: config.task_timeout_us.max(1) as f64,
             offers_rps: 0.0,
             correction: 1.0,
+            idle_s: 0.0,
             overloaded: false,
             queue_delay_us: 0.0,
         }
@@ -149,6 +161,9 @@ impl Controller {
     }
 
     fn fold_capacity(&mut self, closed: &Closed, seconds: f64) {
+        if seconds > self.window_s * WINDOWS_MAX {
+            return;
+        }
         self.capacity.throughput(f64::from(closed.completions), seconds);
         match self.signal {
             Signal::Exact => {
@@ -194,11 +209,12 @@ impl Controller {
             return;
         }
         let error = ((target_us - self.queue_delay_us) / target_us).clamp(-1.0, 1.0);
-        self.correction += CORRECTION_PER_S * seconds.min(self.window_s) * error;
-        if self.correction > CORRECTION_MAX {
-            self.capacity.raise(1.0 + seconds.min(self.window_s));
+        let correction = self.correction + CORRECTION_PER_S * seconds.min(self.window_s) * error;
+        self.correction = correction.clamp(CORRECTION_MIN, CORRECTION_MAX);
+        self.idle_s = if self.queue_delay_us < target_us * EMPTY_TARGET { self.idle_s + seconds } else { 0.0 };
+        if self.idle_s > EMPTY_S {
+            self.capacity.raise(1.0 + RAISE_PER_S * seconds.min(self.window_s));
         }
-        self.correction = self.correction.clamp(CORRECTION_MIN, CORRECTION_MAX);
     }
 
     fn outcome(&self, target_us: f64, limit_us: f64) -> Outcome {

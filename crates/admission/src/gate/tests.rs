@@ -1,1 +1,243 @@
-//! Tests.
+//! Single decisions, clocks that jump, counts that leak, threads. How it converges is in `tests/it`.
+
+use super::*;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+const MS: u64 = 1_000;
+
+fn priority(user_level: u16) -> Priority {
+    Priority::new(10, user_level % 1_024).expect("in range")
+}
+
+/// A service of one worker and 4 ms of work behind a gate.
+struct Service {
+    gate: Gate,
+    now_us: u64,
+    free_us: u64,
+    asked: u64,
+    queue: std::collections::VecDeque<u64>,
+}
+
+impl Service {
+    fn new(now_us: u64) -> Self {
+        Self {
+            gate: Gate::new(Config::default(), now_us),
+            now_us,
+            free_us: now_us,
+            asked: 0,
+            queue: Default::default(),
+        }
+    }
+
+    /// Another time of the clock, with no work left over.
+    fn jump(&mut self, now_us: u64) {
+        while self.queue.pop_front().is_some() {
+            self.gate.abandoned(now_us);
+        }
+        (self.now_us, self.free_us) = (now_us, now_us);
+    }
+
+    fn work(&mut self) {
+        while let Some(&since_us) = self.queue.front() {
+            let start_us = self.free_us.max(since_us);
+            if start_us > self.now_us {
+                return;
+            }
+            self.queue.pop_front();
+            self.gate.started(start_us - since_us, start_us);
+            self.gate.finished(4 * MS, start_us);
+            self.free_us = start_us + 4 * MS;
+        }
+    }
+
+    /// One call, at its time in a stream of `calls_per_s`; whether it was admitted.
+    fn offer(&mut self, calls_per_s: u64) -> bool {
+        self.now_us += 1_000_000 / calls_per_s;
+        self.work();
+        self.asked += 1;
+        let user_level = (self.asked * 619 % 1_024) as u16;
+        let verdict = self.gate.offer(priority(user_level), false, Some(self.now_us + 500 * MS), self.now_us);
+        if verdict == Verdict::Admit {
+            self.queue.push_back(self.now_us);
+        }
+        verdict == Verdict::Admit
+    }
+
+    /// Offers `calls_per_s` for a while; the share admitted.
+    fn drive(&mut self, calls_per_s: u64, seconds: u64) -> f64 {
+        let offers = calls_per_s * seconds;
+        let admitted = (0..offers).filter(|_| self.offer(calls_per_s)).count();
+        admitted as f64 / offers as f64
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.gate.snapshot(self.now_us)
+    }
+}
+
+#[test]
+fn a_gate_that_knows_nothing_admits_all_but_the_expired() {
+    let gate = Gate::new(Config::default(), 0);
+    assert_eq!(gate.offer(Priority::LAST, false, None, 1), Verdict::Admit);
+    assert_eq!(gate.offer(Priority::FIRST, false, Some(2), 2), Verdict::Reject(Reason::Expired));
+    assert_eq!(gate.offer(Priority::FIRST, true, Some(2), 3), Verdict::Reject(Reason::Expired));
+    assert_eq!(gate.advert(3), Advert::UNKNOWN);
+}
+
+#[test]
+fn under_twice_the_load_about_half_is_admitted_by_priority() {
+    let mut service = Service::new(0);
+    service.drive(500, 5);
+    let share = service.drive(500, 10);
+    assert!((0.47..0.53).contains(&share), "{share}");
+    let snapshot = service.snapshot();
+    assert!(snapshot.overloaded && snapshot.advert.overloaded(), "{snapshot:?}");
+    assert!((235.0..265.0).contains(&snapshot.advert.capacity_rps), "{snapshot:?}");
+    assert!((470.0..530.0).contains(&snapshot.advert.demand_rps), "{snapshot:?}");
+    let (gate, now_us) = (&service.gate, service.now_us);
+    assert_eq!(gate.offer(Priority::LAST, false, None, now_us), Verdict::Reject(Reason::Overload));
+    assert_eq!(gate.offer(Priority::FIRST, false, None, now_us), Verdict::Admit);
+    assert_eq!(gate.offer(Priority::LAST, true, None, now_us), Verdict::Admit, "a sub-call of an admitted task passes");
+}
+
+#[test]
+fn no_load_below_capacity_is_shed() {
+    assert_eq!(Service::new(0).drive(225, 30), 1.0);
+}
+
+#[test]
+fn demand_that_callers_report_counts_like_what_came() {
+    let (mut told, mut untold) = (Service::new(0), Service::new(0));
+    for service in [&mut told, &mut untold] {
+        service.drive(500, 5);
+    }
+    // From here callers shed half themselves; only one of the gates hears of it.
+    for at in 0..2_500 {
+        for service in [&mut told, &mut untold] {
+            service.offer(250);
+        }
+        told.gate.reported(priority((at % 1_024) as u16), 1, told.now_us);
+    }
+    let (told, untold) = (told.snapshot().advert.demand_rps, untold.snapshot().advert.demand_rps);
+    assert!(told > 1.7 * untold, "{told} {untold}");
+}
+
+#[test]
+fn work_that_would_wait_beyond_its_deadline_is_refused() {
+    let mut service = Service::new(0);
+    service.drive(500, 5);
+    // About fifteen wait at 4 ms each: 2 ms are not enough, whatever the priority.
+    let (gate, now_us) = (&service.gate, service.now_us);
+    let offer = || gate.offer(Priority::FIRST, true, Some(now_us + 2 * MS), now_us);
+    let verdicts: Vec<Verdict> = (0..8).map(|_| offer()).collect();
+    assert!(verdicts.contains(&Verdict::Reject(Reason::Doomed)), "{verdicts:?} {:?}", service.snapshot());
+    assert!(verdicts.iter().filter(|&&verdict| verdict == Verdict::Admit).count() <= 1, "one probe: {verdicts:?}");
+}
+
+#[test]
+fn the_queue_is_bounded_even_where_nothing_is_known() {
+    let gate = Gate::new(Config { waiting_max: 10, ..Config::default() }, 0);
+    for _ in 0..10 {
+        assert_eq!(gate.offer(Priority::FIRST, false, None, 1), Verdict::Admit);
+    }
+    assert_eq!(gate.offer(Priority::FIRST, false, None, 1), Verdict::Reject(Reason::Overflow));
+    assert_eq!(gate.offer(Priority::FIRST, true, None, 1), Verdict::Reject(Reason::Overflow));
+}
+
+#[test]
+fn a_clock_that_goes_back_an_hour_costs_one_window() {
+    let mut service = Service::new(3_600_000_000);
+    service.drive(500, 5);
+    service.jump(0);
+    service.drive(500, 3);
+    let share = service.drive(500, 5);
+    assert!((0.45..0.55).contains(&share), "{share} {:?}", service.snapshot());
+}
+
+#[test]
+fn a_clock_that_leaps_on_hours_reads_as_idleness_and_recovers() {
+    let mut service = Service::new(0);
+    service.drive(500, 5);
+    service.jump(7_200_000_000);
+    service.drive(500, 3);
+    let share = service.drive(500, 5);
+    assert!((0.45..0.55).contains(&share), "{share} {:?}", service.snapshot());
+    let gate = &service.gate;
+    assert_eq!(gate.offer(Priority::FIRST, true, None, u64::MAX), Verdict::Admit, "the end of time divides by nothing");
+    gate.advert(0);
+}
+
+#[test]
+fn a_level_comes_back_once_demand_is_gone() {
+    let mut service = Service::new(0);
+    service.drive(2_500, 10);
+    assert!(service.snapshot().advert.overloaded());
+    service.drive(100, 10);
+    assert!(!service.snapshot().advert.overloaded(), "{:?}", service.snapshot());
+}
+
+#[test]
+fn admitted_requests_that_are_never_heard_of_again_do_not_shut_the_gate() {
+    let mut service = Service::new(0);
+    service.drive(500, 5);
+    for _ in 0..2_000 {
+        service.gate.offer(Priority::FIRST, true, None, service.now_us);
+    }
+    service.drive(100, 8);
+    assert_eq!(service.drive(100, 2), 1.0, "{:?}", service.snapshot());
+}
+
+#[test]
+fn nonsense_measures_overflow_nothing() {
+    let gate = Gate::new(Config::default(), 0);
+    for now_us in (0..2_000 * MS).step_by(500) {
+        gate.offer(priority(now_us as u16), false, Some(u64::MAX), now_us);
+        gate.started(u64::MAX, now_us);
+        gate.finished(u64::MAX, now_us);
+        gate.finished(0, now_us);
+        gate.abandoned(now_us);
+        gate.reported(Priority::LAST, u32::MAX, now_us);
+    }
+    let advert = gate.advert(2_000 * MS);
+    assert!(advert.demand_rps.is_finite() && advert.capacity_rps.is_finite(), "{advert:?}");
+    assert!(advert.level <= LEVEL_ALL);
+}
+
+#[test]
+fn threads_lose_no_count() {
+    const THREADS: u64 = 4;
+    const EACH: u64 = 50_000;
+    let gate = Arc::new(Gate::new(Config { window_us: 1_000, ..Config::default() }, 0));
+    let clock = Arc::new(AtomicU64::new(0));
+    let threads: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            let (gate, clock) = (Arc::clone(&gate), Arc::clone(&clock));
+            std::thread::spawn(move || {
+                let mut admitted = 0_u64;
+                for at in 0..EACH {
+                    let now_us = clock.fetch_add(1, Relaxed);
+                    if gate.offer(priority((at * 7 + thread) as u16), at % 4 != 0, None, now_us) == Verdict::Admit {
+                        admitted += 1;
+                        if at % 3 == 0 {
+                            gate.abandoned(now_us);
+                        } else {
+                            gate.started(at % 5_000, now_us);
+                            gate.finished(100, now_us);
+                        }
+                    }
+                    if at % 64 == 0 {
+                        gate.reported(priority(at as u16), 2, now_us);
+                        gate.advert(now_us);
+                    }
+                }
+                admitted
+            })
+        })
+        .collect();
+    let admitted: u64 = threads.into_iter().map(|thread| thread.join().expect("no panic")).sum();
+    assert!(admitted > 0);
+    let snapshot = gate.snapshot(clock.load(Relaxed));
+    assert_eq!(snapshot.waiting, 0, "everything admitted left: {snapshot:?}");
+    assert!(snapshot.advert.demand_rps.is_finite());
+}

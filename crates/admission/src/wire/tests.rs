@@ -31,7 +31,10 @@ fn a_report_of_others_is_stepped_over() {
     bytes.extend(ours);
     assert_eq!(parse_orca_binary(&base64::encode(&bytes)), Ok(Some(ADVERT)));
     assert_eq!(parse_orca_text("TEXT cpu=0.3,named_metrics.other=5"), Ok(None));
-    assert_eq!(parse_orca_text("TEXT cpu=0.3,named_metrics.springtide_level=5").map(|it| it.map(|it| it.level)), Ok(Some(5)));
+    assert_eq!(
+        parse_orca_text("TEXT cpu=0.3,named_metrics.springtide_level=5").map(|it| it.map(|it| it.level)),
+        Ok(Some(5))
+    );
 }
 
 #[test]
@@ -77,7 +80,10 @@ fn small_headers_are_read_strictly() {
     assert!(parse_user("ab").is_err());
     assert_eq!(parse_deadline_ms("250"), Ok(250));
     assert!(parse_deadline_ms("99999999999999999999999").is_err());
-    assert_eq!(parse_attempt("101").map_err(|fault| fault.to_string()), Err("x-springtide-attempt: expected an attempt number from 0 to 100".to_owned()));
+    assert_eq!(
+        parse_attempt("101").map_err(|fault| fault.to_string()),
+        Err("x-springtide-attempt: expected an attempt number from 0 to 100".to_owned())
+    );
 }
 
 #[test]

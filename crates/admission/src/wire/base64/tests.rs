@@ -4,8 +4,15 @@ use super::*;
 
 #[test]
 fn the_vectors_of_the_rfc() {
-    let vectors =
-        [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foob", "Zm9vYg"), ("fooba", "Zm9vYmE"), ("foobar", "Zm9vYmFy")];
+    let vectors = [
+        ("", ""),
+        ("f", "Zg"),
+        ("fo", "Zm8"),
+        ("foo", "Zm9v"),
+        ("foob", "Zm9vYg"),
+        ("fooba", "Zm9vYmE"),
+        ("foobar", "Zm9vYmFy"),
+    ];
     for (plain, text) in vectors {
         assert_eq!(encode(plain.as_bytes()), text);
         assert_eq!(decode(text).as_deref(), Some(plain.as_bytes()));
