@@ -1,0 +1,483 @@
+//! One service's second: its instances compared with one another, and the service with its own past.
+
+use crate::activity::Context;
+use crate::calibrate::Tail;
+use crate::demand::{Demand, Moved};
+use crate::finding::{Entity, Finding, Signal};
+use crate::frame::{Frame, count, measure};
+use crate::level::{Level, LevelTest, log};
+use crate::peers::lower_median;
+use crate::presence::{self, Presence};
+use crate::ratio::{Ratio, RatioTest};
+use crate::season::Season;
+use crate::topology::Topology;
+
+/// Seconds before a service says anything.
+const WARM_S: u16 = 60;
+/// Samples below which an instance is young: compared with its peers only, and with more patience.
+const YOUNG_AGE: u16 = 30;
+/// What a young instance's deviation counts.
+const YOUNG_SHARE: f32 = 0.6;
+/// Samples of a newborn that start-up may have slowed.
+const NEWBORN_AGE: u16 = 4;
+
+/// Thresholds of all tests.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tests {
+    pub(crate) instance_ratio: RatioTest,
+    pub(crate) service_ratio: RatioTest,
+    pub(crate) instance_latency: LevelTest,
+    pub(crate) service_latency: LevelTest,
+    pub(crate) service_tail: LevelTest,
+    pub(crate) instance_cpu: LevelTest,
+    pub(crate) evidence: LevelTest,
+}
+
+impl Default for Tests {
+    fn default() -> Self {
+        let latency = LevelTest { h: 8.0, drift: 1.5, clip: 6.0, effect_min: 0.3, scale_min: 0.04 };
+        Self {
+            instance_ratio: RatioTest { h: 18.0, lift: 3.0, step: 0.03, effect_min: 0.02 },
+            service_ratio: RatioTest { h: 14.0, lift: 2.5, step: 0.012, effect_min: 0.01 },
+            instance_latency: LevelTest { h: 9.0, ..latency },
+            service_latency: latency,
+            service_tail: LevelTest { h: 12.0, effect_min: 0.6, scale_min: 0.08, ..latency },
+            instance_cpu: LevelTest { h: 16.0, effect_min: 0.5, scale_min: 0.08, ..latency },
+            evidence: LevelTest { h: 16.0, effect_min: 0.5, scale_min: 0.1, ..latency },
+        }
+    }
+}
+
+/// Tails that calibrate the thresholds, by kind of series.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tails {
+    pub(crate) instance_ratio: Tail,
+    pub(crate) service_ratio: Tail,
+    pub(crate) instance_latency: Tail,
+    pub(crate) service_latency: Tail,
+    pub(crate) instance_cpu: Tail,
+}
+
+impl Tails {
+    pub(crate) fn all(&mut self) -> [&mut Tail; 5] {
+        [
+            &mut self.instance_ratio,
+            &mut self.service_ratio,
+            &mut self.instance_latency,
+            &mut self.service_latency,
+            &mut self.instance_cpu,
+        ]
+    }
+
+    /// The base tests with their thresholds as calibrated.
+    pub(crate) fn calibrate(&self, base: &Tests) -> Tests {
+        let mut tests = *base;
+        tests.instance_ratio.h *= self.instance_ratio.factor();
+        tests.service_ratio.h *= self.service_ratio.factor();
+        tests.instance_latency.h *= self.instance_latency.factor();
+        tests.service_latency.h *= self.service_latency.factor();
+        tests.service_tail.h *= self.service_latency.factor();
+        tests.instance_cpu.h *= self.instance_cpu.factor();
+        tests
+    }
+}
+
+/// All that is kept of an instance.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct InstanceState {
+    pub(crate) presence: Presence,
+    pub(crate) errors: Ratio,
+    pub(crate) rejects: Ratio,
+    pub(crate) latency: Level,
+    tail: Level,
+    cpu: Level,
+    in_flight: Level,
+    memory: Level,
+    /// Seconds with traffic since it was first seen, saturating.
+    pub(crate) age: u16,
+}
+
+/// A service's second in sums.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sums {
+    pub(crate) requests: f32,
+    pub(crate) errors: f32,
+    pub(crate) rejects: f32,
+}
+
+/// All that is kept of a service.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ServiceState {
+    pub(crate) errors: Ratio,
+    pub(crate) rejects: Ratio,
+    pub(crate) latency: Level,
+    tail: Level,
+    demand: Demand,
+    season: Season,
+    pub(crate) age: u16,
+    pub(crate) sums: Sums,
+    /// Typical latency of the second, and what it would have been (ms).
+    pub(crate) latency_ms: f32,
+    pub(crate) latency_usual_ms: f32,
+}
+
+/// What one pass over the fleet shares.
+pub(crate) struct Pass<'a> {
+    pub(crate) topology: &'a Topology,
+    pub(crate) frame: &'a Frame,
+    pub(crate) context: &'a Context,
+    pub(crate) base: &'a Tests,
+    pub(crate) tests: &'a Tests,
+    pub(crate) tails: &'a mut Tails,
+    pub(crate) findings: &'a mut Vec<Finding>,
+    pub(crate) scratch: &'a mut Scratch,
+}
+
+/// Reused memory: one entry for each member of the service at hand.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    latency: Vec<f32>,
+    tail: Vec<f32>,
+    cpu: Vec<f32>,
+    sorted: Vec<f32>,
+}
+
+/// The middles of a service's residuals.
+#[derive(Debug, Clone, Copy, Default)]
+struct Middles {
+    latency: Option<f32>,
+    tail: Option<f32>,
+    cpu: Option<f32>,
+}
+
+impl Pass<'_> {
+    fn second(&self) -> u32 {
+        self.frame.second as u32
+    }
+
+    /// Runs one service.
+    pub(crate) fn service(&mut self, id: u32, service: &mut ServiceState, instances: &mut [InstanceState]) {
+        let members = self.topology.members(id);
+        if members.is_empty() {
+            return;
+        }
+        let sums = self.sums(id, members);
+        service.sums = sums;
+        self.adopt(members, service, instances);
+        let middles = self.middles(members, instances);
+        self.whole(id, service, sums, middles);
+        let frozen = service.latency.cusum.on() || service.errors.cusum.on() || service.rejects.cusum.on();
+        let warm = service.age >= WARM_S;
+        for (at, &member) in members.iter().enumerate() {
+            let state = &mut instances[member as usize];
+            self.presence(member, state, sums, warm);
+            self.ratios(member, state, service, sums, (warm, frozen));
+            self.levels((member, at), state, middles, sums, (warm, frozen));
+        }
+    }
+
+    fn sums(&self, id: u32, members: &[u32]) -> Sums {
+        let (i, s) = (&self.frame.instances, &self.frame.services);
+        let at = id as usize;
+        let mut sums =
+            Sums { requests: count(s.requests[at]), errors: count(s.errors[at]), rejects: count(s.rejects[at]) };
+        for &member in members {
+            let at = member as usize;
+            sums.requests += count(i.requests[at]);
+            sums.errors += count(i.errors[at]);
+            sums.rejects += count(i.rejects[at]);
+        }
+        sums
+    }
+
+    /// Gives a newborn the level and the failures of its peers, so that it can be compared from its first seconds.
+    fn adopt(&mut self, members: &[u32], service: &ServiceState, instances: &mut [InstanceState]) {
+        if service.age < WARM_S {
+            return;
+        }
+        for &member in members {
+            let has_traffic = count(self.frame.instances.requests[member as usize]) > 0.0;
+            if !has_traffic || instances[member as usize].age > 0 {
+                continue;
+            }
+            let peers = || members.iter().map(|peer| &instances[*peer as usize]).filter(|peer| peer.age >= WARM_S);
+            let middle = |of: &dyn Fn(&InstanceState) -> f32| {
+                let mut values: Vec<f32> = peers().map(of).collect();
+                lower_median(&mut values)
+            };
+            let adopted = (
+                middle(&|peer| peer.latency.level()).zip(middle(&|peer| peer.latency.scale())),
+                middle(&|peer| peer.tail.level()).zip(middle(&|peer| peer.tail.scale())),
+            );
+            let state = &mut instances[member as usize];
+            if let (Some(latency), Some(tail)) = adopted {
+                state.latency.adopt(latency.0, latency.1);
+                state.tail.adopt(tail.0, tail.1);
+            }
+            state.errors.adopt(service.errors.baseline());
+            state.rejects.adopt(service.rejects.baseline());
+        }
+    }
+
+    fn middles(&mut self, members: &[u32], instances: &[InstanceState]) -> Middles {
+        let columns = &self.frame.instances;
+        let Scratch { latency, tail, cpu, sorted } = &mut *self.scratch;
+        latency.clear();
+        tail.clear();
+        cpu.clear();
+        for &member in members {
+            let (at, state) = (member as usize, &instances[member as usize]);
+            let has_traffic = count(columns.requests[at]) > 0.0;
+            let residual = |level: &Level, value: f32| {
+                let known = measure(value).filter(|value| has_traffic && *value > 0.0);
+                known.and_then(|value| level.residual(log(value))).unwrap_or(f32::NAN)
+            };
+            latency.push(residual(&state.latency, columns.latency_ms[at]));
+            tail.push(residual(&state.tail, columns.tail_ms[at]));
+            let used = measure(columns.cpu[at]).and_then(|used| state.cpu.residual(log(used + CPU_FLOOR)));
+            cpu.push(used.unwrap_or(f32::NAN));
+        }
+        let mut middle = |values: &[f32]| {
+            sorted.clear();
+            sorted.extend_from_slice(values);
+            lower_median(sorted)
+        };
+        Middles { latency: middle(latency), tail: middle(tail), cpu: middle(cpu) }
+    }
+
+    /// The service against its own past.
+    fn whole(&mut self, id: u32, service: &mut ServiceState, sums: Sums, middles: Middles) {
+        let (entity, second) = (Entity::Service(id), self.second());
+        let warm = service.age >= WARM_S;
+        let test = &self.tests.service_ratio;
+        let explained = self.context.demand_moves[id as usize];
+        let moved = service.demand.step(sums.requests, explained, self.frame.second);
+        for (signal, ratio, hits) in
+            [(Signal::Errors, &mut service.errors, sums.errors), (Signal::Rejects, &mut service.rejects, sums.rejects)]
+        {
+            let on = warm && ratio.test(hits, sums.requests, 0.0, test, second);
+            self.tails.service_ratio.count(ratio.cusum.calm(self.base.service_ratio.h));
+            if on {
+                self.findings.push(of_ratio(entity, signal, ratio, test.h, true));
+            }
+            ratio.learn(hits, sums.requests, test.h, false);
+        }
+        if let Some(moved) = moved {
+            self.findings.push(Finding {
+                entity,
+                signal: Signal::Requests,
+                score: service.demand.score(),
+                baseline: service.demand.baseline(),
+                observed: sums.requests,
+                since_s: service.demand.rise_s(),
+                opens: moved == Moved::Up,
+            });
+        }
+        self.whole_latency(entity, service, middles, warm);
+        service.age = service.age.saturating_add(u16::from(sums.requests > 0.0));
+    }
+
+    fn whole_latency(&mut self, entity: Entity, service: &mut ServiceState, middles: Middles, warm: bool) {
+        let mean = |values: &[f32]| {
+            let known = values.iter().filter(|value| value.is_finite());
+            let (sum, count) = known.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
+            (count > 0.0).then_some(sum / count)
+        };
+        let second = self.second();
+        let latency = middles.latency.or_else(|| mean(&self.scratch.latency));
+        let tail = middles.tail.or_else(|| mean(&self.scratch.tail));
+        let Some(off) = latency else { return };
+        let typical = self.typical_ms(entity);
+        (service.latency_ms, service.latency_usual_ms) = (typical, typical / off.exp());
+        let usual_now = service.season.usual(self.frame.second, typical.max(1e-3).ln());
+        let test = &self.tests.service_latency;
+        let on = service.latency.test(if usual_now { off.min(0.2) } else { off }, 1.0, test, second) && warm;
+        self.tails.service_latency.count(service.latency.cusum.calm(self.base.service_latency.h));
+        if on {
+            self.findings.push(of_level(entity, Signal::Latency, &service.latency, test.h, typical, off, true));
+        } else if !service.latency.cusum.suspects(test.h) {
+            service.season.learn(self.frame.second, typical.max(1e-3).ln());
+        }
+        // The level of a service's residual is zero by construction: only the scale is learnt.
+        service.latency.learn(0.0, off, test.h, false);
+        if let Some(off) = tail {
+            let test = &self.tests.service_tail;
+            if service.tail.test(off, 1.0, test, second) && warm {
+                self.findings.push(of_level(entity, Signal::LatencyTail, &service.tail, test.h, f32::NAN, off, true));
+            }
+            service.tail.learn(0.0, off, test.h, false);
+        }
+    }
+
+    /// Latency of the second, over the members: the lower median in ms.
+    fn typical_ms(&mut self, entity: Entity) -> f32 {
+        let Entity::Service(id) = entity else { return f32::NAN };
+        let columns = &self.frame.instances;
+        let sorted = &mut self.scratch.sorted;
+        sorted.clear();
+        sorted.extend(self.topology.members(id).iter().map(|member| columns.latency_ms[*member as usize]));
+        sorted.retain(|value| value.is_finite());
+        match sorted.len() {
+            0 => f32::NAN,
+            count => *sorted.select_nth_unstable_by((count - 1) / 2, f32::total_cmp).1,
+        }
+    }
+
+    fn presence(&mut self, member: u32, state: &mut InstanceState, sums: Sums, warm: bool) {
+        let (at, columns) = (member as usize, &self.frame.instances);
+        let failed = |of: Sums| of.errors + of.rejects;
+        let answered = count(columns.requests[at]) - count(columns.errors[at]) - count(columns.rejects[at]);
+        let host = self.topology.instances[at].host;
+        let one = presence::Second {
+            answered,
+            service_answered: (sums.requests - failed(sums)).max(0.0),
+            beat: columns.cpu[at].is_finite(),
+            host_beat: self.frame.hosts.cpu[host as usize].is_finite(),
+            second: self.second(),
+        };
+        if state.presence.test(one, !warm || self.context.absent[at]) {
+            self.findings.push(Finding {
+                entity: Entity::Instance(member),
+                signal: Signal::Presence,
+                score: state.presence.cusum.score(presence::H),
+                baseline: state.presence.expected(one.service_answered),
+                observed: answered,
+                since_s: state.presence.cusum.rise_s(),
+                opens: true,
+            });
+        }
+        state.presence.learn(one);
+    }
+
+    fn ratios(
+        &mut self,
+        member: u32,
+        state: &mut InstanceState,
+        service: &ServiceState,
+        sums: Sums,
+        (warm, frozen): (bool, bool),
+    ) {
+        let (at, columns) = (member as usize, &self.frame.instances);
+        let requests = count(columns.requests[at]);
+        let (test, second) = (&self.tests.instance_ratio, self.second());
+        let others = sums.requests - requests;
+        let excused = self.context.absent[at] && count(columns.cpu[at]) <= 0.0;
+        for (signal, ratio, hits, sum, whole) in [
+            (Signal::Errors, &mut state.errors, count(columns.errors[at]), sums.errors, &service.errors),
+            (Signal::Rejects, &mut state.rejects, count(columns.rejects[at]), sums.rejects, &service.rejects),
+        ] {
+            let floor = if others > 0.0 { ((sum - hits) / others).max(0.0) } else { 0.0 };
+            let on = ratio.test(hits, requests, floor.max(whole.baseline()), test, second);
+            self.tails.instance_ratio.count(ratio.cusum.calm(self.base.instance_ratio.h));
+            if on && warm && !excused {
+                self.findings.push(of_ratio(Entity::Instance(member), signal, ratio, test.h, true));
+            }
+            ratio.learn(hits, requests, test.h, frozen);
+        }
+        state.age = state.age.saturating_add(u16::from(requests > 0.0));
+    }
+
+    fn levels(
+        &mut self,
+        (member, at): (u32, usize),
+        state: &mut InstanceState,
+        middles: Middles,
+        sums: Sums,
+        (warm, frozen): (bool, bool),
+    ) {
+        let (id, columns) = (member as usize, &self.frame.instances);
+        let requests = count(columns.requests[id]);
+        let entity = Entity::Instance(member);
+        let speaks = warm && !self.context.hot.contains(&member);
+        let noise = (state.presence.expected(sums.requests) / requests.max(1.0)).sqrt();
+        if let Some(value) = measure(columns.latency_ms[id]).filter(|value| requests > 0.0 && *value > 0.0) {
+            let own = self.scratch.latency[at];
+            let off = patient(own - middles.latency.unwrap_or(f32::NAN), state.age);
+            let test = &self.tests.instance_latency;
+            let on = off.is_finite() && state.latency.test(off, noise, test, self.second());
+            self.tails.instance_latency.count(state.latency.cusum.calm(self.base.instance_latency.h));
+            if on && speaks {
+                self.findings.push(of_level(entity, Signal::Latency, &state.latency, test.h, value, off, true));
+            }
+            let spread = if off.is_finite() { off } else { own };
+            state.latency.learn(log(value), if spread.is_finite() { spread } else { 0.0 }, test.h, frozen);
+        }
+        let h = self.tests.instance_cpu.h;
+        if let Some(value) = measure(columns.cpu[id]) {
+            let off = patient(self.scratch.cpu[at] - middles.cpu.unwrap_or(f32::NAN), state.cpu.age());
+            let on = off.is_finite() && state.cpu.test(off, 1.0, &self.tests.instance_cpu, self.second());
+            self.tails.instance_cpu.count(state.cpu.cusum.calm(self.base.instance_cpu.h));
+            if on && speaks {
+                self.findings.push(of_level(entity, Signal::Cpu, &state.cpu, h, value, off, true));
+            }
+            let off = if off.is_finite() { off } else { 0.0 };
+            state.cpu.learn(log(value + CPU_FLOOR), off, h, frozen);
+        }
+        self.evidence(member, at, state, middles, speaks);
+    }
+
+    /// Signals that support a cause and open nothing.
+    fn evidence(&mut self, member: u32, at: usize, state: &mut InstanceState, middles: Middles, speaks: bool) {
+        let (id, columns) = (member as usize, &self.frame.instances);
+        let (test, second) = (&self.tests.evidence, self.second());
+        let tail_middle = middles.tail.unwrap_or(0.0);
+        for (signal, level, value, middle) in [
+            (Signal::LatencyTail, &mut state.tail, columns.tail_ms[id], tail_middle),
+            (Signal::InFlight, &mut state.in_flight, columns.in_flight[id] + 1.0, 0.0),
+            (Signal::Memory, &mut state.memory, columns.memory[id], 0.0),
+        ] {
+            let Some(value) = measure(value).filter(|value| *value > 0.0) else { continue };
+            let own = if signal == Signal::LatencyTail { self.scratch.tail[at] } else { f32::NAN };
+            let own = if own.is_finite() { own } else { level.residual(log(value)).unwrap_or(0.0) };
+            let off = patient(own - middle, level.age());
+            if level.test(off, 1.0, test, second) && speaks {
+                self.findings.push(of_level(Entity::Instance(member), signal, level, test.h, value, off, false));
+            }
+            level.learn(log(value), off, test.h, false);
+        }
+    }
+}
+
+/// A young instance's deviation counts less, a newborn's not at all.
+fn patient(off: f32, age: u16) -> f32 {
+    match age {
+        0..NEWBORN_AGE => off.min(0.0),
+        NEWBORN_AGE..YOUNG_AGE => off * YOUNG_SHARE,
+        _ => off,
+    }
+}
+
+/// Cores below which use is noise.
+const CPU_FLOOR: f32 = 0.02;
+
+pub(crate) fn of_ratio(entity: Entity, signal: Signal, ratio: &Ratio, h: f32, opens: bool) -> Finding {
+    Finding {
+        entity,
+        signal,
+        score: ratio.cusum.score(h),
+        baseline: ratio.baseline(),
+        observed: ratio.recent(),
+        since_s: ratio.cusum.rise_s(),
+        opens,
+    }
+}
+
+pub(crate) fn of_level(
+    entity: Entity,
+    signal: Signal,
+    level: &Level,
+    h: f32,
+    observed: f32,
+    off: f32,
+    opens: bool,
+) -> Finding {
+    Finding {
+        entity,
+        signal,
+        score: level.cusum.score(h),
+        baseline: observed / off.exp(),
+        observed,
+        since_s: level.cusum.rise_s(),
+        opens,
+    }
+}
