@@ -6,8 +6,11 @@ use springtide_bench::fleet::{self, Fleet, Size};
 use springtide_bench::load::{Load, failed};
 use springtide_bench::machine::{self, CpuTime, Process, STEAL_MAX};
 use springtide_bench::manifests::{Probe, probes};
+use springtide_bench::outside;
 use springtide_bench::stats;
+use springtide_bench::table::{self, Row};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Longest readoption allowed, from the new agent's start to its report.
@@ -18,11 +21,16 @@ const INSTANCES: u32 = 24;
 const ROUND: usize = 20;
 /// Void rounds tried again, in all.
 const VOID_ROUNDS_MAX: u32 = 5;
+/// Time in which services from outside must be up.
+const UP_SECONDS_MAX: u64 = 180;
 /// Time in which a killed agent must be back.
 const BACK_SECONDS_MAX: u64 = 30;
 
 /// Kill agents under load
 #[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask bench agent-kill\n  cargo xtask bench agent-kill -- --kills 20\n  cargo xtask bench agent-kill -- --service my/manifests --path /hello --rate 50"
+)]
 pub struct Args {
     /// Seed of the victims' order and of the load
     #[arg(long, default_value_t = 1)]
@@ -33,20 +41,25 @@ pub struct Args {
     /// Requests a second
     #[arg(long, default_value_t = 200.0)]
     rate: f64,
+    /// Folder of manifests that stands in for the built-in service: dc-a and dc-b, three hosts of 2 cores each
+    #[arg(long, value_name = "DIR")]
+    service: Option<PathBuf>,
+    /// The service that gets the load, when DIR has more than one with a route
+    #[arg(long, value_name = "NAME", requires = "service")]
+    service_name: Option<String>,
+    /// Path of the load [default: the service's first route]
+    #[arg(long, requires = "service")]
+    path: Option<String>,
 }
 
 /// Runs it; false when the floor is missed.
 pub async fn run(args: Args) -> Result<bool> {
     let fleet = Fleet::start(&Size { datacenters: 2, hosts: 3, cpu: "2", memory: "2GiB" }).await?;
-    let sample = fleet::built("red-packet")?;
-    let half = INSTANCES / 2;
-    let probe = Probe { name: "probe", cpu: 0.1, config: r#"{"cpu_us": 200}"#, instances: &[half, half], more: "" };
-    fleet.apply(&probes(&sample, "1", &[probe])).await?;
-    fleet.await_steady(60).await?;
+    let path = bring_up(&fleet, &args).await?;
     let before: BTreeMap<String, Process> = fleet.instance_processes().await?.into_iter().collect();
-    ensure!(before.len() == INSTANCES as usize, "{} of {INSTANCES} instances run at the start", before.len());
+    let instances = before.len();
     let cgroups = machine::cgroups(&fleet.cgroup_part()?);
-    let load = Load::start(fleet.entry, "/probe/work", args.rate, args.seed);
+    let load = Load::start(fleet.entry, &path, args.rate, args.seed);
     let cpu = CpuTime::now()?;
     let readoptions = kill_all(&fleet, &args).await?;
     let report = load.stop()?;
@@ -56,7 +69,6 @@ pub async fn run(args: Args) -> Result<bool> {
     let (agent, shims) = memory(&fleet)?;
     let left = fleet.stop().await?;
     let worst = stats::max(&readoptions);
-    let passed = lost == 0 && restarts == 0 && leaked == 0 && left.is_empty() && worst <= READOPTION_MS_MAX;
     println!("memory: agent {} KiB resident; shim {} KiB resident, {} KiB its own share", agent, shims.0, shims.1);
     println!(
         "load: {} requests, {} errors; steal {:.2}%",
@@ -65,14 +77,37 @@ pub async fn run(args: Args) -> Result<bool> {
         CpuTime::now()?.steal_since(cpu) * 100.0
     );
     left.iter().for_each(|what| println!("left behind: {what}"));
+    let passed = table::print(&[
+        Row::new("instances lost", lost, 0, lost == 0),
+        Row::new("instances restarted", restarts, 0, restarts == 0),
+        Row::new("cgroups leaked", leaked, 0, leaked == 0),
+        Row::new("left behind at the end", left.len(), 0, left.is_empty()),
+        Row::new("readoption, worst, ms", format!("{worst:.0}"), READOPTION_MS_MAX, worst <= READOPTION_MS_MAX),
+    ]);
     println!(
-        "bench agent-kill: kills={} instances={INSTANCES} lost={lost} restarted={restarts} cgroups_leaked={leaked} left_behind={} readoption_ms_median={:.0} readoption_ms_max={worst:.0} floor_ms={READOPTION_MS_MAX} errors={} passed={passed}",
+        "bench agent-kill: kills={} instances={instances} lost={lost} restarted={restarts} cgroups_leaked={leaked} left_behind={} readoption_ms_median={:.0} readoption_ms_max={worst:.0} floor_ms={READOPTION_MS_MAX} errors={} passed={passed}",
         args.kills,
         left.len(),
         stats::median(&readoptions),
         failed(&report)
     );
     Ok(passed)
+}
+
+/// Brings the service up; gives the path of its load.
+async fn bring_up(fleet: &Fleet, args: &Args) -> Result<String> {
+    let Some(folder) = &args.service else {
+        let half = INSTANCES / 2;
+        let probe = Probe { name: "probe", cpu: 0.1, config: r#"{"cpu_us": 200}"#, instances: &[half, half], more: "" };
+        fleet.apply(&probes(&fleet::built("red-packet")?, "1", &[probe])).await?;
+        fleet.await_steady(60).await?;
+        let running = fleet.instance_processes().await?.len();
+        ensure!(running == INSTANCES as usize, "{running} of {INSTANCES} instances run at the start");
+        return Ok("/probe/work".to_owned());
+    };
+    let subject = outside::subject(folder, args.service_name.as_deref(), args.path.as_deref())?;
+    outside::apply(fleet, folder, UP_SECONDS_MAX).await?;
+    Ok(subject.path)
 }
 
 async fn kill_all(fleet: &Fleet, args: &Args) -> Result<Vec<f64>> {

@@ -4,4 +4,6 @@ pub mod fleet;
 pub mod load;
 pub mod machine;
 pub mod manifests;
+pub mod outside;
 pub mod stats;
+pub mod table;

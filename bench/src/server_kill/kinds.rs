@@ -4,7 +4,7 @@ use super::witness::Witness;
 use anyhow::{Context, Result, bail};
 use api::http::OperationRequest;
 use clap::ValueEnum;
-use model::{Operation, OperationSpec};
+use model::{Operation, OperationPhase, OperationSpec, StepName, StepState};
 use springtide_bench::fleet::{self, Fleet};
 use std::time::{Duration, Instant};
 
@@ -28,18 +28,31 @@ pub enum Kind {
     Drain,
     /// A stress test.
     Stress,
+    /// A scale-out that is paused and resumed at each of its stages.
+    Pause,
+    /// A scale-out that is rolled back from one of its stages.
+    Rollback,
 }
+
+/// Stages of a scale-out from which it is rolled back: deploy, start, and the gray weights.
+const STAGES: u32 = 5;
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::ScaleOut, Self::ScaleIn, Self::Rollout, Self::Drain, Self::Stress];
+    pub const ALL: [Self; 7] =
+        [Self::ScaleOut, Self::ScaleIn, Self::Rollout, Self::Drain, Self::Stress, Self::Pause, Self::Rollback];
+
+    /// The stages at which it is steered, an operation for each.
+    pub fn stages(self) -> std::ops::RangeInclusive<u32> {
+        1..=if self == Self::Rollback { STAGES } else { 1 }
+    }
 
     /// Instances that must run once it has ended.
     pub fn wanted(self) -> u32 {
         match self {
-            Self::ScaleOut => MANY,
+            Self::ScaleOut | Self::Pause => MANY,
             Self::Stress => PAIR,
-            Self::ScaleIn | Self::Rollout | Self::Drain => FEW,
+            Self::ScaleIn | Self::Rollout | Self::Drain | Self::Rollback => FEW,
         }
     }
 
@@ -53,7 +66,7 @@ impl Kind {
         let before = match self {
             Self::ScaleIn => MANY,
             Self::Stress => PAIR,
-            Self::ScaleOut | Self::Rollout | Self::Drain => FEW,
+            Self::ScaleOut | Self::Rollout | Self::Drain | Self::Pause | Self::Rollback => FEW,
         };
         let placed = fleet.client.instances(Some("probe"), None).await?.len();
         if placed != before as usize {
@@ -71,6 +84,8 @@ impl Kind {
             Self::Rollout => self.rollout(fleet, witness, seconds_max).await,
             Self::Drain => self.drain(fleet, seconds_max).await,
             Self::Stress => self.stress(fleet, seconds_max).await,
+            Self::Pause => self.pause(fleet, seconds_max).await,
+            Self::Rollback => self.roll_back(fleet, witness.stage(), seconds_max).await,
         }
     }
 
@@ -86,9 +101,14 @@ impl Kind {
         self.ask(fleet, OperationRequest::Drain { host }, seconds_max).await
     }
 
-    /// The click is repeated while no answer came: a server that died while answering may have taken it or not. When it
-    /// has, the second click is refused (already at work, or nothing to do), and the first one's operation is awaited.
     async fn ask(self, fleet: &Fleet, request: OperationRequest, seconds_max: u64) -> Result<()> {
+        let id = self.click(fleet, request, seconds_max).await?;
+        fleet::succeeded(&fleet.await_operation(&id, seconds_max).await?)
+    }
+
+    /// The click is repeated while no answer came: a server that died while answering may have taken it or not. When it
+    /// has, the second click is refused (already at work, or nothing to do), and the first one's operation is the one.
+    async fn click(self, fleet: &Fleet, request: OperationRequest, seconds_max: u64) -> Result<String> {
         let newest = newest(fleet).await.map(|operation| operation.id);
         let deadline = Instant::now() + Duration::from_secs(seconds_max);
         while Instant::now() < deadline {
@@ -103,11 +123,64 @@ impl Kind {
                 Err(_) => None,
             };
             if let Some(id) = id {
-                return fleet::succeeded(&fleet.await_operation(id.as_str(), seconds_max).await?);
+                return Ok(id.to_string());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         bail!("the operation was not taken within {seconds_max} s")
+    }
+
+    /// Paused and resumed once at each stage it reaches.
+    async fn pause(self, fleet: &Fleet, seconds_max: u64) -> Result<()> {
+        let request =
+            OperationRequest::Scale { service: "probe".into(), to: Some(MANY), instances: Default::default() };
+        let id = self.click(fleet, request, seconds_max).await?;
+        let deadline = Instant::now() + Duration::from_secs(seconds_max);
+        let mut paused_at = 0;
+        while Instant::now() < deadline {
+            let operation = look_at(fleet, &id).await;
+            match operation.as_ref().map(|operation| (operation.phase, stage(operation))) {
+                Some((phase, _)) if phase.is_final() => {
+                    anyhow::ensure!(paused_at > 0, "{id} ended before it could be paused");
+                    return fleet::succeeded(&fleet.await_operation(&id, seconds_max).await?);
+                }
+                // Answers may be lost with the server: what counts is what the next look shows.
+                Some((OperationPhase::Paused, _)) => drop(fleet.client.steer_operation(&id, "resume").await),
+                Some((_, stage)) if stage > paused_at => {
+                    let paused = fleet.client.steer_operation(&id, "pause").await;
+                    paused_at = paused.map_or(paused_at, |_| stage);
+                }
+                _ => {}
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        bail!("{id} did not end within {seconds_max} s")
+    }
+
+    /// Rolled back once it has reached a stage; nothing of it is left.
+    async fn roll_back(self, fleet: &Fleet, from: u32, seconds_max: u64) -> Result<()> {
+        let request =
+            OperationRequest::Scale { service: "probe".into(), to: Some(MANY), instances: Default::default() };
+        let id = self.click(fleet, request, seconds_max).await?;
+        let deadline = Instant::now() + Duration::from_secs(seconds_max);
+        while Instant::now() < deadline {
+            let operation = look_at(fleet, &id).await;
+            match operation.as_ref().map(|operation| (operation.phase, stage(operation))) {
+                Some((phase, _)) if phase.is_final() => break,
+                Some((OperationPhase::RollingBack, _)) => {}
+                Some((_, stage)) if stage >= from => drop(fleet.client.steer_operation(&id, "rollback").await),
+                _ => {}
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let ended = fleet.await_operation(&id, seconds_max).await?;
+        anyhow::ensure!(
+            ended.phase == OperationPhase::RolledBack,
+            "{id} was to be rolled back from stage {from} and ended {:?}: {}",
+            ended.phase,
+            ended.failures.join("; ")
+        );
+        Ok(())
     }
 
     async fn rollout(self, fleet: &Fleet, witness: &Witness, seconds_max: u64) -> Result<()> {
@@ -155,7 +228,9 @@ impl Kind {
 
     fn is_kind(self, operation: &Operation) -> bool {
         match self {
-            Self::ScaleOut | Self::ScaleIn => matches!(operation.spec, OperationSpec::Scale { .. }),
+            Self::ScaleOut | Self::ScaleIn | Self::Pause | Self::Rollback => {
+                matches!(operation.spec, OperationSpec::Scale { .. })
+            }
             Self::Rollout => matches!(operation.spec, OperationSpec::Rollout { .. }),
             Self::Drain => matches!(operation.spec, OperationSpec::Drain { .. }),
             Self::Stress => matches!(operation.spec, OperationSpec::Stress { .. }),
@@ -169,4 +244,21 @@ fn number(operation: &Operation) -> u64 {
 
 async fn newest(fleet: &Fleet) -> Option<Operation> {
     fleet.client.operations().await.ok()?.into_iter().max_by_key(number)
+}
+
+/// The operation as it is now, if a server answers.
+async fn look_at(fleet: &Fleet, id: &str) -> Option<Operation> {
+    fleet.client.operation(id).await.ok()
+}
+
+/// How far a scale-out is: 0 before its deploy, up to [`STAGES`].
+fn stage(operation: &Operation) -> u32 {
+    let begun = |name| operation.steps.iter().any(|step| step.name == name && step.state != StepState::Waiting);
+    match operation.gray_permille {
+        1_000.. => STAGES,
+        100.. => 4,
+        1.. => 3,
+        0 if begun(StepName::Start) => 2,
+        0 => u32::from(begun(StepName::Deploy)),
+    }
 }

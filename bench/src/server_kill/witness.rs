@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 pub struct Witness {
     folder: PathBuf,
     version: Cell<u32>,
+    stage: Cell<u32>,
 }
 
 impl Witness {
@@ -22,7 +23,7 @@ impl Witness {
         let package = folder.join("package");
         std::fs::create_dir_all(&package)?;
         std::fs::copy(fleet::built("red-packet")?, package.join("red-packet"))?;
-        let witness = Self { folder, version: Cell::new(1) };
+        let witness = Self { folder, version: Cell::new(1), stage: Cell::new(1) };
         let script = format!(
             "#!/bin/sh\necho \"$SPRINGTIDE_INSTANCE\" >> {}\nexec \"$SPRINGTIDE_PACKAGE/red-packet\" probe\n",
             witness.starts().display()
@@ -48,6 +49,16 @@ impl Witness {
             std::fs::set_permissions(&file, PermissionsExt::from_mode(0o666))?;
         }
         Ok(())
+    }
+
+    /// The stage at which operations are steered from now on.
+    pub fn set_stage(&self, stage: u32) {
+        self.stage.set(stage);
+    }
+
+    /// The stage at which an operation is steered.
+    pub fn stage(&self) -> u32 {
+        self.stage.get()
     }
 
     /// A version not used before.

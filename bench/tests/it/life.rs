@@ -1,6 +1,7 @@
 //! A service's life under live traffic: deployed, scaled, rolled through, drained; and every part of Springtide killed.
 
 use crate::probe;
+use crate::shares;
 use anyhow::{Context, Result, ensure};
 use api::http::OperationRequest;
 use model::OperationSpec;
@@ -132,45 +133,15 @@ async fn a_stress_test_finds_a_capacity_and_its_override_lapses_with_the_server(
     let curve = fleet.client.curves(Some("probe")).await?.into_iter().next().context("the test left a curve")?;
     ensure!(curve.capacity_rps.value > 10.0 && curve.cpu_us_per_request.value > 100.0, "{curve:?}");
     ensure!(fleet.client.curve_svg(operation.id.as_str()).await?.starts_with("<svg"), "the curve can be drawn");
-    let instances = fleet.client.instances(Some("probe"), None).await?;
-    let endpoints: Vec<String> = instances.into_iter().map(|instance| instance.endpoint).collect();
+    let endpoints = shares::endpoints(&fleet).await?;
     let second = fleet.client.open_operation(&request).await?;
-    await_override(&endpoints, true, 10).await?;
+    shares::await_moved(&endpoints, 10).await?;
     fleet.part("server", None).context("the server runs")?.kill()?;
-    // Five seconds of life, and the window of one second that sees them end.
-    await_override(&endpoints, false, 7).await?;
+    let moved = shares::last_moved(&endpoints, Instant::now(), Duration::from_secs(8)).await?;
+    ensure!(moved <= Duration::from_secs(5), "traffic was still moved {moved:?} after the server's death");
     let ended = fleet.await_operation(second.id.as_str(), 30).await?;
     ensure!(fleet::succeeded(&ended).is_err(), "an interrupted stress test ended as if it had succeeded");
     ensure!(load.stop()?.errors.total() == 0, "requests failed");
     ensure!(fleet.stop().await?.is_empty(), "something was left behind");
     Ok(())
-}
-
-/// Waits until the busiest instance has (or has not) far more than its even share of traffic, by the instances' own count.
-async fn await_override(endpoints: &[String], wanted: bool, seconds_max: u64) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(seconds_max);
-    let mut last = served(endpoints).await?;
-    while Instant::now() < deadline {
-        // Not a wait for something to happen, but the length of the window over which shares are counted.
-        tokio::time::sleep(Duration::from_millis(1_000)).await;
-        let now = served(endpoints).await?;
-        let used: Vec<f64> = now.iter().zip(&last).map(|(now, last)| now - last).collect();
-        let (most, all) = (used.iter().copied().fold(0.0, f64::max), used.iter().sum::<f64>());
-        last = now;
-        if all > 0.0 && (most / all > 0.45) == wanted {
-            return Ok(());
-        }
-    }
-    anyhow::bail!("the override was {}there after {seconds_max} s", if wanted { "not " } else { "still " })
-}
-
-/// Requests that each instance has served, by its own count.
-async fn served(endpoints: &[String]) -> Result<Vec<f64>> {
-    let mut counts = Vec::new();
-    for endpoint in endpoints {
-        let stats = reqwest::get(format!("http://{endpoint}/stats")).await?.text().await?;
-        let stats: serde_json::Value = serde_json::from_str(&stats)?;
-        counts.push(stats.pointer("/work/requests").and_then(serde_json::Value::as_f64).context("it counts")?);
-    }
-    Ok(counts)
 }

@@ -4,4 +4,7 @@ mod docs;
 mod faults;
 mod hello;
 mod life;
+mod lost;
 mod probe;
+mod shares;
+mod stress_deaths;
