@@ -86,6 +86,23 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// It cannot be made there, whoever we are.
+    #[error("cannot make the cgroup {path}: {source}; choose another --cgroup-root, or run with --isolation none")]
+    Place {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A hierarchy is hidden.
+    #[error(
+        "{mount} is no cgroup hierarchy, although /proc/self/mountinfo lists one there: unmount what is mounted over it (umount {mount}), or run with --isolation none"
+    )]
+    Hidden {
+        /// Where it is mounted.
+        mount: PathBuf,
+    },
     /// A cgroup file refused.
     #[error("cannot {action} {path}: {source}")]
     File {
@@ -102,7 +119,9 @@ pub enum Error {
 impl Error {
     /// An agent beside this one may remove a shared parent, empty as it sees it, while this one builds below.
     fn is_not_found(&self) -> bool {
-        let (Self::Denied { source, .. } | Self::File { source, .. }) = self else { return false };
+        let (Self::Denied { source, .. } | Self::Place { source, .. } | Self::File { source, .. }) = self else {
+            return false;
+        };
         let no_device = source.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error());
         no_device || source.kind() == io::ErrorKind::NotFound
     }
@@ -139,6 +158,7 @@ impl Tree {
     /// When a controller is missing or we may not write; the message says what to grant.
     pub fn open(root: &str) -> Result<Self, Error> {
         let found = detect::detect()?;
+        found.hierarchies.iter().try_for_each(detect::Hierarchy::check)?;
         for _ in 1..OPEN_TRIES_MAX {
             match Self::build(found.clone(), root) {
                 Err(error) if error.is_not_found() => {}

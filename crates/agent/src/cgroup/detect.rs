@@ -158,12 +158,20 @@ fn own_folder(own: &str, mount: &Mount<'_>, controllers: &BTreeSet<Controller>) 
 }
 
 impl Hierarchy {
+    /// Sees to it that what is reached at the mount point is the hierarchy: folders made elsewhere would limit nothing.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match self.mount.join("cgroup.procs").exists() {
+            true => Ok(()),
+            false => Err(Error::Hidden { mount: self.mount.clone() }),
+        }
+    }
+
     /// Makes `root` below the mount point, or, where we may not, below our own cgroup; tells which it was.
     pub(crate) fn writable_base(&self, root: &Path) -> Result<PathBuf, Error> {
         let first = self.mount.join(root);
         let Err(error) = fs::create_dir_all(&first) else { return Ok(self.mount.clone()) };
         if !matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) {
-            return Err(Error::Denied { path: first, source: error });
+            return Err(Error::Place { path: first, source: error });
         }
         let second = self.own.join(root);
         match fs::create_dir_all(&second) {

@@ -49,7 +49,8 @@ fn a_slice_lives_limits_measures_and_dies() {
     let meter = Meter::open(&slice);
     let until = Instant::now() + Duration::from_secs(5);
     let mut usage = meter.read().expect("it exists");
-    while (usage.cpu_usage_us == 0 || usage.throttled_periods == 0) && Instant::now() < until {
+    // The time of a throttled period is counted at its end.
+    while (usage.cpu_usage_us == 0 || usage.throttled_us == 0) && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(10));
         usage = meter.read().expect("it exists");
     }
@@ -137,5 +138,6 @@ fn what_to_grant_is_said() {
     let file = dir.path().join("file");
     fs::write(&file, "").expect("temp");
     let error = Tree::build(folder_v2(&file), "springtide/a").expect_err("a file is no folder");
-    assert!(error.to_string().contains("Delegate=yes"), "{error}");
+    // Not a matter of permission: no grant would help.
+    assert!(error.to_string().contains("--cgroup-root") && !error.to_string().contains("Delegate"), "{error}");
 }

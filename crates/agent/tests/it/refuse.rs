@@ -127,3 +127,40 @@ async fn without_permission_for_cgroups_it_says_what_to_grant() {
     assert!(message.contains("may not make the cgroup") && message.contains("Delegate=yes"), "{message}");
     assert!(message.contains("--isolation none"), "{message}");
 }
+
+/// The agent below `wrap`, a shell script in a mount namespace of its own, with another cgroup root.
+fn in_namespace(agent: &Agent, wrap: &str, root: &str) -> std::process::Command {
+    let template = agent.command("agent");
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "sh", "-ec", &format!("{wrap}; exec \"$@\""), "sh"]);
+    command.arg(template.get_program()).args(template.get_args()).args(["--cgroup-root", root]);
+    command.env("SPRINGTIDE_TOKEN", "secret").stdin(std::process::Stdio::null());
+    command
+}
+
+#[tokio::test]
+async fn an_unusable_cgroup_tree_is_named_with_what_to_do() {
+    let listener = Listener::start().await;
+    let agent = Agent::new(&listener, "auto");
+    let read_only = "awk '$0 ~ / - cgroup2? / {print $5}' /proc/self/mountinfo | while read at; do mount -o remount,bind,ro \"$at\"; done";
+    let over = "mount -t tmpfs none /sys/fs/cgroup";
+    let cases: [(&str, &str, &[&str]); 3] = [
+        // A file stands where the folder is to be made.
+        ("true", "cgroup.procs/x", &["cannot make the cgroup /sys/fs/cgroup/", "cgroup.procs/x", "--cgroup-root"]),
+        (read_only, "springtide-it/ro", &["may not make the cgroup /sys/fs/cgroup/", "Read-only", "Delegate=yes"]),
+        // Hidden, it would take folders and limit nothing.
+        (over, "springtide-it/hidden", &["/sys/fs/cgroup", "is no cgroup hierarchy", "umount"]),
+    ];
+    for (wrap, root, wanted) in cases {
+        let message = refusal(in_namespace(&agent, wrap, root));
+        for part in wanted.iter().chain(&["--isolation none"]) {
+            assert!(message.contains(part), "{part:?} is not in: {message}");
+        }
+    }
+    let left: Vec<_> = std::fs::read_dir("/sys/fs/cgroup").expect("there").flatten().map(|entry| entry.path()).collect();
+    for hierarchy in left {
+        for root in ["springtide-it/ro", "springtide-it/hidden"] {
+            assert!(!hierarchy.join(root).exists(), "{} was left behind", hierarchy.join(root).display());
+        }
+    }
+}
