@@ -228,7 +228,7 @@ fn conclude(
     }
     let curve = curve(view, &at.value, run, service, why).filter(|curve| curve.capacity_rps.value > 0.0);
     let failure = match (why, &curve) {
-        (StressEnd::Errors, _) => Some("requests failed at the instance under load; weights are back".to_owned()),
+        (StressEnd::Errors, _) => Some(format!("requests failed at {} under the load; weights are back", run.instance)),
         (StressEnd::Aborted, _) => Some("readings brought no news for too long; weights are back".to_owned()),
         (_, None) => Some(format!("{service} got no traffic that could be measured: put load on it, then try again")),
         _ if view.now >= since + RECORD_MS_MAX => Some("the curve could not be written in time".to_owned()),
