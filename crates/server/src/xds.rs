@@ -8,12 +8,13 @@ pub mod encode;
 pub mod followers;
 pub mod stream;
 
+use crate::policies::enforcers::Enforcers;
 use cache::Cache;
-use followers::Followers;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryService;
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
+use followers::Followers;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
@@ -31,13 +32,14 @@ const ANSWERS_QUEUED_MAX: usize = 4;
 pub struct Ads {
     cache: Cache,
     followers: Followers,
+    enforcers: Enforcers,
     streams: Arc<AtomicU32>,
 }
 
 impl Ads {
     /// Serves `cache`, and keeps account of who follows it.
-    pub fn new(cache: Cache, followers: Followers) -> Self {
-        Self { cache, followers, streams: Arc::default() }
+    pub fn new(cache: Cache, followers: Followers, enforcers: Enforcers) -> Self {
+        Self { cache, followers, enforcers, streams: Arc::default() }
     }
 }
 
@@ -66,7 +68,7 @@ impl AggregatedDiscoveryService for Ads {
             return Err(Status::resource_exhausted(format!("{STREAMS_MAX} xDS streams are open, the most allowed")));
         }
         let (to, answers) = mpsc::channel(ANSWERS_QUEUED_MAX);
-        let (cache, followers) = (self.cache.clone(), self.followers.clone());
+        let (cache, followers) = (self.cache.clone(), (self.followers.clone(), self.enforcers.clone()));
         let requests = request.into_inner();
         tokio::spawn(async move {
             let _counted = counted;
@@ -86,19 +88,25 @@ impl AggregatedDiscoveryService for Ads {
 /// Carries one stream until either side ends it.
 async fn serve(
     cache: Cache,
-    followers: Followers,
+    (followers, enforcers): (Followers, Enforcers),
     mut requests: Streaming<DiscoveryRequest>,
     to: mpsc::Sender<Result<DiscoveryResponse, Status>>,
 ) {
     let mut wakes = cache.wakes();
     let mut state = stream::Stream::new(cache.version());
     let mut seat = None;
+    // Its name and datacenter, which only the first request says.
+    let mut node = (String::new(), String::new());
+    let mut enforces = None;
     loop {
         let answers = tokio::select! {
             request = requests.message() => match request {
                 Ok(Some(request)) => {
-                    let name = request.node.as_ref().map_or("", |node| node.id.as_str());
-                    seat.get_or_insert_with(|| followers.join(name, Instant::now()));
+                    if let Some(said) = &request.node {
+                        let zone = said.locality.as_ref().map(|at| at.zone.clone()).unwrap_or_default();
+                        node = (said.id.clone(), zone);
+                    }
+                    seat.get_or_insert_with(|| followers.join(&node.0, Instant::now()));
                     match state.request(&cache, &request) {
                         Ok(answers) => answers,
                         Err(refused) => {
@@ -118,6 +126,9 @@ async fn serve(
         };
         if let Some(seat) = &seat {
             seat.set(state.confirmed(), Instant::now());
+        }
+        if let Some((taken, refused)) = state.policies() {
+            enforces.get_or_insert_with(|| enforcers.join(&node.0, &node.1)).set(taken, refused);
         }
         for answer in answers {
             if to.send(Ok(answer)).await.is_err() {

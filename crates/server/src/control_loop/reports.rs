@@ -4,9 +4,9 @@ use super::engine::Engine;
 use crate::clock::now_ms;
 use crate::fleet::FleetInput;
 use crate::fleet::links::{AgentLink, AgentSender, ProxyLink, ProxySender};
+use crate::xds::cache::Type;
 use api::fleet::{AgentHello, InstanceReport, ProxyHello};
 use control::{HostObserved, HostState, InstanceObserved, Phase};
-use crate::xds::cache::Type;
 use model::{HostName, InstanceId, ServiceName};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -41,13 +41,24 @@ impl Engine {
             FleetInput::AgentGone(host, epoch) => {
                 if self.is_agent(&host, epoch) {
                     self.world.links.agents.remove(&host);
+                    self.enforcers.host_gone(host.as_str());
                     self.world.links.leaving.insert(host, Instant::now());
                 }
             }
             FleetInput::ProxyHello(hello, to, reply) => self.proxy_hello(*hello, to, reply),
+            FleetInput::AgentPolicies(host, epoch, revision) => {
+                if self.is_agent(&host, epoch) {
+                    self.enforcers.host(host.as_str(), revision);
+                }
+            }
+            FleetInput::DryRun(request, reply) => {
+                // The client may have gone away; what proxies find is then dropped.
+                let _ = reply.send(self.world.links.dry_run(&request));
+            }
             FleetInput::ProxySamples(proxy, epoch, samples) => {
                 if self.world.links.proxies.get(&proxy).is_some_and(|link| link.epoch == epoch) {
                     self.world.feed.proxy_samples(&proxy, &samples);
+                    self.world.policy_counts.take(&proxy, samples.policies, now_ms());
                 }
             }
             FleetInput::ProxyGone(proxy, epoch) => {
@@ -83,6 +94,7 @@ impl Engine {
         }
         let epoch = self.world.links.next_epoch();
         let link = AgentLink { epoch, to, sent: None, mesh: String::new() };
+        self.enforcers.host(host.as_str(), 0);
         if let Some(older) = self.world.links.agents.insert(host.clone(), link) {
             let why = format!("a newer agent says that it is host {host}; one agent for each host");
             let _ = older.to.try_send(Err(Status::aborted(why)));
@@ -98,6 +110,7 @@ impl Engine {
         let named: BTreeSet<&str> = hello.instances.iter().map(|at| at.instance.as_str()).collect();
         self.world.forget_unnamed(&host, &named);
         self.agent_reports(&host, hello.instances);
+        self.send_policies(&host);
         self.services_dirty.extend(self.world.services_on(&host));
         self.hosts_dirty.insert(host);
     }

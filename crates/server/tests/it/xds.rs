@@ -191,3 +191,45 @@ async fn a_restarted_server_serves_what_the_fleet_runs() {
     assert_eq!(endpoints(&first[0]).len(), 4, "an agent that has not reported yet is unknown, not dead");
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_server_stops_nothing_before_those_that_followed_it_have_heard_of_it() {
+    let mut server = Server::start().await;
+    let client = server.client();
+    apply_pay(&client, 2, 0).await;
+    let _agents = Agent::fleet(2, server.data.path());
+    settled(&client, "pay", 2).await;
+    let mut xds = Client::connect(server.data.path()).await;
+    xds.subscribe::<ClusterLoadAssignment>(&["pay"]).await;
+    assert_eq!(endpoints(&xds.next::<ClusterLoadAssignment>().await[0]).len(), 2);
+    let remembered = server.data.path().join("proxies.json");
+    until("its name to be remembered", || async {
+        std::fs::read_to_string(&remembered).ok().filter(|names| names.contains("test"))
+    })
+    .await;
+    drop(xds);
+    server.restart().await;
+    let scale = OperationRequest::Scale { service: "pay".to_owned(), to: Some(1), instances: BTreeMap::new() };
+    let id = client.open_operation(&scale).await.expect("opened").id.to_string();
+    // Five times as long as requests under way are given: it is on its way back, and still sends to both.
+    until("a second of draining", || async {
+        let operation = client.operation(&id).await.ok()?;
+        let drain = operation.steps.iter().find(|step| step.name == model::StepName::Drain)?;
+        assert_eq!(client.instances(Some("pay"), None).await.ok()?.len(), 2, "it was not waited for");
+        (now_unix_ms() > drain.started_at? + 1_000).then_some(())
+    })
+    .await;
+    let mut xds = Client::connect(server.data.path()).await;
+    xds.subscribe::<ClusterLoadAssignment>(&["pay"]).await;
+    let told = xds.next::<ClusterLoadAssignment>().await;
+    assert!(endpoints(&told[0]).iter().any(|at| at.health_status == HealthStatus::Draining as i32));
+    let back = std::time::Instant::now();
+    settled(&client, "pay", 1).await;
+    assert!(back.elapsed() < Duration::from_secs(5), "confirmed, it goes on at once: {:?}", back.elapsed());
+    server.stop().await;
+}
+
+fn now_unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.expect("the clock is past 1970").as_millis() as u64
+}
