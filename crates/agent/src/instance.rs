@@ -205,7 +205,13 @@ impl Keeper {
         let gauge = Gauge::open(self.host.tree.as_ref(), instance, record.shim_pid);
         self.host.sampler.add(instance, &self.assignment.service, gauge);
         self.record = Some(record.clone());
+        let folder = self.host.folder(instance);
         let (host, wanted) = (Arc::clone(&self.host), self.assignment.clone());
+        let of = record.clone();
+        self.jobs.spawn(async move {
+            let is_alone = launch::outlives_its_shim(&folder, &of).await;
+            Done::Event(if is_alone { Event::ShimGone } else { Event::Tick })
+        });
         self.jobs.spawn(async move {
             let (code, message) = launch::watch_end(host, wanted, record).await;
             Done::Event(Event::Exited { code, message })

@@ -34,7 +34,7 @@ impl Identity {
 
     /// A descriptor that becomes readable at its end; `None` when it has ended.
     pub fn open(&self) -> Option<OwnedFd> {
-        let fd = rustix::process::pidfd_open(raw(self.pid)?, PidfdFlags::NONBLOCK).ok()?;
+        let fd = open(self.pid)?;
         // Opened first, compared after: from here on the descriptor cannot mean another process.
         self.runs().then_some(fd)
     }
@@ -47,6 +47,11 @@ impl Identity {
             other => Ok(other?),
         }
     }
+}
+
+/// A descriptor of whichever process has this pid now; it becomes readable at its end.
+pub fn open(pid: u32) -> Option<OwnedFd> {
+    rustix::process::pidfd_open(raw(pid)?, PidfdFlags::NONBLOCK).ok()
 }
 
 /// Sends a signal to one process; one that is gone is no error.

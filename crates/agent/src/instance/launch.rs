@@ -288,6 +288,21 @@ pub async fn watch_end(host: Arc<Host>, wanted: Assignment, record: PidRecord) -
     (code, message)
 }
 
+/// Waits until the shim of a run has ended; true when the first process runs on without it.
+pub async fn outlives_its_shim(folder: &Path, record: &PidRecord) -> bool {
+    // Opened first, asked after: while its lock is held, the pid is the shim's.
+    let opened = process::open(record.shim_pid);
+    if let Some(fd) = opened.filter(|_| shim_lives(folder)) {
+        match watched(fd) {
+            Ok(fd) => {
+                let _ended = fd.readable().await;
+            }
+            Err(error) => tracing::error!("cannot watch the shim {}: {error}", record.shim_pid),
+        }
+    }
+    identity_of(record).runs() && !shim_lives(folder)
+}
+
 fn oom_kills(host: &Host, instance: &str) -> u64 {
     let usage = host.tree.as_ref().map(|tree| Meter::open(&tree.slice(instance)).read());
     usage.and_then(Result::ok).map_or(0, |usage| usage.oom_kills)

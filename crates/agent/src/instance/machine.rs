@@ -19,6 +19,9 @@ const FIRST_PROBE_MS: u64 = 20;
 /// Pause before killing or cleaning is attempted again.
 pub const RETRY_MS: u64 = 1_000;
 
+/// What a report says of an instance that runs without its shim.
+pub const SHIM_GONE: &str = "its shim is gone: logs are not kept until it restarts";
+
 /// Numbers of the assignment that the life depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
@@ -64,6 +67,8 @@ pub enum Event {
         /// For people.
         message: String,
     },
+    /// The shim ended, and the first process did not.
+    ShimGone,
     /// Answer to [`Effect::Probe`].
     Probed(Result<(), String>),
     /// Answer to [`Effect::Clear`].
@@ -144,6 +149,7 @@ pub struct Machine {
     pid: u32,
     starts: u32,
     adopted: bool,
+    shim_gone: bool,
     message: String,
     exit_code: Option<i32>,
 }
@@ -179,6 +185,7 @@ impl Machine {
             pid: 0,
             starts: 0,
             adopted: false,
+            shim_gone: false,
             message: String::new(),
             exit_code: None,
         }
@@ -243,10 +250,15 @@ impl Machine {
     pub fn view(&self) -> View {
         let phase = self.phase();
         let well = matches!(phase, Phase::Healthy | Phase::Deployed | Phase::Fetching | Phase::Stopped);
+        let message = match well {
+            true if self.shim_gone => SHIM_GONE.to_owned(),
+            true => String::new(),
+            false => self.message.clone(),
+        };
         View {
             phase,
             restarts: self.starts.saturating_sub(1),
-            message: if well { String::new() } else { self.message.clone() },
+            message,
             pid: self.pid,
             adopted: self.adopted && self.pid != 0,
             exit_code: self.exit_code,
@@ -288,6 +300,7 @@ impl Machine {
                 self.pid = pid;
                 self.starts += 1;
                 self.adopted = false;
+                self.shim_gone = false;
                 self.message.clear();
                 self.life = Life::Running(Running::new(now, &self.terms));
             }
@@ -296,6 +309,7 @@ impl Machine {
                 self.clear(Why::Fault, effects);
             }
             Event::Exited { code, message } => self.take_exit(code, message, now, effects),
+            Event::ShimGone => self.shim_gone = matches!(self.life, Life::Running(_)),
             Event::Probed(result) => self.take_probe(result, now, effects),
             Event::Cleared(result) => self.take_cleared(result, now),
             Event::Tick | Event::Prepared(_) | Event::Started(_) => {}
@@ -327,6 +341,7 @@ impl Machine {
         };
         self.exit_code = code;
         self.pid = 0;
+        self.shim_gone = false;
         self.clear(why, effects);
     }
 

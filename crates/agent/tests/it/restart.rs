@@ -129,3 +129,43 @@ async fn asked_to_end_the_agent_leaves_its_instances() {
     assert!(ask(&one, "/status").await.contains(&format!("Pid:\t{pid}\n")));
     agent.end();
 }
+
+#[tokio::test]
+async fn a_killed_shim_is_told_and_its_instance_runs_on() {
+    let listener = Listener::start().await;
+    let mut agent = Agent::started(&listener).await;
+    let one = assignment(&listener, "fixture-1");
+    let pid = bring_up(&listener, &one, 1).await;
+    let shim = shim_of(&agent, "fixture-1");
+    kill(shim);
+    let gone = |r: &api::fleet::InstanceReport| r.message.contains("its shim is gone") && r.phase() == Phase::Healthy;
+    assert_eq!(listener.fleet.report("fixture-1", "without its shim", gone).await.pid, pid, "it runs on");
+    ask(&one, "/healthz").await;
+    // The next agent finds the same.
+    agent.kill();
+    listener.fleet.seen().reports.clear();
+    agent.start();
+    listener.fleet.connected(2).await;
+    let hello = listener.fleet.until("a report", |seen| seen.reports.iter().find(|r| gone(r)).cloned()).await;
+    assert_eq!((hello.pid, hello.adopted), (pid, true));
+    // Started anew, it has a shim again and nothing to say.
+    kill(pid);
+    let again = |r: &api::fleet::InstanceReport| r.restarts == 1 && r.phase() == Phase::Healthy;
+    let report = listener.fleet.report("fixture-1", "restarted", again).await;
+    assert_eq!(report.message, "");
+    assert_ne!(shim_of(&agent, "fixture-1"), shim);
+    agent.end();
+}
+
+fn kill(pid: u32) {
+    let killed = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+    assert!(killed.expect("kill exists").success());
+}
+
+/// The shim of an instance, as it wrote itself down.
+fn shim_of(agent: &Agent, instance: &str) -> u32 {
+    let path = agent.data().join("instances").join(instance).join("pid.json");
+    let text = std::fs::read_to_string(&path).expect("it runs");
+    let record: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    u32::try_from(record["shim_pid"].as_u64().expect("a pid")).expect("a pid")
+}

@@ -32,6 +32,24 @@ fn healthy() -> Machine {
 }
 
 #[test]
+fn an_instance_without_its_shim_runs_on_and_says_so_until_it_restarts() {
+    let mut machine = healthy();
+    assert_eq!(machine.step(Event::ShimGone, 150), []);
+    assert_eq!((machine.view().phase, machine.view().message.as_str()), (Phase::Healthy, SHIM_GONE));
+    let exited = Event::Exited { code: None, message: "ended".into() };
+    assert_eq!(machine.step(exited, 200), [Effect::Clear { remove: false }]);
+    assert_eq!(machine.view().message, "ended");
+    machine.step(Event::Cleared(Ok(())), 210);
+    let retry_at = machine.deadline().expect("it waits");
+    assert_eq!(machine.step(Event::Tick, retry_at), [Effect::Start]);
+    assert_eq!(machine.step(Event::ShimGone, retry_at), [], "word of the last run");
+    machine.step(Event::Started(Ok(43)), retry_at + 10);
+    machine.step(Event::Tick, machine.deadline().expect("it will ask"));
+    machine.step(Event::Probed(Ok(())), retry_at + 100);
+    assert_eq!((machine.view().phase, machine.view().message.as_str()), (Phase::Healthy, ""));
+}
+
+#[test]
 fn deployed_waits_to_be_wanted() {
     let mut machine = machine(Wish::Deployed);
     machine.step(Event::Tick, 0);
