@@ -3,11 +3,13 @@
 //! Everything a fresh machine lacks is installed here, by package name, with a line saying so.
 
 mod bench;
+mod cgroup_v2;
 mod demo;
 mod run;
 mod test;
 mod tidy;
 mod tools;
+mod ui;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -28,6 +30,14 @@ enum Task {
     /// One benchmark: ours beside the truth or a peer
     #[command(after_help = "Example: cargo xtask bench agent-kill --seed 7")]
     Bench(bench::Args),
+    /// The agent's tests on a true cgroup v2, in user-mode-linux (a part of test)
+    CgroupV2 {
+        /// Passed on to the tests, such as a filter
+        #[arg(last = true)]
+        tests: Vec<String>,
+    },
+    /// Builds the war room's page, which the server embeds
+    Ui,
     /// The house rules a compiler does not check
     Tidy,
     /// The same as test: what .ci/run calls
@@ -50,6 +60,8 @@ fn run_task() -> anyhow::Result<()> {
         Task::Demo(args) => demo::main(args),
         Task::Test(args) => test::main(args),
         Task::Bench(args) => bench::main(args),
+        Task::CgroupV2 { tests } => cgroup_v2::main(&tests),
+        Task::Ui => ui::build(),
         Task::Tidy => tidy::main(),
         Task::Ci => test::main(test::Args::default()),
     }

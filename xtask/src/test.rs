@@ -1,7 +1,7 @@
 //! `cargo xtask test`: the house rules, formatting, lints, then every test. The runner's summary comes last.
 
 use crate::run::{cargo, run};
-use crate::{tidy, tools};
+use crate::{cgroup_v2, tidy, tools, ui};
 use anyhow::Result;
 
 /// Arguments of `test`.
@@ -18,10 +18,15 @@ pub fn main(args: Args) -> Result<()> {
     tools::nextest()?;
     tools::nginx()?;
     tools::redis()?;
+    tools::chromium()?;
     tidy::main()?;
+    // The server embeds the page: it comes before whatever compiles the server.
+    ui::build()?;
+    ui::test()?;
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
     // Tests start the program and the sample business as a user would: the binaries must be there first.
     run(&mut cargo(&["build", "--workspace", "--bins"]))?;
+    cgroup_v2::main(&[])?;
     run(cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]).args(&args.runner))
 }

@@ -50,6 +50,31 @@ pub fn nginx() -> Result<()> {
     debian("/usr/sbin/nginx", "-v", &["nginx-light"])
 }
 
+/// Oldest Node.js that builds the war room's page.
+const NODE_MIN: (u32, u32) = (20, 19);
+
+/// Makes sure that Node.js and npm are there, new enough.
+pub fn node() -> Result<()> {
+    debian("npm", "--version", &["nodejs", "npm"])?;
+    let output = Command::new("node").arg("--version").output().context("cannot start node")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut parts = text.trim().trim_start_matches('v').split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    anyhow::ensure!(
+        found >= NODE_MIN,
+        "node {} is here, and the war room's page needs {}.{} or newer: install a newer Node.js",
+        text.trim(),
+        NODE_MIN.0,
+        NODE_MIN.1
+    );
+    Ok(())
+}
+
+/// Makes sure that a browser is there for the war room's tests.
+pub fn chromium() -> Result<()> {
+    debian("chromium", "--version", &["chromium"])
+}
+
 /// Makes sure that user-mode-linux is there: a kernel with a true cgroup v2, as a process.
 pub fn user_mode_linux() -> Result<()> {
     debian("linux.uml", "--version", &["user-mode-linux"])

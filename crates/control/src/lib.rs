@@ -20,6 +20,7 @@ mod judge;
 mod limits;
 mod open;
 mod place;
+mod preview;
 mod recall;
 mod reconcile;
 mod refusal;
@@ -36,4 +37,5 @@ pub use contract::{
 pub use control::Control;
 pub use endpoints::{Endpoint, WEIGHT_FULL, endpoints};
 pub use open::{open, pause, resume, rollback, undrain};
+pub use preview::{Preview, preview};
 pub use refusal::{NothingToDo, Refusal};

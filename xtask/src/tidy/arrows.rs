@@ -19,7 +19,7 @@ const MAY_STAND_ON: &[(&str, &[&str])] = &[
     ("api", &["model"]),
     ("loadgen", &[]),
     ("slowlane", &[]),
-    ("proxy", &["api", "model", "metrics", "policy"]),
+    ("proxy", &["admission", "api", "model", "metrics", "policy", "slowlane"]),
     ("shim", &[]),
     ("agent", &["api", "model", "shim"]),
     ("server", &["api", "capacity", "control", "metrics", "model", "policy", "scheduler", "store"]),

@@ -77,8 +77,8 @@ impl Agent {
     /// Cgroup folders of ours, anywhere.
     pub fn slices(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
-        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            let ours = hierarchy.path().join("springtide-it").join(&self.name);
+        for hierarchy in hierarchies() {
+            let ours = hierarchy.join("springtide-it").join(&self.name);
             found.extend(std::fs::read_dir(ours).into_iter().flatten().flatten().map(|entry| entry.path()));
         }
         found.retain(|path| path.is_dir());
@@ -111,6 +111,13 @@ impl Agent {
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("agent.log")).unwrap_or_default()
     }
+}
+
+/// Where cgroups are mounted here: one place on v2, one per controller before it.
+pub fn hierarchies() -> Vec<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").expect("proc");
+    let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    fields.filter(|of| of[2].starts_with("cgroup")).map(|of| PathBuf::from(of[1])).collect()
 }
 
 impl Drop for Agent {

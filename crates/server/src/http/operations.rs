@@ -4,14 +4,16 @@ use super::App;
 use super::access::Who;
 use super::extract::{Json, name};
 use super::problem::{self, Failure};
+use crate::clock::now_ms;
 use crate::control_loop::world::World;
-use api::http::{OperationRequest, Problem};
+use api::http::{OperationPlan, OperationRequest, PlannedAt, Problem};
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse, Response};
 use control::Commit;
 use http::header;
 use model::{
-    DatacenterName, HostName, Operation, OperationId, OperationPhase, OperationSpec, ServiceName, UnixMs, keys,
+    DatacenterName, HostName, Operation, OperationId, OperationPhase, OperationSpec, PlannedInstance, ServiceName,
+    UnixMs, keys,
 };
 use std::collections::BTreeMap;
 use store::records::Kind;
@@ -49,6 +51,32 @@ pub async fn opened(app: &App, who: String, request: OperationRequest) -> Result
         Ok((commit, operation))
     });
     Ok(decided.await?.1)
+}
+
+/// What a scale would do now.
+#[utoipa::path(post, path = "/v1/operations/plan", request_body = OperationRequest, responses(
+    (status = 200, body = OperationPlan), (status = 400, body = Problem), (status = 404, body = Problem)))]
+pub async fn plan(
+    State(app): State<App>,
+    Json(request): Json<OperationRequest>,
+) -> Result<Json<OperationPlan>, Failure> {
+    let planned = app.control.read(move |world| {
+        let OperationSpec::Scale { service, instances } = spec(world, &request)? else {
+            return Err(problem::malformed("only a scale has a plan before it is asked for"));
+        };
+        Ok(control::preview(&world.snapshot, &world.observed, &service, &instances, now_ms()))
+    });
+    let preview = planned.await??;
+    let at = |planned: PlannedInstance| PlannedAt {
+        instance: planned.instance.to_string(),
+        host: planned.host.to_string(),
+        datacenter: planned.datacenter.to_string(),
+    };
+    Ok(Json(OperationPlan {
+        adds: preview.adds.into_iter().map(at).collect(),
+        removes: preview.removes.into_iter().map(at).collect(),
+        shortages: preview.shortages,
+    }))
 }
 
 /// The operation as the commit writes it.

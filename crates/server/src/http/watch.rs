@@ -17,10 +17,12 @@ use store::{Watch, WatchEvent};
 /// Time between signs of life on a quiet stream.
 const KEEP_ALIVE_SECONDS: u64 = 5;
 
-type Events =
+/// A stream of server-sent events.
+pub type Events =
     Sse<axum::response::sse::KeepAliveStream<std::pin::Pin<Box<dyn Stream<Item = Result<Event, Infallible>> + Send>>>>;
 
-fn live(stream: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Events {
+/// Sends events with signs of life between them.
+pub fn live(stream: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Events {
     let boxed: std::pin::Pin<Box<dyn Stream<Item = _> + Send>> = Box::pin(stream);
     Sse::new(boxed).keep_alive(KeepAlive::new().interval(Duration::from_secs(KEEP_ALIVE_SECONDS)))
 }
