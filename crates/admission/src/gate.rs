@@ -11,8 +11,8 @@ use crate::advert::Advert;
 use crate::priority::{LEVEL_ALL, Priority};
 use controller::{Controller, STEPS};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
-use window::Window;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use window::{Apart, Window};
 
 /// A clock that goes back by more than this starts a new window; less is two threads' readings crossing.
 const CLOCK_BACK_US: u64 = 1_000_000;
@@ -92,9 +92,20 @@ pub struct Snapshot {
     pub floor_us: u32,
 }
 
-/// Admission for one instance (or, inferred, one endpoint). `Sync`; every method takes `&self` and never waits.
+/// Admission for one instance (or, inferred, one endpoint or one service as a proxy sees it).
+/// `Sync`; every method takes `&self` and never waits. About 12 KB.
 pub struct Gate {
     config: Config,
+    /// Read by every offer, written once a window.
+    table: Apart<Table>,
+    window: Window,
+    /// Never waited for: whoever does not get it leaves the window to whoever has it.
+    controller: Mutex<Controller>,
+    published: Published,
+}
+
+/// What an offer is judged by.
+struct Table {
     /// Level by how full the queue is: step 0 is empty, the last and beyond is far too full.
     levels: [AtomicU32; STEPS],
     /// Waiting requests per step, × [`WAIT_SCALE`]; 0 while capacity is unknown.
@@ -106,12 +117,7 @@ pub struct Gate {
     window_start_us: AtomicU64,
     /// Offers after which a window is closed early.
     offers_max: AtomicU32,
-    waiting: AtomicI64,
     floor_us: AtomicU64,
-    window: Window,
-    /// Never waited for: whoever does not get it leaves the window to whoever has it.
-    controller: Mutex<Controller>,
-    published: Published,
 }
 
 /// The last results, for readers.
@@ -128,14 +134,15 @@ impl Gate {
     pub fn new(config: Config, now_us: u64) -> Self {
         let controller = Controller::new(&config);
         Self {
-            levels: std::array::from_fn(|_| AtomicU32::new(LEVEL_ALL)),
-            step_waiting: AtomicU64::new(0),
-            base_waiting: AtomicU64::new(0),
-            wait_each: AtomicU64::new(0),
-            window_start_us: AtomicU64::new(now_us),
-            offers_max: AtomicU32::new(controller::OFFERS_MIN),
-            waiting: AtomicI64::new(0),
-            floor_us: AtomicU64::new(0),
+            table: Apart(Table {
+                levels: std::array::from_fn(|_| AtomicU32::new(LEVEL_ALL)),
+                step_waiting: AtomicU64::new(0),
+                base_waiting: AtomicU64::new(0),
+                wait_each: AtomicU64::new(0),
+                window_start_us: AtomicU64::new(now_us),
+                offers_max: AtomicU32::new(controller::OFFERS_MIN),
+                floor_us: AtomicU64::new(0),
+            }),
             window: Window::new(),
             controller: Mutex::new(controller),
             published: Published {
@@ -155,9 +162,10 @@ impl Gate {
     /// An admitted request must come to [`Gate::started`] and [`Gate::finished`], or to [`Gate::observed`], or to
     /// [`Gate::abandoned`].
     pub fn offer(&self, priority: Priority, passes: bool, deadline_us: Option<u64>, now_us: u64) -> Verdict {
-        let offers = self.window.offered();
-        let start_us = self.window_start_us.load(Relaxed);
-        if now_us.wrapping_sub(start_us) >= self.config.window_us || offers >= self.offers_max.load(Relaxed) {
+        let table = &self.table.0;
+        let (offers, waiting) = self.window.offered();
+        let late = now_us.wrapping_sub(table.window_start_us.load(Relaxed)) >= self.config.window_us;
+        if late || offers >= table.offers_max.load(Relaxed) {
             self.close(now_us);
         }
         let remaining_us = match deadline_us {
@@ -165,12 +173,9 @@ impl Gate {
             Some(deadline_us) => deadline_us - now_us,
             None => self.config.task_timeout_us,
         };
-        let waiting = self.waiting.load(Relaxed).max(0) as u64;
-        if passes {
-            self.window.passed();
-        } else {
-            self.window.asked(priority, remaining_us);
-            if !priority.within(self.levels[self.step(waiting)].load(Relaxed)) {
+        if !passes {
+            self.window.asked(priority, remaining_us, offers);
+            if !priority.within(table.levels[self.step(waiting)].load(Relaxed)) {
                 return Verdict::Reject(Reason::Overload);
             }
         }
@@ -181,10 +186,7 @@ impl Gate {
         if self.wait_us(waiting) >= remaining_us && !self.window.probe() {
             return Verdict::Reject(Reason::Doomed);
         }
-        if !passes {
-            self.window.admitted();
-        }
-        if self.waiting.fetch_add(1, Relaxed) <= 0 {
+        if self.window.admitted(passes) {
             self.window.queue_begins(now_us);
         }
         Verdict::Admit
@@ -206,7 +208,7 @@ impl Gate {
     /// and the time from sending to answer.
     pub fn observed(&self, in_flight: u32, latency_us: u64, now_us: u64) {
         self.leave(now_us);
-        let floor_us = self.floor_us.load(Relaxed);
+        let floor_us = self.table.0.floor_us.load(Relaxed);
         let queue_delay_us = if floor_us == 0 { 0 } else { latency_us.saturating_sub(floor_us) };
         self.window.started(queue_delay_us);
         self.window.finished(latency_us);
@@ -231,7 +233,7 @@ impl Gate {
         self.close_if_due(now_us);
         let float = |bits: &AtomicU32| f32::from_bits(bits.load(Relaxed));
         Advert {
-            level: self.levels[controller::ADVERTISED_STEP].load(Relaxed),
+            level: self.table.0.levels[controller::ADVERTISED_STEP].load(Relaxed),
             demand_rps: float(&self.published.demand_rps),
             capacity_rps: float(&self.published.capacity_rps),
             queue_delay_us: self.published.queue_delay_us.load(Relaxed),
@@ -244,25 +246,25 @@ impl Gate {
             advert: self.advert(now_us),
             calls_per_task: f32::from_bits(self.published.calls_per_task.load(Relaxed)),
             overloaded: self.published.overloaded.load(Relaxed) != 0,
-            waiting: self.waiting.load(Relaxed).clamp(0, i64::from(u32::MAX)) as u32,
-            floor_us: self.floor_us.load(Relaxed).min(u64::from(u32::MAX)) as u32,
+            waiting: self.window.waiting().min(u64::from(u32::MAX)) as u32,
+            floor_us: self.table.0.floor_us.load(Relaxed).min(u64::from(u32::MAX)) as u32,
         }
     }
 
     /// One request waits no more.
     fn leave(&self, now_us: u64) {
-        if self.waiting.fetch_sub(1, Relaxed) <= 1 {
+        if self.window.left() {
             self.window.queue_ends(now_us);
         }
     }
 
     /// Requests waiting beyond those that are merely being served.
     fn queued(&self, waiting: u64) -> u64 {
-        (waiting * WAIT_SCALE).saturating_sub(self.base_waiting.load(Relaxed))
+        (waiting * WAIT_SCALE).saturating_sub(self.table.0.base_waiting.load(Relaxed))
     }
 
     fn step(&self, waiting: u64) -> usize {
-        let step_waiting = self.step_waiting.load(Relaxed);
+        let step_waiting = self.table.0.step_waiting.load(Relaxed);
         if step_waiting == 0 {
             return 0;
         }
@@ -270,11 +272,11 @@ impl Gate {
     }
 
     fn wait_us(&self, waiting: u64) -> u64 {
-        self.queued(waiting).saturating_mul(self.wait_each.load(Relaxed)) / (WAIT_SCALE * WAIT_SCALE)
+        self.queued(waiting).saturating_mul(self.table.0.wait_each.load(Relaxed)) / (WAIT_SCALE * WAIT_SCALE)
     }
 
     fn close_if_due(&self, now_us: u64) {
-        if now_us.wrapping_sub(self.window_start_us.load(Relaxed)) >= self.config.window_us {
+        if now_us.wrapping_sub(self.table.0.window_start_us.load(Relaxed)) >= self.config.window_us {
             self.close(now_us);
         }
     }
@@ -283,14 +285,14 @@ impl Gate {
     #[cold]
     #[inline(never)]
     fn close(&self, now_us: u64) {
-        let start_us = self.window_start_us.load(Relaxed);
+        let start_us = self.table.0.window_start_us.load(Relaxed);
         if now_us < start_us {
             if start_us - now_us > CLOCK_BACK_US
                 && let Ok(mut controller) = self.controller.try_lock()
             {
                 // The clock went back: what was counted has no length, so it is dropped; what was learnt is kept.
                 self.window.take(controller.asked(), now_us);
-                self.window_start_us.store(now_us, Relaxed);
+                self.table.0.window_start_us.store(now_us, Relaxed);
             }
             return;
         }
@@ -299,10 +301,10 @@ impl Gate {
             return;
         }
         let Ok(mut controller) = self.controller.try_lock() else { return };
-        if self.window_start_us.load(Relaxed) != start_us {
+        if self.table.0.window_start_us.load(Relaxed) != start_us {
             return;
         }
-        self.window_start_us.store(now_us, Relaxed);
+        self.table.0.window_start_us.store(now_us, Relaxed);
         let closed = self.window.take(controller.asked(), now_us);
         let waiting = self.reconcile(&closed);
         let outcome = controller.close(&closed, waiting, start_us, now_us);
@@ -311,34 +313,30 @@ impl Gate {
 
     /// Requests waiting; a count that leaked (an admitted request never heard of again) is put right here.
     fn reconcile(&self, closed: &window::Closed) -> u64 {
-        let waiting = self.waiting.load(Relaxed);
         // Work that began without waiting found the queue empty: nothing older than this window can still wait.
-        let newest = i64::from(closed.admitted) + i64::from(closed.passes);
+        let newest = u64::from(closed.tally.admitted()) + u64::from(closed.tally.passes());
         let most = match self.config.signal {
-            Signal::Exact if closed.starts > 0 && closed.delay_min_us < window::IDLE_DELAY_US => newest,
-            Signal::Inferred if closed.starts > 0 => newest + i64::from(closed.in_flight_max),
-            _ => i64::MAX,
+            _ if closed.delays.count() == 0 => u64::MAX,
+            Signal::Exact if closed.delay_min_us < window::IDLE_DELAY_US => newest,
+            Signal::Exact => u64::MAX,
+            Signal::Inferred => newest + u64::from(closed.in_flight_max),
         };
-        if waiting > most {
+        if self.window.waiting() > most {
             self.window.queue_ends(0);
-            self.waiting.fetch_sub(waiting - most, Relaxed);
-            return most as u64;
         }
-        if waiting < 0 {
-            self.waiting.fetch_sub(waiting, Relaxed);
-        }
-        waiting.max(0) as u64
+        self.window.put_right(most);
+        self.window.waiting()
     }
 
     fn publish(&self, outcome: &controller::Outcome) {
-        for (level, new) in self.levels.iter().zip(outcome.levels) {
+        for (level, new) in self.table.0.levels.iter().zip(outcome.levels) {
             level.store(new, Relaxed);
         }
-        self.step_waiting.store((outcome.step_waiting * WAIT_SCALE as f64) as u64, Relaxed);
-        self.base_waiting.store((outcome.base_waiting * WAIT_SCALE as f64) as u64, Relaxed);
-        self.wait_each.store((outcome.wait_each_us * WAIT_SCALE as f64) as u64, Relaxed);
-        self.offers_max.store(outcome.offers_max, Relaxed);
-        self.floor_us.store(outcome.floor_us, Relaxed);
+        self.table.0.step_waiting.store((outcome.step_waiting * WAIT_SCALE as f64) as u64, Relaxed);
+        self.table.0.base_waiting.store((outcome.base_waiting * WAIT_SCALE as f64) as u64, Relaxed);
+        self.table.0.wait_each.store((outcome.wait_each_us * WAIT_SCALE as f64) as u64, Relaxed);
+        self.table.0.offers_max.store(outcome.offers_max, Relaxed);
+        self.table.0.floor_us.store(outcome.floor_us, Relaxed);
         let published = &self.published;
         published.demand_rps.store((outcome.demand_rps as f32).to_bits(), Relaxed);
         published.capacity_rps.store((outcome.capacity_rps as f32).to_bits(), Relaxed);

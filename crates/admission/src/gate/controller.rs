@@ -7,7 +7,7 @@
 use super::capacity::{Capacity, Span};
 use super::demand::Demand;
 use super::floor::{Floor, Latencies};
-use super::window::{Closed, IDLE_DELAY_US};
+use super::window::{Closed, IDLE_DELAY_US, OFFERS_MAX};
 use super::{Config, Signal};
 use crate::priority::LEVEL_ALL;
 
@@ -123,9 +123,9 @@ impl Controller {
         self.fold_tasks(closed, seconds);
         if self.signal == Signal::Inferred {
             let window = Latencies {
-                sum_us: closed.work_sum_us as f64,
-                least_us: if closed.completions > 0 { closed.work_min_us as f64 } else { f64::INFINITY },
-                answers: f64::from(closed.completions),
+                sum_us: closed.work.sum_us(),
+                least_us: if closed.work.count() > 0 { closed.work_min_us as f64 } else { f64::INFINITY },
+                answers: f64::from(closed.work.count()),
             };
             self.floor.fold(window, self.remaining_us / self.calls_per_task(), seconds, self.overloaded);
         }
@@ -150,12 +150,13 @@ impl Controller {
 
     fn fold_tasks(&mut self, closed: &Closed, seconds: f64) {
         let keep = TASKS_S / (TASKS_S + seconds);
-        self.first_calls = self.first_calls * keep + f64::from(closed.admitted);
-        self.calls = self.calls * keep + f64::from(closed.admitted) + f64::from(closed.passes);
-        if let Some(remaining_us) = closed.remaining_us {
-            self.remaining_us += (remaining_us.max(1) as f64 - self.remaining_us) * (1.0 - keep);
+        let tally = closed.tally;
+        self.first_calls = self.first_calls * keep + f64::from(tally.admitted());
+        self.calls = self.calls * keep + f64::from(tally.admitted()) + f64::from(tally.passes());
+        if let Some(remaining_us) = closed.remaining.mean_us() {
+            self.remaining_us += (remaining_us.max(1.0) - self.remaining_us) * (1.0 - keep);
         }
-        let offers_rps = f64::from(closed.offers) / seconds;
+        let offers_rps = f64::from(tally.offers()) / seconds;
         self.offers_rps += (offers_rps - self.offers_rps) * seconds / (1.0 + seconds);
         self.offers_rps = self.offers_rps.max(offers_rps * 0.5);
     }
@@ -164,7 +165,7 @@ impl Controller {
         if seconds > self.window_s * WINDOWS_MAX {
             return;
         }
-        self.capacity.throughput(f64::from(closed.completions), seconds);
+        self.capacity.throughput(f64::from(closed.work.count()), seconds);
         match self.signal {
             Signal::Exact => {
                 let (completions, seconds) = (f64::from(closed.queued_starts), closed.queued_us as f64 / 1e6);
@@ -172,21 +173,19 @@ impl Controller {
             }
             Signal::Inferred => {
                 let floor_us = self.floor.us().unwrap_or(f64::INFINITY);
-                let delay_us = closed.delay_sum_us as f64 / f64::from(closed.starts.max(1));
+                let delay_us = closed.delays.mean_us().unwrap_or(0.0);
                 if delay_us > (floor_us * 0.5).max(IDLE_DELAY_US as f64) {
-                    self.capacity.busy(Span { completions: f64::from(closed.completions), seconds });
+                    self.capacity.busy(Span { completions: f64::from(closed.work.count()), seconds });
                 }
             }
         }
     }
 
     fn fold_queue_delay(&mut self, closed: &Closed, waiting: u64) {
-        self.queue_delay_us = if closed.starts > 0 {
-            closed.delay_sum_us as f64 / f64::from(closed.starts)
-        } else if self.signal == Signal::Exact {
-            self.capacity.rps().map_or(0.0, |rps| waiting as f64 / rps * 1e6).min(self.timeout_us)
-        } else {
-            0.0
+        self.queue_delay_us = match (closed.delays.mean_us(), self.capacity.rps()) {
+            (Some(delay_us), _) => delay_us,
+            (None, Some(rps)) if self.signal == Signal::Exact => (waiting as f64 / rps * 1e6).min(self.timeout_us),
+            (None, _) => 0.0,
         };
     }
 
@@ -231,7 +230,7 @@ impl Controller {
                 0.0
             },
             wait_each_us: capacity_rps.map_or(0.0, |rps| 1e6 / rps),
-            offers_max: (expected.min(1e9) as u32).max(OFFERS_MIN),
+            offers_max: (expected.min(f64::from(OFFERS_MAX)) as u32).max(OFFERS_MIN),
             floor_us: floor_us as u64,
             demand_rps: self.demand.total() * calls_per_task,
             capacity_rps: capacity_rps.unwrap_or(0.0),

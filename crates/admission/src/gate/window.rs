@@ -1,54 +1,125 @@
-//! The counters of the running window, all atomics. Absent: what they mean (`controller`).
+//! The counters of the running window, all atomics, few and apart: two threads that count on one cache line pay for it.
+//!
+//! What is counted together is packed into one word, so that an offer adds to three words at most. Absent: what the
+//! counts mean (`controller`).
 
 use crate::priority::{BUCKETS, Priority};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Queue delays below this mean that work found the queue empty.
 pub(super) const IDLE_DELAY_US: u64 = 1_000;
-/// Times beyond this (ten minutes) are cut to it, so that a nonsense measure cannot overflow a sum.
-const REMAINING_US_MAX: u64 = 600_000_000;
+/// A window is closed early from this many offers on, so that no packed count runs over.
+pub(super) const OFFERS_MAX: u32 = 1_000_000;
+/// Single times are cut to ten seconds in sums.
+const TIME_US_MAX: u64 = 10_000_000;
 /// Shed calls of one priority believed of one report.
 const REPORTED_MAX: u32 = 100_000;
+/// The first offers of a window tell their remaining time, and then one of sixteen.
+const REMAINING_FIRST: u32 = 64;
+const REMAINING_EVERY: u32 = 16;
+
+/// Keeps what it holds on cache lines of its own (two: processors fetch them in pairs).
+#[repr(align(128))]
+pub(super) struct Apart<T>(pub(super) T);
 
 /// Counts since the window began.
 pub(super) struct Window {
     /// Tasks asked for by bucket: first calls that came, and those that callers shed.
     asked: Box<[AtomicU32]>,
-    offers: AtomicU32,
-    admitted: AtomicU32,
-    passes: AtomicU32,
-    remaining_sum_us: AtomicU64,
-    remaining_count: AtomicU32,
-    starts: AtomicU32,
-    delay_sum_us: AtomicU64,
-    delay_min_us: AtomicU64,
-    /// Since when the queue has not been empty (0: it is), how long it was not before, and starts out of it.
-    queue_since_us: AtomicU64,
-    queued_us: AtomicU64,
-    queued_starts: AtomicU32,
-    completions: AtomicU32,
-    work_sum_us: AtomicU64,
-    work_min_us: AtomicU64,
-    in_flight_max: AtomicU32,
+    hot: Apart<Hot>,
+    remaining: Apart<AtomicU64>,
+    started: Apart<Started>,
+    finished: Apart<Finished>,
+    queue: Apart<Queue>,
     probed: AtomicBool,
 }
 
+/// What every offer touches: side by side, so that a thread that fetched the line for one has it for all.
+struct Hot {
+    tally: AtomicU64,
+    waiting: AtomicI64,
+}
+
+struct Started {
+    /// Count and sum of queue delays.
+    delays: AtomicU64,
+    delay_min_us: AtomicU64,
+    /// Starts out of a queue.
+    queued: AtomicU32,
+}
+
+struct Finished {
+    /// Count and sum of work.
+    work: AtomicU64,
+    work_min_us: AtomicU64,
+    in_flight_max: AtomicU32,
+}
+
+struct Queue {
+    /// Since when the queue has not been empty; 0: it is.
+    since_us: AtomicU64,
+    /// How long it was not before.
+    passed_us: AtomicU64,
+}
+
+/// Offers, and those of them that were admitted: 22 bits of offers, 21 of first calls, 21 of sub-calls.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tally(u64);
+
+const FIRST: u32 = 22;
+const PASSES: u32 = 43;
+
+impl Tally {
+    pub(super) const fn offers(self) -> u32 {
+        (self.0 & ((1 << FIRST) - 1)) as u32
+    }
+
+    pub(super) const fn admitted(self) -> u32 {
+        (self.0 >> FIRST & ((1 << (PASSES - FIRST)) - 1)) as u32
+    }
+
+    pub(super) const fn passes(self) -> u32 {
+        (self.0 >> PASSES) as u32
+    }
+}
+
+/// Times in one word: 24 bits of count, 40 of their sum in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times(u64);
+
+const COUNT: u32 = 40;
+
+impl Times {
+    fn one(us: u64) -> u64 {
+        1 << COUNT | us.min(TIME_US_MAX)
+    }
+
+    pub(super) const fn count(self) -> u32 {
+        (self.0 >> COUNT) as u32
+    }
+
+    pub(super) fn sum_us(self) -> f64 {
+        (self.0 & ((1 << COUNT) - 1)) as f64
+    }
+
+    /// `None` where there are none.
+    pub(super) fn mean_us(self) -> Option<f64> {
+        (self.count() > 0).then(|| self.sum_us() / f64::from(self.count()))
+    }
+}
+
 /// A window's counts, closed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Closed {
-    pub(super) offers: u32,
-    pub(super) admitted: u32,
-    pub(super) passes: u32,
-    /// Mean remaining time of first calls, if any.
-    pub(super) remaining_us: Option<u64>,
-    pub(super) starts: u32,
-    pub(super) delay_sum_us: u64,
+    pub(super) tally: Tally,
+    /// Remaining times of first calls, a sample.
+    pub(super) remaining: Times,
+    pub(super) delays: Times,
     pub(super) delay_min_us: u64,
     /// How long the queue was not empty, and how many starts came out of it meanwhile.
     pub(super) queued_us: u64,
     pub(super) queued_starts: u32,
-    pub(super) completions: u32,
-    pub(super) work_sum_us: u64,
+    pub(super) work: Times,
     pub(super) work_min_us: u64,
     pub(super) in_flight_max: u32,
 }
@@ -57,92 +128,111 @@ impl Window {
     pub(super) fn new() -> Self {
         Self {
             asked: (0..BUCKETS).map(|_| AtomicU32::new(0)).collect(),
-            offers: AtomicU32::new(0),
-            admitted: AtomicU32::new(0),
-            passes: AtomicU32::new(0),
-            remaining_sum_us: AtomicU64::new(0),
-            remaining_count: AtomicU32::new(0),
-            starts: AtomicU32::new(0),
-            delay_sum_us: AtomicU64::new(0),
-            delay_min_us: AtomicU64::new(u64::MAX),
-            queue_since_us: AtomicU64::new(0),
-            queued_us: AtomicU64::new(0),
-            queued_starts: AtomicU32::new(0),
-            completions: AtomicU32::new(0),
-            work_sum_us: AtomicU64::new(0),
-            work_min_us: AtomicU64::new(u64::MAX),
-            in_flight_max: AtomicU32::new(0),
+            hot: Apart(Hot { tally: AtomicU64::new(0), waiting: AtomicI64::new(0) }),
+            remaining: Apart(AtomicU64::new(0)),
+            started: Apart(Started {
+                delays: AtomicU64::new(0),
+                delay_min_us: AtomicU64::new(u64::MAX),
+                queued: AtomicU32::new(0),
+            }),
+            finished: Apart(Finished {
+                work: AtomicU64::new(0),
+                work_min_us: AtomicU64::new(u64::MAX),
+                in_flight_max: AtomicU32::new(0),
+            }),
+            queue: Apart(Queue { since_us: AtomicU64::new(0), passed_us: AtomicU64::new(0) }),
             probed: AtomicBool::new(false),
         }
     }
 
-    /// Counts an offer; how many there were before it.
-    pub(super) fn offered(&self) -> u32 {
-        self.offers.fetch_add(1, Relaxed)
+    /// Counts an offer, as yet neither admitted nor rejected; how many there were before it, and how many requests wait.
+    pub(super) fn offered(&self) -> (u32, u64) {
+        let before = Tally(self.hot.0.tally.fetch_add(1, Relaxed));
+        (before.offers(), self.waiting())
     }
 
-    pub(super) fn asked(&self, priority: Priority, remaining_us: u64) {
+    /// The offer is admitted; `true` where nobody waited before it.
+    pub(super) fn admitted(&self, passes: bool) -> bool {
+        self.hot.0.tally.fetch_add(if passes { 1 << PASSES } else { 1 << FIRST }, Relaxed);
+        self.hot.0.waiting.fetch_add(1, Relaxed) <= 0
+    }
+
+    /// One request waits no more; `true` where it was the last.
+    pub(super) fn left(&self) -> bool {
+        self.hot.0.waiting.fetch_sub(1, Relaxed) <= 1
+    }
+
+    /// Requests admitted and not yet started (inferred: answered). A start may overtake its admission for an instant.
+    pub(super) fn waiting(&self) -> u64 {
+        self.hot.0.waiting.load(Relaxed).max(0) as u64
+    }
+
+    /// Puts right a count that leaked: at most `most` requests wait, and at least none.
+    pub(super) fn put_right(&self, most: u64) {
+        let waiting = self.hot.0.waiting.load(Relaxed);
+        let right = waiting.clamp(0, i64::try_from(most).unwrap_or(i64::MAX));
+        if right != waiting {
+            self.hot.0.waiting.fetch_sub(waiting - right, Relaxed);
+        }
+    }
+
+    /// A first call came, after so many other offers.
+    pub(super) fn asked(&self, priority: Priority, remaining_us: u64, offers: u32) {
         self.asked[usize::from(priority.bucket().number())].fetch_add(1, Relaxed);
-        self.remaining_sum_us.fetch_add(remaining_us.min(REMAINING_US_MAX), Relaxed);
-        self.remaining_count.fetch_add(1, Relaxed);
+        if offers < REMAINING_FIRST || offers.is_multiple_of(REMAINING_EVERY) {
+            self.remaining.0.fetch_add(Times::one(remaining_us), Relaxed);
+        }
     }
 
     pub(super) fn reported(&self, priority: Priority, count: u32) {
         self.asked[usize::from(priority.bucket().number())].fetch_add(count.min(REPORTED_MAX), Relaxed);
     }
 
-    pub(super) fn admitted(&self) {
-        self.admitted.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn passed(&self) {
-        self.passes.fetch_add(1, Relaxed);
-    }
-
     pub(super) fn started(&self, queue_delay_us: u64) {
-        let queue_delay_us = queue_delay_us.min(REMAINING_US_MAX);
-        self.starts.fetch_add(1, Relaxed);
-        self.delay_sum_us.fetch_add(queue_delay_us, Relaxed);
-        if queue_delay_us < self.delay_min_us.load(Relaxed) {
-            self.delay_min_us.fetch_min(queue_delay_us, Relaxed);
+        let started = &self.started.0;
+        started.delays.fetch_add(Times::one(queue_delay_us), Relaxed);
+        if queue_delay_us < started.delay_min_us.load(Relaxed) {
+            started.delay_min_us.fetch_min(queue_delay_us, Relaxed);
         }
         if queue_delay_us >= IDLE_DELAY_US {
-            self.queued_starts.fetch_add(1, Relaxed);
+            started.queued.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(super) fn finished(&self, work_us: u64) {
+        let finished = &self.finished.0;
+        finished.work.fetch_add(Times::one(work_us), Relaxed);
+        if work_us < finished.work_min_us.load(Relaxed) {
+            finished.work_min_us.fetch_min(work_us, Relaxed);
+        }
+    }
+
+    pub(super) fn in_flight(&self, in_flight: u32) {
+        let max = &self.finished.0.in_flight_max;
+        if in_flight > max.load(Relaxed) {
+            max.fetch_max(in_flight, Relaxed);
         }
     }
 
     /// The first request began to wait.
     pub(super) fn queue_begins(&self, now_us: u64) {
-        self.queue_since_us.store(now_us.max(1), Relaxed);
+        self.queue.0.since_us.store(now_us.max(1), Relaxed);
     }
 
     /// The last waiting request was taken.
     pub(super) fn queue_ends(&self, now_us: u64) {
-        let since_us = self.queue_since_us.swap(0, Relaxed);
+        let since_us = self.queue.0.since_us.swap(0, Relaxed);
         if since_us != 0 {
-            self.queued_us.fetch_add(now_us.saturating_sub(since_us), Relaxed);
+            self.queue.0.passed_us.fetch_add(now_us.saturating_sub(since_us), Relaxed);
         }
     }
 
     /// A window ends while requests wait: the span so far belongs to it.
     fn queue_goes_on(&self, now_us: u64) {
-        let since_us = self.queue_since_us.load(Relaxed);
-        if since_us != 0 && self.queue_since_us.compare_exchange(since_us, now_us, Relaxed, Relaxed).is_ok() {
-            self.queued_us.fetch_add(now_us.saturating_sub(since_us), Relaxed);
-        }
-    }
-
-    pub(super) fn finished(&self, work_us: u64) {
-        self.completions.fetch_add(1, Relaxed);
-        self.work_sum_us.fetch_add(work_us.min(REMAINING_US_MAX), Relaxed);
-        if work_us < self.work_min_us.load(Relaxed) {
-            self.work_min_us.fetch_min(work_us, Relaxed);
-        }
-    }
-
-    pub(super) fn in_flight(&self, in_flight: u32) {
-        if in_flight > self.in_flight_max.load(Relaxed) {
-            self.in_flight_max.fetch_max(in_flight, Relaxed);
+        let Queue { since_us: since, passed_us } = &self.queue.0;
+        let since_us = since.load(Relaxed);
+        if since_us != 0 && since.compare_exchange(since_us, now_us.max(1), Relaxed, Relaxed).is_ok() {
+            passed_us.fetch_add(now_us.saturating_sub(since_us), Relaxed);
         }
     }
 
@@ -160,22 +250,17 @@ impl Window {
             *into = if count.load(Relaxed) == 0 { 0 } else { count.swap(0, Relaxed) };
         }
         self.probed.store(false, Relaxed);
-        let remaining_count = u64::from(self.remaining_count.swap(0, Relaxed));
-        let remaining_sum_us = self.remaining_sum_us.swap(0, Relaxed);
+        let Self { hot, remaining, started: Apart(started), finished: Apart(finished), queue, .. } = self;
         Closed {
-            offers: self.offers.swap(0, Relaxed),
-            admitted: self.admitted.swap(0, Relaxed),
-            passes: self.passes.swap(0, Relaxed),
-            remaining_us: remaining_sum_us.checked_div(remaining_count),
-            starts: self.starts.swap(0, Relaxed),
-            delay_sum_us: self.delay_sum_us.swap(0, Relaxed),
-            delay_min_us: self.delay_min_us.swap(u64::MAX, Relaxed),
-            queued_us: self.queued_us.swap(0, Relaxed),
-            queued_starts: self.queued_starts.swap(0, Relaxed),
-            completions: self.completions.swap(0, Relaxed),
-            work_sum_us: self.work_sum_us.swap(0, Relaxed),
-            work_min_us: self.work_min_us.swap(u64::MAX, Relaxed),
-            in_flight_max: self.in_flight_max.swap(0, Relaxed),
+            tally: Tally(hot.0.tally.swap(0, Relaxed)),
+            remaining: Times(remaining.0.swap(0, Relaxed)),
+            delays: Times(started.delays.swap(0, Relaxed)),
+            delay_min_us: started.delay_min_us.swap(u64::MAX, Relaxed),
+            queued_us: queue.0.passed_us.swap(0, Relaxed),
+            queued_starts: started.queued.swap(0, Relaxed),
+            work: Times(finished.work.swap(0, Relaxed)),
+            work_min_us: finished.work_min_us.swap(u64::MAX, Relaxed),
+            in_flight_max: finished.in_flight_max.swap(0, Relaxed),
         }
     }
 }

@@ -89,15 +89,6 @@ pub struct Tally {
     pub by_calls: Vec<(u64, u64)>,
     /// Tasks served per 100 ms, by the time they ended.
     pub timeline: Vec<u64>,
-    pub idle_us: u64,
-}
-
-impl Tally {
-    pub fn p99_us(&self) -> u64 {
-        let mut sorted = self.latencies_us.clone();
-        sorted.sort_unstable();
-        sorted.get(sorted.len() * 99 / 100).copied().unwrap_or(0)
-    }
 }
 
 struct Task {
@@ -120,8 +111,6 @@ struct Server {
     busy: bool,
     /// When the call being worked on came.
     since_us: u64,
-    idle_since_us: u64,
-    idle_us: u64,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -143,19 +132,12 @@ pub struct Model {
     callees: Vec<Callee>,
     budgets: Vec<RetryBudget>,
     pub tally: Tally,
-    pub trace: bool,
 }
 
 impl Model {
     pub fn new(scene: Scene) -> Self {
-        let server = |_| Server {
-            gate: Gate::new(scene.config.clone(), 0),
-            queue: VecDeque::new(),
-            busy: false,
-            since_us: 0,
-            idle_since_us: 0,
-            idle_us: 0,
-        };
+        let server =
+            |_| Server { gate: Gate::new(scene.config.clone(), 0), queue: VecDeque::new(), busy: false, since_us: 0 };
         let mut model = Self {
             random: Random(scene.seed),
             now_us: 0,
@@ -172,37 +154,17 @@ impl Model {
                 ..Tally::default()
             },
             scene,
-            trace: false,
         };
         model.at(1, What::Arrive);
         model
     }
 
     pub fn run(mut self) -> Tally {
-        let mut traced_us = 0;
         while let Some(Reverse((at_us, _, what))) = self.events.pop() {
             if at_us > self.scene.end_us {
                 break;
             }
             self.now_us = at_us;
-            if self.trace && at_us >= traced_us {
-                traced_us = at_us + 100_000;
-                let server = &self.servers[0];
-                let s = server.gate.snapshot(at_us);
-                eprintln!(
-                    "{:6} ms q={:4} level={:6} demand={:7.1} capacity={:6.1} delay={:6} cpt={:.2} over={} waiting={} served={}",
-                    at_us / 1000,
-                    server.queue.len(),
-                    s.advert.level,
-                    s.advert.demand_rps,
-                    s.advert.capacity_rps,
-                    s.advert.queue_delay_us,
-                    s.calls_per_task,
-                    s.overloaded,
-                    s.waiting,
-                    self.tally.timeline[(at_us / 100_000).saturating_sub(1) as usize],
-                );
-            }
             match what {
                 What::Arrive => self.arrive(),
                 What::Call(task) => self.call(task),
@@ -210,7 +172,6 @@ impl Model {
                 What::Wake(server) => self.start(server),
             }
         }
-        self.tally.idle_us = self.servers.iter().map(|server| server.idle_us).sum();
         self.tally
     }
 
@@ -341,9 +302,6 @@ impl Model {
                 work_us += to - from;
             }
             let server = &mut self.servers[to];
-            if now_us > server.idle_since_us {
-                server.idle_us += now_us - server.idle_since_us;
-            }
             server.busy = true;
             server.since_us = since_us;
             if self.scene.config.signal == Signal::Exact {
@@ -358,7 +316,6 @@ impl Model {
         let now_us = self.now_us;
         let server = &mut self.servers[from];
         server.busy = false;
-        server.idle_since_us = now_us;
         match self.scene.config.signal {
             Signal::Exact => server.gate.finished(work_us, now_us),
             Signal::Inferred => {

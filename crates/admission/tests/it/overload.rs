@@ -20,6 +20,9 @@ fn at_twice_the_load_most_of_the_optimum_is_served() {
         let tally = Model::new(Scene::steady(calls, 2.0, 7)).run();
         let share = share_of_optimum(&tally, 2.0);
         assert!(share > floor, "M{calls}: {share:.3}");
+        let mut latencies_us = tally.latencies_us.clone();
+        latencies_us.sort_unstable();
+        assert!(latencies_us[latencies_us.len() * 99 / 100] < 490_000, "M{calls}");
         assert!(tally.wasted_us as f64 <= 0.02 * tally.work_us as f64, "M{calls}: {} late", tally.late);
     }
 }
