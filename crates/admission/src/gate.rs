@@ -163,7 +163,7 @@ impl Gate {
     /// [`Gate::abandoned`].
     pub fn offer(&self, priority: Priority, passes: bool, deadline_us: Option<u64>, now_us: u64) -> Verdict {
         let table = &self.table.0;
-        let (offers, waiting) = self.window.offered();
+        let (offers, waiting) = self.window.offered(passes);
         let late = now_us.wrapping_sub(table.window_start_us.load(Relaxed)) >= self.config.window_us;
         if late || offers >= table.offers_max.load(Relaxed) {
             self.close(now_us);

@@ -27,6 +27,8 @@ const TARGET_SHARE: f64 = 0.36;
 const LIMIT_SHARE: f64 = 0.8;
 /// Share of a task's time that one queue may take at the limit.
 const LIMIT_SHARE_ONE: f64 = 0.6;
+/// Requests in the queue aimed at, at least, however slow the service.
+const QUEUE_MIN: f64 = 3.0;
 /// How much more than capacity is admitted into an empty queue, and how much less into one twice its target.
 const EMPTY_GAIN: f64 = 0.7;
 const FULL_LOSS: f64 = 0.25;
@@ -43,16 +45,17 @@ const CORRECTION_MAX: f64 = 1.25;
 const EMPTY_TARGET: f64 = 0.1;
 const EMPTY_S: f64 = 0.5;
 const RAISE_PER_S: f64 = 1.5;
-/// A window longer than so many is a leap of the clock, or silence: it says nothing of capacity.
-const WINDOWS_MAX: f64 = 10.0;
+/// A window longer than this (seconds) is a leap of the clock, or silence: it says nothing of capacity.
+const SILENCE_S_MAX: f64 = 60.0;
 /// Memory of calls per task and of deadlines, in seconds.
 const TASKS_S: f64 = 15.0;
 /// Calls per task at most.
 const CALLS_MAX: f64 = 64.0;
 /// How sure overload must be, against the rule, once the queue is at its limit.
 const CARE_AT_LIMIT: f64 = 0.4;
-/// Demand below this share of capacity ends overload.
+/// Demand below this share of capacity for so long (seconds) ends overload: reports come in lumps, with gaps.
 const CALM: f64 = 0.95;
+const CALM_S: f64 = 1.0;
 
 /// Everything learnt over windows.
 pub(super) struct Controller {
@@ -70,6 +73,8 @@ pub(super) struct Controller {
     correction: f64,
     /// How long the queue has been nearly empty while overloaded.
     idle_s: f64,
+    /// How long demand has been below capacity.
+    calm_s: f64,
     overloaded: bool,
     queue_delay_us: f64,
 }
@@ -106,6 +111,7 @@ impl Controller {
             offers_rps: 0.0,
             correction: 1.0,
             idle_s: 0.0,
+            calm_s: 0.0,
             overloaded: false,
             queue_delay_us: 0.0,
         }
@@ -133,7 +139,8 @@ impl Controller {
         self.fold_queue_delay(closed, waiting);
         let calls_per_task = self.calls_per_task();
         let each_us = self.remaining_us / calls_per_task;
-        let target_us = self.target_us.min(each_us * TARGET_SHARE);
+        let least_us = self.capacity.rps().map_or(0.0, |rps| QUEUE_MIN / rps * 1e6);
+        let target_us = self.target_us.max(least_us).min(each_us * TARGET_SHARE);
         let limit_us = |one: f64| (each_us * LIMIT_SHARE).min(self.remaining_us * one).max(target_us * 1.5);
         let (limit_calm_us, limit_overloaded_us) = (limit_us(LIMIT_SHARE), limit_us(LIMIT_SHARE_ONE));
         self.judge(target_us, limit_calm_us, seconds);
@@ -162,7 +169,7 @@ impl Controller {
     }
 
     fn fold_capacity(&mut self, closed: &Closed, seconds: f64) {
-        if seconds > self.window_s * WINDOWS_MAX {
+        if seconds > SILENCE_S_MAX {
             return;
         }
         self.capacity.throughput(f64::from(closed.work.count()), seconds);
@@ -200,7 +207,10 @@ impl Controller {
                 self.capacity.yield_to_overload();
             }
             self.overloaded = true;
-        } else if self.demand.slow() * calls_per_task < capacity_rps * CALM && self.queue_delay_us < target_us {
+        }
+        let calm = self.demand.total() * calls_per_task < capacity_rps * CALM && self.queue_delay_us < target_us;
+        self.calm_s = if calm { self.calm_s + seconds.min(self.window_s) } else { 0.0 };
+        if self.calm_s > CALM_S {
             self.overloaded = false;
         }
         if !self.overloaded {

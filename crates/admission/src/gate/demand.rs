@@ -100,12 +100,8 @@ impl Demand {
             let scatter = rate.max(0.0) * self.lumps.max(1.0) / (2.0 * constant_s.min(self.seconds.max(0.01)));
             rate - tasks_rps > care * sigmas * (scatter + (tasks_rps * doubt).powi(2)).sqrt()
         };
-        beyond(self.fast, FAST_S, FAST_SIGMAS) || beyond(self.slow, SLOW_S, SLOW_SIGMAS)
-    }
-
-    /// Tasks per second over the last seconds.
-    pub(super) fn slow(&self) -> f64 {
-        self.slow
+        beyond(self.fast, FAST_S, FAST_SIGMAS)
+            || (self.total > tasks_rps && beyond(self.slow, SLOW_S, SLOW_SIGMAS))
     }
 
     /// The bucket up to which a rate of tasks reaches: a change of demand below it is looked for on its own.

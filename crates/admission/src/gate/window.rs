@@ -62,7 +62,7 @@ struct Queue {
     passed_us: AtomicU64,
 }
 
-/// Offers, and those of them that were admitted: 22 bits of offers, 21 of first calls, 21 of sub-calls.
+/// 22 bits of offers, 21 of first calls that were admitted, 21 of sub-calls that came.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tally(u64);
 
@@ -145,15 +145,20 @@ impl Window {
         }
     }
 
-    /// Counts an offer, as yet neither admitted nor rejected; how many there were before it, and how many requests wait.
-    pub(super) fn offered(&self) -> (u32, u64) {
-        let before = Tally(self.hot.0.tally.fetch_add(1, Relaxed));
+    /// Counts an offer; how many there were before it, and how many requests wait.
+    ///
+    /// A sub-call counts whatever becomes of it: those that come too late belong to their tasks as well, and leaving
+    /// them out lets more tasks in just when there are too many.
+    pub(super) fn offered(&self, passes: bool) -> (u32, u64) {
+        let before = Tally(self.hot.0.tally.fetch_add(if passes { 1 | 1 << PASSES } else { 1 }, Relaxed));
         (before.offers(), self.waiting())
     }
 
     /// The offer is admitted; `true` where nobody waited before it.
     pub(super) fn admitted(&self, passes: bool) -> bool {
-        self.hot.0.tally.fetch_add(if passes { 1 << PASSES } else { 1 << FIRST }, Relaxed);
+        if !passes {
+            self.hot.0.tally.fetch_add(1 << FIRST, Relaxed);
+        }
         self.hot.0.waiting.fetch_add(1, Relaxed) <= 0
     }
 
