@@ -51,7 +51,9 @@ pub struct ApplyArgs {
 
 /// Delete one resource
 #[derive(clap::Args)]
-#[command(after_help = "Example: springtide delete service lottery --yes")]
+#[command(
+    after_help = "Example: springtide delete service lottery --yes\n\nThe instances of a deleted service are drained and stopped, which is watched to its end.\nExit codes: 0 deleted and gone, 1 refused or an operation failed, 3 no server."
+)]
 pub struct DeleteArgs {
     /// Kind, such as service
     kind: String,
@@ -60,6 +62,8 @@ pub struct DeleteArgs {
     /// Delete without asking
     #[arg(short, long)]
     yes: bool,
+    #[command(flatten)]
+    wait: progress::Wait,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
@@ -103,16 +107,21 @@ pub async fn delete(args: DeleteArgs) -> Result<(), Failure> {
     if !args.yes {
         confirm(&format!("delete {} {}?", kind.as_str(), args.name))?;
     }
+    let known = progress::known(&client).await?;
     let deleted = match client.delete(kind.as_str(), &args.name).await {
         Ok(deleted) => deleted,
         Err(error) => return Err(or_nearest(&client, kind, &args.name, error).await),
     };
     args.output.show(&deleted, || {
         let lines: Vec<String> = std::iter::once(format!("{} {} deleted", kind.as_str(), args.name))
-            .chain(deleted.consequences.iter().cloned())
+            .chain(deleted.consequences.iter().map(|text| format!("→ {text}")))
             .collect();
         lines.join("\n") + "\n"
-    })
+    })?;
+    if args.wait.no_wait || deleted.consequences.is_empty() {
+        return Ok(());
+    }
+    progress::settle(&client, &deleted.consequences, known, &args.wait, args.output).await
 }
 
 async fn upload(client: &Client, gathered: &Gathered, output: Output) -> Result<(), Failure> {

@@ -146,8 +146,8 @@ pub async fn known(client: &Client) -> Result<BTreeSet<OperationId>, Failure> {
     Ok(client.operations().await?.into_iter().map(|operation| operation.id).collect())
 }
 
-/// Waits until the services named by the consequences of an apply (`name: …`) have settled; follows the operations that
-/// were not `known` before it.
+/// Waits until the services named by the consequences of an apply or a delete (`name: …`) have settled, those that are
+/// no longer declared until their last instance is gone; follows the operations that were not `known` before it.
 pub async fn settle(
     client: &Client,
     consequences: &[String],
@@ -156,9 +156,14 @@ pub async fn settle(
     output: Output,
 ) -> Result<(), Failure> {
     let board = Board::new(output);
-    let named = named(client, consequences).await?;
-    let mut settling =
-        Settling { client, board: &board, waiting: named, known, touched: BTreeSet::new(), failed: Vec::new() };
+    let mut settling = Settling {
+        client,
+        board: &board,
+        waiting: named(consequences),
+        known,
+        touched: BTreeSet::new(),
+        failed: Vec::new(),
+    };
     match waited(&board, wait, settling.run()).await? {
         Waited::Done(()) if settling.failed.is_empty() => Ok(()),
         Waited::Done(()) => Err(Failure::Refused(settling.failed.join("\n"))),
@@ -202,11 +207,20 @@ impl Settling<'_> {
     }
 
     async fn drop_settled(&mut self, is_late: bool) -> Result<(), Failure> {
-        for service in patient(async || self.client.services().await).await? {
+        let services = patient(async || self.client.services().await).await?;
+        for service in &services {
             let began = self.touched.contains(&service.name) || is_late;
             let settled = service.operation.is_none() && (service.healthy == service.wanted || !self.failed.is_empty());
             if began && settled {
                 self.waiting.remove(&service.name);
+            }
+        }
+        let is_declared = |name: &str| services.iter().any(|service| service.name == name);
+        let deleted: Vec<String> = self.waiting.iter().filter(|name| !is_declared(name)).cloned().collect();
+        for name in deleted {
+            let left = patient(async || self.client.instances(Some(&name), None).await).await?;
+            if left.is_empty() || !self.failed.is_empty() {
+                self.waiting.remove(&name);
             }
         }
         Ok(())
@@ -214,10 +228,8 @@ impl Settling<'_> {
 }
 
 /// The services that consequences name.
-async fn named(client: &Client, consequences: &[String]) -> Result<BTreeSet<String>, Failure> {
-    let names: BTreeSet<&str> = consequences.iter().filter_map(|text| Some(text.split_once(':')?.0)).collect();
-    let services = patient(async || client.services().await).await?.into_iter().map(|service| service.name);
-    Ok(services.filter(|name| names.contains(name.as_str())).collect())
+fn named(consequences: &[String]) -> BTreeSet<String> {
+    consequences.iter().filter_map(|text| Some(text.split_once(':')?.0.to_owned())).collect()
 }
 
 /// Operations on the services that were not known, oldest first.

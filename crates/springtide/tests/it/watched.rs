@@ -130,3 +130,32 @@ fn ctrl_c_ends_the_watch_and_not_the_operation() {
     server.told(&["operation", "rollback", &id]);
     eventually("the end of the instance", &server, || server.told(&["get", "instances", "-o", "json"]).trim() == "[]");
 }
+
+#[test]
+fn what_is_deleted_or_pruned_is_watched_until_its_last_instance_is_gone() {
+    let server = Server::start();
+    std::fs::create_dir(server.folder().join("app")).unwrap();
+    server.write("app/run.sh", "#!/bin/sh\nexec sleep 60\n");
+    let run = server.folder().join("app/run.sh");
+    std::fs::set_permissions(run, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    // Without a health check it is healthy as soon as it runs.
+    let fleet = FLEET.replace("instances: {east: 0}", "instances: {east: 1}");
+    let (facilities, web) = fleet.rsplit_once("---\n").expect("the service comes last");
+    server.write("fleet.yaml", facilities);
+    server.write("web.yaml", web);
+    server.told(&["apply", "-f", "fleet.yaml"]);
+    let _agent = agent(&server);
+    eventually("the agent's connection", &server, || server.told(&["get", "hosts"]).contains("connected"));
+    for away in [&["delete", "service", "web"][..], &["apply", "-f", "fleet.yaml", "--prune", "--yes"]] {
+        server.told(&["apply", "-f", "fleet.yaml", "-f", "web.yaml"]);
+        assert_eq!(server.told(&["get", "instances", "-o", "json"]).matches("\"healthy\"").count(), 1);
+        let said = server.told(away);
+        assert!(said.contains("web: 1 → 0 instances") && said.contains("scale web"), "{away:?}: {said}");
+        assert_eq!(
+            server.told(&["get", "instances", "-o", "json"]).trim(),
+            "[]",
+            "{away:?} returned too early: {said}"
+        );
+        assert_eq!(server.told(&["operation", "list", "--open", "-o", "json"]).trim(), "[]", "{away:?}: {said}");
+    }
+}
