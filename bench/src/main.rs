@@ -3,6 +3,7 @@
 //! Each benchmark takes `--seed`, prints its raw rounds and a table with the truth or the floor beside ours, and last one
 //! line `bench NAME: key=value …`; it exits non-zero when a floor is missed. Rounds with steal over 5% are void.
 
+mod admission_sim;
 mod agent_kill;
 mod demo;
 mod scale_out;
@@ -31,11 +32,13 @@ enum Bench {
     Stress(stress::Args),
     /// kill -9 of agents under load: instances untouched, readopted fast
     AgentKill(agent_kill::Args),
+    /// Protection in virtual time beside DAGOR, CoDel, random shedding, Gradient2 and credits
+    AdmissionSim(admission_sim::Args),
     /// kill -9 of the server at every journal point: resumes, loses nothing, each effect once
     ServerKill(server_kill::Args),
 }
 
-const NAMES: &[&str] = &["scale-out", "stress", "agent-kill", "server-kill"];
+const NAMES: &[&str] = &["scale-out", "stress", "agent-kill", "server-kill", "admission-sim"];
 
 fn main() -> ExitCode {
     match run() {
@@ -73,5 +76,6 @@ async fn bench(bench: Bench) -> anyhow::Result<bool> {
         Bench::Stress(args) => stress::run(args).await,
         Bench::AgentKill(args) => agent_kill::run(args).await,
         Bench::ServerKill(args) => server_kill::run(args).await,
+        Bench::AdmissionSim(args) => admission_sim::run(args).await,
     }
 }

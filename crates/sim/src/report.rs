@@ -33,6 +33,10 @@ pub struct Bin {
     pub delay_sum_us: u64,
     /// See `delay_sum_us`.
     pub delays: u32,
+    /// First attempts that were sent, and further ones.
+    pub first_attempts: u32,
+    /// See `first_attempts`.
+    pub retries: u32,
     /// The last level that was told.
     pub level: Option<u32>,
 }
@@ -196,9 +200,12 @@ impl Recorder {
         self.calls += u64::from(measured);
     }
 
-    pub fn attempted(&mut self, again: bool) {
+    pub fn attempted(&mut self, now_us: u64, again: bool) {
         self.attempts += 1;
         self.first_attempts += u64::from(!again);
+        let bin = self.bin(now_us);
+        bin.first_attempts += u32::from(!again);
+        bin.retries += u32::from(again);
     }
 
     pub fn refused(&mut self, why: Refusal, measured: bool) {
@@ -327,6 +334,14 @@ impl Report {
         let bins = &self.bins[at(from_s)..at(until_s)];
         let (arrived, ok) = bins.iter().fold((0, 0), |sum, bin| (sum.0 + bin.arrived, sum.1 + bin.arrived_ok));
         share(u64::from(ok), u64::from(arrived))
+    }
+
+    /// Attempts sent over calls sent between two moments.
+    pub fn attempts_between(&self, from_s: f64, until_s: f64) -> f64 {
+        let at = |s: f64| ((s * 1e6 / BIN_US as f64).round() as usize).min(self.bins.len());
+        let bins = &self.bins[at(from_s)..at(until_s)];
+        let (first, more) = bins.iter().fold((0, 0), |sum, bin| (sum.0 + bin.first_attempts, sum.1 + bin.retries));
+        1.0 + f64::from(more) / f64::from(first.max(1))
     }
 
     /// How long after `from_s` the tasks done per second reached `rps` for good, in seconds: the first moment from which

@@ -79,7 +79,7 @@ impl Engine<'_> {
             self.record.refused(why, measured);
             return self.attempt_failed(id, &head, why);
         }
-        self.record.attempted(attempt > 0);
+        self.record.attempted(now_us, attempt > 0);
         let attempt = self.attempts.insert(Attempt {
             call: id,
             task: task_id,

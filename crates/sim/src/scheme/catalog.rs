@@ -10,8 +10,9 @@ use super::{Nothing, Scheme};
 use crate::script::Script;
 
 /// All names, ours first.
-pub const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 13] = [
     "springtide",
+    "springtide-inferred",
     "dagor",
     "dagor-tuned",
     "dagor-budget",
@@ -19,7 +20,9 @@ pub const NAMES: [&str; 10] = [
     "codel-tuned",
     "random",
     "gradient2",
+    "gradient2-tuned",
     "breakwater",
+    "breakwater-tuned",
     "none",
 ];
 
@@ -28,6 +31,7 @@ pub fn named(name: &str, script: &Script) -> Option<Box<dyn Scheme>> {
     let rotation_us = (script.rotation_s * 1e6).round() as u64;
     Some(match name {
         "springtide" => Box::new(Ours::shipped(rotation_us)),
+        "springtide-inferred" => Box::new(Ours::inferred(rotation_us)),
         "dagor" => Box::new(Dagor::paper(rotation_us)),
         "dagor-tuned" => Box::new(Dagor {
             label: "dagor-tuned",
@@ -44,6 +48,10 @@ pub fn named(name: &str, script: &Script) -> Option<Box<dyn Scheme>> {
             Box::new(Random { label: "random", headroom: 0.95, window_us: 100_000, fixed: None, drop_expired: true })
         }
         "gradient2" => Box::new(Gradient2::paper()),
+        "gradient2-tuned" => Box::new(Gradient2 { label: "gradient2-tuned", drop_expired: true, ..Gradient2::paper() }),
+        "breakwater-tuned" => {
+            Box::new(Breakwater { label: "breakwater-tuned", drop_expired: true, ..Breakwater::paper() })
+        }
         "breakwater" => Box::new(Breakwater::paper()),
         "none" => Box::new(Nothing),
         _ => return None,

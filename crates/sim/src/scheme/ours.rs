@@ -4,7 +4,7 @@
 
 use super::{Advert, Caller, Guard, Head, Queue, Refusal, Scheme};
 use crate::rng::Rng;
-use admission::{Bucket, Callee, Config, Gate, Priority, Reason, RetryBudget, RetryConfig, UserKey, Verdict};
+use admission::{Bucket, Callee, Config, Gate, Priority, Reason, RetryBudget, RetryConfig, Signal, UserKey, Verdict};
 
 /// The parameters of `admission`; its defaults are what ships.
 #[derive(Debug, Clone)]
@@ -27,6 +27,13 @@ impl Ours {
         let (gate, retry) = (Config::default(), RetryConfig::default());
         Self { label: "springtide", gate, retry, rotation_us, keep_back: true }
     }
+
+    /// As shipped, before a service that tells nothing: the gate sees calls come and answers go, and cannot take a call
+    /// back that waits inside.
+    pub fn inferred(rotation_us: u64) -> Self {
+        let gate = Config { signal: Signal::Inferred, ..Config::default() };
+        Self { label: "springtide-inferred", gate, ..Self::shipped(rotation_us) }
+    }
 }
 
 impl Scheme for Ours {
@@ -39,7 +46,11 @@ impl Scheme for Ours {
         u32::from(Priority::new(class.min(63), level).expect("a class below 64 and a user level of its hash").as_u16())
     }
     fn guard(&self, _instance: u32, _workers: u32, _capacity_rps: f64) -> Box<dyn Guard> {
-        Box::new(Gated(Gate::new(self.gate.clone(), 0)))
+        let gate = Gate::new(self.gate.clone(), 0);
+        match self.gate.signal {
+            Signal::Exact => Box::new(Gated(gate)),
+            Signal::Inferred => Box::new(Outside { gated: Gated(gate), in_flight: 0 }),
+        }
     }
     fn caller(&self, _origin: u32, _endpoints: usize) -> Box<dyn Caller> {
         let budget = RetryBudget::new(self.retry.clone(), 0);
@@ -88,6 +99,30 @@ impl Guard for Gated {
             queue_delay_us: told.queue_delay_us,
             credits: i32::MAX,
         }
+    }
+}
+
+/// A gate in front of a copy, which sees no queue.
+struct Outside {
+    gated: Gated,
+    in_flight: u32,
+}
+
+impl Guard for Outside {
+    fn arrive(&mut self, head: &Head, queue: Queue, now_us: u64, rng: &mut Rng) -> Result<(), Refusal> {
+        self.gated.arrive(head, queue, now_us, rng)?;
+        self.in_flight += 1;
+        Ok(())
+    }
+    fn start(&mut self, _head: &Head, _delay_us: u64, _now_us: u64) -> Result<(), Refusal> {
+        Ok(())
+    }
+    fn finish(&mut self, _head: &Head, delay_us: u64, work_us: u64, now_us: u64) {
+        self.gated.0.observed(self.in_flight, delay_us + work_us, now_us);
+        self.in_flight -= 1;
+    }
+    fn advert(&mut self, origin: u32, head: &Head, now_us: u64) -> Advert {
+        self.gated.advert(origin, head, now_us)
     }
 }
 
