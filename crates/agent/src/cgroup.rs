@@ -8,12 +8,14 @@
 mod detect;
 mod limits;
 mod meter;
+mod probe;
 mod slice;
 
 pub use detect::{Controller, Version};
 pub use limits::Limits;
 pub(crate) use meter::pressure;
 pub use meter::{Meter, Usage};
+pub use probe::{Place, probe};
 pub use slice::Slice;
 
 use detect::Found;

@@ -6,17 +6,12 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-/// What slices need of cgroup v1.
-const V1_CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "freezer"];
-/// What slices need of cgroup v2 (freezing is always there).
-const V2_CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 /// File descriptors that a proxy with some thousand connections needs.
 const FILES_MIN: u64 = 4_096;
 /// Free space below which packages and logs soon find none.
 const FREE_BYTES_MIN: u64 = 1 << 30;
-/// What to do without permission.
-const GRANT: &str =
-    "run as root, or delegate a cgroup to this user (systemd: Delegate=yes), or start with --isolation none";
+/// What to do where slices cannot be had at all.
+const ISOLATION: &str = "run with --isolation none: no limits are enforced";
 
 /// Everything that needs no server.
 pub fn check(data: &Path) -> Vec<Finding> {
@@ -29,72 +24,26 @@ pub fn check(data: &Path) -> Vec<Finding> {
     findings
 }
 
-/// A mounted cgroup hierarchy.
-struct Hierarchy {
-    path: PathBuf,
-    v2: bool,
-    controllers: Vec<String>,
-}
-
-fn hierarchies(mounts: &str) -> Vec<Hierarchy> {
-    let mut found = Vec::new();
-    for line in mounts.lines() {
-        let mut words = line.split(' ').skip(1);
-        let (Some(path), Some(kind), Some(options)) = (words.next(), words.next(), words.next()) else { continue };
-        if !matches!(kind, "cgroup" | "cgroup2") {
-            continue;
-        }
-        let v2 = kind == "cgroup2";
-        let controllers = if v2 {
-            let text = std::fs::read_to_string(Path::new(path).join("cgroup.controllers")).unwrap_or_default();
-            text.split_whitespace().map(str::to_owned).collect()
-        } else {
-            options.split(',').map(str::to_owned).collect()
-        };
-        found.push(Hierarchy { path: path.into(), v2, controllers });
-    }
-    found
-}
-
+/// Tries what an agent does: finds the hierarchies, makes a cgroup in each and removes it.
 fn cgroups() -> Vec<Finding> {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let found = hierarchies(&mounts);
-    let has = |v2: bool, name: &str| found.iter().find(|one| one.v2 == v2 && one.controllers.iter().any(|c| c == name));
-    let (v1, v2) = (found.iter().any(|one| !one.v2), found.iter().any(|one| one.v2));
-    let layout = match (v1, v2) {
-        (true, true) => "hybrid: v1 controllers beside a v2 tree",
-        (true, false) => "v1",
-        (false, true) => "v2",
-        (false, false) => {
-            let advice = "mount cgroups, or start with --isolation none (no limits are enforced)";
-            return vec![Finding::fail("cgroup layout", "no cgroup tree is mounted", advice)];
+    match agent::cgroup::probe() {
+        Ok((layout, places)) => {
+            let mut findings = vec![Finding::ok("cgroup layout", layout.as_str())];
+            findings.extend(places.into_iter().map(|place| {
+                let names: Vec<&str> = place.controllers.iter().map(|controller| controller.as_str()).collect();
+                let found = format!("{} takes new groups", place.base.display());
+                Finding::ok(&format!("cgroup {}", names.join(", ")), found)
+            }));
+            findings
         }
-    };
-    let whole_v2 = V2_CONTROLLERS.iter().all(|name| has(true, name).is_some());
-    let needed: &[&str] = if whole_v2 { &V2_CONTROLLERS } else { &V1_CONTROLLERS };
-    let mut findings = vec![Finding::ok("cgroup layout", layout)];
-    for name in needed {
-        let check = format!("cgroup {name}");
-        findings.push(match has(whole_v2, name) {
-            Some(tree) => writable(&check, &tree.path),
-            None => Finding::fail(
-                &check,
-                "no hierarchy has it",
-                "enable it in the kernel's command line, or start with --isolation none",
-            ),
-        });
+        Err(error) => vec![refused(&error.to_string())],
     }
-    findings
 }
 
-/// Tries what an agent does: makes a cgroup and removes it.
-fn writable(check: &str, tree: &Path) -> Finding {
-    let probe = tree.join(format!("springtide-doctor-{}", std::process::id()));
-    let tried = std::fs::create_dir(&probe).and_then(|()| std::fs::remove_dir(&probe));
-    match tried {
-        Ok(()) => Finding::ok(check, format!("{} takes new groups", tree.display())),
-        Err(error) => Finding::fail(check, format!("{} takes no new group: {error}", tree.display()), GRANT),
-    }
+/// An agent's own words: what it would say, and after the first pause what to do.
+fn refused(said: &str) -> Finding {
+    let (found, advice) = said.split_once("; ").or_else(|| said.rsplit_once(": ")).unwrap_or((said, ISOLATION));
+    Finding::fail("cgroup", found, advice)
 }
 
 fn pressure() -> Finding {
@@ -173,15 +122,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trees_are_read_from_the_mounts() {
-        let mounts = "proc /proc proc rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw,nosuid,cpu,cpuacct 0 0\nnone /nowhere cgroup2 rw 0 0\n";
-        let found = hierarchies(mounts);
-        assert_eq!(found.len(), 2);
-        assert!(found[0].controllers.contains(&"cpu".to_owned()) && !found[0].v2);
-        assert!(found[1].v2 && found[1].controllers.is_empty());
-    }
-
-    #[test]
     fn a_taken_port_is_noticed() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
@@ -200,8 +140,16 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_that_takes_no_group_fails_with_advice() {
-        let finding = writable("cgroup cpu", Path::new("/proc"));
-        assert_eq!((finding.mark, finding.advice.as_str()), (Mark::Fail, GRANT));
+    fn what_an_agent_would_say_is_told_with_its_advice() {
+        let root = std::path::PathBuf::from("/sys/fs/cgroup/cpu/springtide");
+        let source = || std::io::Error::from(ErrorKind::PermissionDenied);
+        let denied = agent::cgroup::Error::Denied { path: root, source: source() }.to_string();
+        let finding = refused(&denied);
+        assert_eq!(finding.mark, Mark::Fail);
+        assert_eq!(finding.found, "may not make the cgroup /sys/fs/cgroup/cpu/springtide: permission denied");
+        assert!(finding.advice.starts_with("run as root, or under systemd with Delegate=yes"), "{}", finding.advice);
+        let missing = refused(&agent::cgroup::Error::NoController { controller: "memory" }.to_string());
+        assert_eq!(missing.found, "no cgroup hierarchy here has the memory controller");
+        assert!(missing.advice.starts_with("mount it") && missing.advice.contains("--isolation none"), "{missing:?}");
     }
 }
