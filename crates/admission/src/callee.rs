@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Buckets of shed calls reported on one call at most; the rest goes with later calls.
 pub const SHED_PAIRS_MAX: usize = 16;
-/// The most lenient level heard in this time is used: endpoints differ, and a call may go to any.
+/// The level is the mean of those heard in this window and the one before: endpoints differ, and a call may go to any.
+/// Not the most lenient: where calls go to the endpoint with the fewest in flight, those that reject are the first choice,
+/// and one lenient endpoint would have all that the others must reject sent to them.
 const WINDOW_US: u64 = 100_000;
 /// A level this old begins to rise…
 const STALE_US: u64 = 300_000;
@@ -22,7 +24,8 @@ const WORDS: usize = BUCKETS / 64;
 
 /// A caller's view of one service. `Sync`, of fixed size (about 5 KB).
 pub struct Callee {
-    /// Number of the window and the greatest level heard in it, packed; and the one before.
+    /// Number of the running window; count and sum of the levels heard in it, packed, and in the one before.
+    window: AtomicU64,
     current: AtomicU64,
     previous: AtomicU64,
     heard_us: AtomicU64,
@@ -68,24 +71,22 @@ impl ShedReport {
     }
 }
 
-const fn pack(window: u64, level: u32) -> u64 {
-    (window << 20) | level as u64
-}
+/// One level in a packed word: 24 bits of count, 40 of the sum.
+const COUNT: u32 = 40;
 
-const fn window_of(packed: u64) -> u64 {
-    packed >> 20
-}
-
-const fn level_of(packed: u64) -> u32 {
-    (packed & 0xf_ffff) as u32
+fn mean(packed: [u64; 2]) -> Option<u32> {
+    let count: u64 = packed.iter().map(|word| word >> COUNT).sum();
+    let sum: u64 = packed.iter().map(|word| word & ((1 << COUNT) - 1)).sum();
+    sum.checked_div(count).map(|mean| mean.min(u64::from(LEVEL_ALL)) as u32)
 }
 
 impl Callee {
     /// A view that has heard nothing and sheds nothing.
     pub fn new() -> Self {
         Self {
-            current: AtomicU64::new(pack(0, LEVEL_ALL)),
-            previous: AtomicU64::new(pack(0, LEVEL_ALL)),
+            window: AtomicU64::new(0),
+            current: AtomicU64::new(0),
+            previous: AtomicU64::new(0),
             heard_us: AtomicU64::new(0),
             probed_us: AtomicU64::new(0),
             shed: (0..BUCKETS).map(|_| AtomicU32::new(0)).collect(),
@@ -96,24 +97,21 @@ impl Callee {
 
     /// An endpoint of the service answered, with this advert.
     pub fn heard(&self, advert: Advert, now_us: u64) {
-        let level = advert.level.min(LEVEL_ALL);
+        let level = u64::from(advert.level.min(LEVEL_ALL));
         let window = now_us / WINDOW_US;
-        let before = self.current.load(Relaxed);
-        if window_of(before) == window {
-            self.current.fetch_max(pack(window, level), Relaxed);
-        } else if self.current.compare_exchange(before, pack(window, level), Relaxed, Relaxed).is_ok() {
-            self.previous.store(before, Relaxed);
+        let before = self.window.load(Relaxed);
+        if before != window && self.window.compare_exchange(before, window, Relaxed, Relaxed).is_ok() {
+            let levels = self.current.swap(0, Relaxed);
+            self.previous.store(if window == before + 1 { levels } else { 0 }, Relaxed);
         }
+        self.current.fetch_add(1 << COUNT | level, Relaxed);
         self.heard_us.store(now_us, Relaxed);
     }
 
     /// The level as this caller sees it now.
     pub fn level(&self, now_us: u64) -> u32 {
-        let window = now_us / WINDOW_US;
-        let current = self.current.load(Relaxed);
-        let previous = self.previous.load(Relaxed);
-        let recent = window_of(previous) + 1 == window_of(current) && window_of(current) == window;
-        let level = if recent { level_of(current).max(level_of(previous)) } else { level_of(current) };
+        let heard = mean([self.current.load(Relaxed), self.previous.load(Relaxed)]);
+        let level = heard.unwrap_or(LEVEL_ALL);
         // A clock that went back makes the last word seem to lie ahead: it is taken as stale altogether.
         let age_us = now_us.checked_sub(self.heard_us.load(Relaxed)).unwrap_or(u64::MAX);
         let risen_us = age_us.saturating_sub(STALE_US).min(RISE_US);

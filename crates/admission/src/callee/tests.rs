@@ -20,16 +20,27 @@ fn doomed_calls_are_shed_and_others_not() {
 }
 
 #[test]
-fn the_most_lenient_endpoint_of_late_decides() {
+fn endpoints_that_differ_are_averaged_over_two_windows() {
     let callee = Callee::new();
     callee.heard(advert(1_000), 1_000_000);
     callee.heard(advert(3_000), 1_010_000);
     callee.heard(advert(2_000), 1_020_000);
-    assert_eq!(callee.level(1_020_000), 3_000);
-    callee.heard(advert(2_000), 1_120_000);
+    assert_eq!(callee.level(1_020_000), 2_000);
+    callee.heard(advert(6_000), 1_120_000);
     assert_eq!(callee.level(1_120_000), 3_000, "the window before still counts");
-    callee.heard(advert(2_000), 1_220_000);
-    assert_eq!(callee.level(1_220_000), 2_000);
+    callee.heard(advert(5_000), 1_220_000);
+    assert_eq!(callee.level(1_220_000), 5_500);
+    callee.heard(advert(100), 1_920_000);
+    assert_eq!(callee.level(1_920_000), 100, "what was heard long before does not");
+}
+
+#[test]
+fn one_endpoint_that_lets_all_in_does_not_open_the_gates_of_the_others() {
+    let callee = Callee::new();
+    for at in 0..100 {
+        callee.heard(advert(if at % 10 == 0 { LEVEL_ALL } else { 1_000 }), 1_000_000 + at);
+    }
+    assert!(callee.level(1_000_100) < 8_000, "{}", callee.level(1_000_100));
 }
 
 #[test]
@@ -57,7 +68,7 @@ fn a_clock_that_jumps_does_not_freeze_the_view() {
     callee.heard(advert(0), 3_600_000_000);
     assert_eq!(callee.level(1_000_000), LEVEL_ALL, "back: the last word is not of this time");
     callee.heard(advert(5), 1_000_000);
-    assert_eq!(callee.level(1_000_000), 5);
+    assert_eq!(callee.level(1_000_000), 5, "afresh");
     assert_eq!(callee.level(7_200_000_000), LEVEL_ALL, "on: it is stale");
 }
 

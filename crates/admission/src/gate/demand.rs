@@ -9,12 +9,11 @@ const SLOW_S: f64 = 5.0;
 /// Standard deviations by which each must exceed capacity.
 const FAST_SIGMAS: f64 = 4.0;
 const SLOW_SIGMAS: f64 = 3.0;
-/// A window whose count, in all or below the level, is this many standard deviations (squared) off makes the
-/// histogram forget.
+/// A window whose count is this many standard deviations (squared) off makes its part of the histogram forget.
 const SURPRISE: f64 = 16.0;
 /// The most that one window's scatter counts.
-const LUMPS_MAX: f64 = 16.0;
-/// How much of the histogram a surprising window replaces.
+const LUMPS_MAX: f64 = 256.0;
+/// How much of it a surprising window replaces.
 const FORGOTTEN: f64 = 0.8;
 
 /// Smoothed demand.
@@ -26,13 +25,40 @@ pub(super) struct Demand {
     total: f64,
     /// Buckets below the level that admits what capacity allows.
     boundary: usize,
-    /// Windows since the histogram forgot: the first ones weigh as in a plain mean.
-    windows: f64,
-    /// How much counts scatter beyond Poisson arrivals (1): variance ÷ mean, smoothed.
-    lumps: f64,
+    /// Below the boundary, above it, and all: what is above comes in lumps (reports of shed calls) and must not make
+    /// what is below forget.
+    below: Part,
+    above: Part,
+    all: Part,
     fast: f64,
     slow: f64,
     seconds: f64,
+}
+
+/// How a part of the histogram has been counting.
+struct Part {
+    /// Windows since it forgot: the first ones weigh as in a plain mean.
+    windows: f64,
+    /// How much counts scatter beyond Poisson arrivals (1): variance ÷ mean, smoothed.
+    lumps: f64,
+}
+
+impl Part {
+    const NEW: Self = Self { windows: 0.0, lumps: 1.0 };
+
+    /// How much a window of `count` where `expected` was expected weighs against what is known.
+    fn gain(&mut self, count: f64, expected: f64, seconds: f64) -> f64 {
+        let off = (count - expected).powi(2) / (count + expected + 4.0);
+        let surprises = off > SURPRISE * self.lumps.max(1.0);
+        self.lumps += ((2.0 * off).min(LUMPS_MAX) - self.lumps) * seconds / (SLOW_S + seconds);
+        self.windows += 1.0;
+        let gain = (seconds / (HISTOGRAM_S + seconds)).max(1.0 / self.windows);
+        if !surprises {
+            return gain;
+        }
+        self.windows = 1.0 / FORGOTTEN;
+        gain.max(FORGOTTEN)
+    }
 }
 
 impl Demand {
@@ -42,8 +68,9 @@ impl Demand {
             rates: vec![0.0; BUCKETS].into(),
             total: 0.0,
             boundary: BUCKETS,
-            windows: 0.0,
-            lumps: 1.0,
+            below: Part::NEW,
+            above: Part::NEW,
+            all: Part::NEW,
             fast: 0.0,
             slow: 0.0,
             seconds: 0.0,
@@ -52,40 +79,24 @@ impl Demand {
 
     /// Folds the window's counts in.
     pub(super) fn fold(&mut self, seconds: f64) {
-        let mut count = 0.0;
-        let mut surprises = false;
-        let mut rate = 0.0;
-        for number in 0..BUCKETS {
-            count += f64::from(self.asked[number]);
-            rate += f64::from(self.rates[number]);
-            if number + 1 == self.boundary || number + 1 == BUCKETS {
-                surprises |= self.surprises(count, rate * seconds, seconds);
-            }
-        }
-        self.windows += 1.0;
-        let mut gain = (seconds / (HISTOGRAM_S + seconds)).max(1.0 / self.windows);
-        if surprises {
-            gain = gain.max(FORGOTTEN);
-            self.windows = 1.0 / FORGOTTEN;
-        }
+        let asked = |from: usize, to: usize| self.asked[from..to].iter().map(|&count| f64::from(count)).sum::<f64>();
+        let rate = |from: usize, to: usize| self.rates[from..to].iter().map(|&rate| f64::from(rate)).sum::<f64>();
+        let (count_below, count_above) = (asked(0, self.boundary), asked(self.boundary, BUCKETS));
+        let expected_below = rate(0, self.boundary) * seconds;
+        let expected_above = rate(self.boundary, BUCKETS) * seconds;
+        let below = self.below.gain(count_below, expected_below, seconds) as f32;
+        let above = self.above.gain(count_above, expected_above, seconds) as f32;
+        self.all.gain(count_below + count_above, expected_below + expected_above, seconds);
         self.total = 0.0;
-        for (rate, &count) in self.rates.iter_mut().zip(&self.asked) {
-            *rate += gain as f32 * (count as f32 / seconds as f32 - *rate);
+        for (number, (rate, &count)) in self.rates.iter_mut().zip(&self.asked).enumerate() {
+            let gain = if number < self.boundary { below } else { above };
+            *rate += gain * (count as f32 / seconds as f32 - *rate);
             self.total += f64::from(*rate);
         }
         self.seconds += seconds;
-        let now = count / seconds;
+        let now = (count_below + count_above) / seconds;
         self.fast += (now - self.fast) * (seconds / (FAST_S.min(self.seconds) + seconds)).max(seconds / self.seconds);
         self.slow += (now - self.slow) * (seconds / (SLOW_S + seconds)).max(seconds / self.seconds);
-    }
-
-    /// Whether a count is off by more than such counts usually are: reports of shed calls come in lumps.
-    fn surprises(&mut self, count: f64, expected: f64, seconds: f64) -> bool {
-        let off = (count - expected).powi(2) / (count + expected + 4.0);
-        let surprises = off > SURPRISE * self.lumps.max(1.0);
-        let gain = seconds / (SLOW_S + seconds);
-        self.lumps += gain * ((2.0 * off).min(LUMPS_MAX) - self.lumps);
-        surprises
     }
 
     /// Tasks per second, by the histogram.
@@ -97,11 +108,10 @@ impl Demand {
     /// `care` scales how sure it must be: 1 is the rule.
     pub(super) fn exceeds(&self, tasks_rps: f64, doubt: f64, care: f64) -> bool {
         let beyond = |rate: f64, constant_s: f64, sigmas: f64| {
-            let scatter = rate.max(0.0) * self.lumps.max(1.0) / (2.0 * constant_s.min(self.seconds.max(0.01)));
+            let scatter = rate.max(0.0) * self.all.lumps.max(1.0) / (2.0 * constant_s.min(self.seconds.max(0.01)));
             rate - tasks_rps > care * sigmas * (scatter + (tasks_rps * doubt).powi(2)).sqrt()
         };
-        beyond(self.fast, FAST_S, FAST_SIGMAS)
-            || (self.total > tasks_rps && beyond(self.slow, SLOW_S, SLOW_SIGMAS))
+        beyond(self.fast, FAST_S, FAST_SIGMAS) || (self.total > tasks_rps && beyond(self.slow, SLOW_S, SLOW_SIGMAS))
     }
 
     /// The bucket up to which a rate of tasks reaches: a change of demand below it is looked for on its own.
