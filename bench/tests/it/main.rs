@@ -1,5 +1,6 @@
 //! The whole system, as a user meets it: `springtide dev`, the command line, real traffic, real deaths.
 
+mod cli_json;
 mod docs;
 mod faults;
 mod hello;
