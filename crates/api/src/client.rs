@@ -3,7 +3,7 @@
 //! Speaks to a Unix socket (no token: the peer's credentials say who) or to loopback TCP with a bearer token.
 
 use crate::http::*;
-use model::{Curve, Operation};
+use model::{Curve, Operation, PolicyHistory};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -258,6 +258,41 @@ impl Client {
     /// What an event needs.
     pub async fn size(&self, request: &SizeRequest) -> Result<SizeResponse, Error> {
         self.post("/v1/size", request).await
+    }
+
+    /// Policies, presets, and where they stand.
+    pub async fn protect(&self) -> Result<ProtectView, Error> {
+        self.get("/v1/protect").await
+    }
+
+    /// Puts policies in force.
+    pub async fn protect_apply(&self, request: &ProtectRequest) -> Result<ProtectResponse, Error> {
+        self.post("/v1/protect/apply", request).await
+    }
+
+    /// Fires a preset.
+    pub async fn protect_fire(&self, preset: &str, request: &FireRequest) -> Result<ProtectResponse, Error> {
+        self.post(&format!("/v1/protect/fire/{}", segment(preset)), request).await
+    }
+
+    /// Lifts policies.
+    pub async fn protect_lift(&self, request: &LiftRequest) -> Result<ProtectResponse, Error> {
+        self.post("/v1/protect/lift", request).await
+    }
+
+    /// Takes a change of policies back.
+    pub async fn protect_rollback(&self, request: &RollbackRequest) -> Result<ProtectResponse, Error> {
+        self.post("/v1/protect/rollback", request).await
+    }
+
+    /// What policies would have done to the last minutes' requests.
+    pub async fn protect_dry_run(&self, question: &DryRunQuestion) -> Result<DryRunAnswer, Error> {
+        self.post("/v1/protect/dry-run", question).await
+    }
+
+    /// What became of a policy.
+    pub async fn protect_history(&self, policy: &str) -> Result<PolicyHistory, Error> {
+        self.get(&format!("/v1/protect/history/{}", segment(policy))).await
     }
 
     /// Series over a range; `query` as in the route's table.

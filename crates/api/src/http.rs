@@ -18,6 +18,7 @@
 //! | `GET /v1/packages/{digest}/blob` | → bytes |
 //! | `HEAD /v1/packages/{digest}/blob` | → 200 or 404 |
 //! | `POST /v1/operations` | [`OperationRequest`] → [`model::Operation`] |
+//! | `POST /v1/operations/plan` | [`OperationRequest`] of a scale → [`OperationPlan`] |
 //! | `GET /v1/operations` | → `Vec<model::Operation>` |
 //! | `GET /v1/operations/{id}` | → [`model::Operation`] |
 //! | `GET /v1/operations/{id}/watch` | → server-sent events `operation`, data [`model::Operation`], until it ends |
@@ -26,13 +27,26 @@
 //! | `GET /v1/curves?service=` | → `Vec<model::Curve>`, newest first |
 //! | `GET /v1/curves/{operation}/svg` | → SVG |
 //! | `POST /v1/size` | [`SizeRequest`] → [`SizeResponse`] |
+//! | `GET /v1/protect` | → [`ProtectView`] |
+//! | `POST /v1/protect/apply` | [`ProtectRequest`] → [`ProtectResponse`] |
+//! | `POST /v1/protect/fire/{preset}` | [`FireRequest`] → [`ProtectResponse`] |
+//! | `POST /v1/protect/lift` | [`LiftRequest`] → [`ProtectResponse`] |
+//! | `POST /v1/protect/rollback` | [`RollbackRequest`] → [`ProtectResponse`] |
+//! | `POST /v1/protect/dry-run` | [`DryRunQuestion`] → [`DryRunAnswer`] |
+//! | `GET /v1/protect/history/{name}` | → [`model::PolicyHistory`] |
 //! | `GET /v1/metrics/range?name=&service=&instance=&from_ms=&to_ms=&step_ms=` | → `Vec<SeriesView>` |
 //! | `GET /metrics` | → Prometheus exposition |
 //! | `GET /v1/top` | → [`TopView`] |
 //! | `GET /v1/audit?after=&limit=` | → `Vec<AuditEntry>` |
+//! | `GET /v1/live` | → server-sent events `layout`, data [`crate::live::Layout`], and `tick`, data [`crate::live::Tick`] |
 //! | `GET /v1/watch` | → server-sent events `change`, data [`ChangeView`] |
 //! | `GET /v1/status` | → [`Status`] |
+//! | `POST /v1/login` | → 204 and a session cookie for the page at `/` |
 //! | `GET /openapi.json`, `GET /healthz` | |
+
+mod protect;
+
+pub use protect::*;
 
 use model::{Digest, InstanceId, InstanceIntent, Resource, ServiceName, Shape, UnixMs};
 use serde::{Deserialize, Serialize};
@@ -306,6 +320,28 @@ pub enum OperationRequest {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         duration_ms_max: Option<u32>,
     },
+}
+
+/// What a scale would do, before it is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OperationPlan {
+    /// New instances, with their hosts.
+    pub adds: Vec<PlannedAt>,
+    /// Instances that would go.
+    pub removes: Vec<PlannedAt>,
+    /// Why it cannot be done, for people; empty when it can.
+    pub shortages: Vec<String>,
+}
+
+/// An instance that a plan adds or removes, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlannedAt {
+    /// The instance.
+    pub instance: String,
+    /// Its host.
+    pub host: String,
+    /// Its datacenter.
+    pub datacenter: String,
 }
 
 /// A sizing asked for.

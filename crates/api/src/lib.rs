@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod http;
+pub mod live;
 pub mod policies;
 
 /// The streams between the control plane and its agents and proxies.

@@ -218,6 +218,19 @@ pub enum Criticality {
     Critical,
 }
 
+impl Criticality {
+    /// Business level of tasks that enter by such a service: 0 is the most important, 63 the least. Between them is room
+    /// for levels that a later version may add.
+    pub const fn business_level(self) -> u8 {
+        match self {
+            Self::Critical => 0,
+            Self::High => 8,
+            Self::Normal => 16,
+            Self::Low => 32,
+        }
+    }
+}
+
 /// One service: what runs, in which shape, where, and what it needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

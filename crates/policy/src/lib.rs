@@ -17,5 +17,5 @@ pub use check::{Sweeping, check, check_policy, sweeping};
 pub use expression::{Expression, ExpressionFault};
 pub use file::compile;
 pub use head::{Head, Headers, NoHeaders, user_share};
-pub use order::{Overlap, Relation, Severity, overlaps};
+pub use order::{Overlap, Relation, Severity, overlaps, sort};
 pub use set::{Counts, Entry, InForce, Place, PolicySet, Taken};

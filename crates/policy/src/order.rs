@@ -39,6 +39,11 @@ pub(crate) fn rank(policy: &Policy) -> (u32, Severity, &str) {
     (policy.order, Severity::of(&policy.action), policy.name.as_str())
 }
 
+/// Sorts policies as they are asked: by order, then severity, then name.
+pub fn sort(policies: &mut [Policy]) {
+    policies.sort_by(|a, b| rank(a).cmp(&rank(b)));
+}
+
 /// What an earlier policy means for a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Relation {

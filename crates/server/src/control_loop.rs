@@ -7,11 +7,13 @@ mod actions;
 mod commit;
 mod engine;
 mod hooks;
+mod policies;
 mod reports;
 mod turn;
 pub mod world;
 
 pub use engine::{Engine, Parts};
+pub use policies::EXPIRY;
 
 use crate::fleet::FleetInput;
 use crate::http::problem::Failure;

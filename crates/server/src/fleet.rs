@@ -10,9 +10,10 @@ pub mod logs;
 use crate::control_loop::{Input, Loop};
 use api::fleet::fleet_server::Fleet;
 use api::fleet::{
-    AgentDown, AgentHello, AgentSamples, AgentUp, InstanceReport, LogRequest, ProxyDown, ProxyHello, ProxySamples,
+    AgentDown, AgentHello, AgentSamples, AgentUp, InstanceReport, DryRunRequest, LogRequest, ProxyDown, ProxyHello, ProxySamples,
     ProxyUp, agent_up, proxy_up,
 };
+use crate::policies::dry_runs::DryRuns;
 use links::{AgentSender, DOWN_QUEUED_MAX, ProxySender};
 use logs::Logs;
 use model::HostName;
@@ -39,6 +40,10 @@ pub enum FleetInput {
     AgentSamples(HostName, u64, Box<AgentSamples>),
     /// The stream ended.
     AgentGone(HostName, u64),
+    /// The policies of a revision are written on a host.
+    AgentPolicies(HostName, u64, u64),
+    /// Proxies are asked for a dry run; answered with the names of those that were.
+    DryRun(Box<DryRunRequest>, oneshot::Sender<Vec<String>>),
     /// A proxy is here.
     ProxyHello(Box<ProxyHello>, ProxySender, oneshot::Sender<u64>),
     /// Edges were read.
@@ -56,12 +61,13 @@ pub enum FleetInput {
 pub struct FleetService {
     control: Loop,
     logs: Logs,
+    dry_runs: DryRuns,
 }
 
 impl FleetService {
-    /// Reports to `control`, and hands log chunks to `logs`.
-    pub fn new(control: Loop, logs: Logs) -> Self {
-        Self { control, logs }
+    /// Reports to `control`, hands log chunks to `logs` and findings to `dry_runs`.
+    pub fn new(control: Loop, logs: Logs, dry_runs: DryRuns) -> Self {
+        Self { control, logs, dry_runs }
     }
 
     async fn tell(&self, input: FleetInput) -> Result<(), Status> {
@@ -79,6 +85,9 @@ impl FleetService {
                     self.tell(FleetInput::AgentSamples(host, epoch, Box::new(samples))).await?;
                 }
                 Some(agent_up::Message::Log(chunk)) => self.logs.take(chunk),
+                Some(agent_up::Message::Policies(taken)) => {
+                    self.tell(FleetInput::AgentPolicies(host, epoch, taken.revision)).await?;
+                }
                 // A second hello changes nothing; an unknown message is one of a newer version.
                 Some(agent_up::Message::Hello(_)) | None => {}
             }
@@ -88,8 +97,13 @@ impl FleetService {
 
     async fn proxy_stream(&self, proxy: &str, epoch: u64, mut up: Streaming<ProxyUp>) -> Result<(), Status> {
         while let Some(message) = up.message().await? {
-            if let Some(proxy_up::Message::Samples(samples)) = message.message {
-                self.tell(FleetInput::ProxySamples(proxy.to_owned(), epoch, Box::new(samples))).await?;
+            match message.message {
+                Some(proxy_up::Message::Samples(samples)) => {
+                    self.tell(FleetInput::ProxySamples(proxy.to_owned(), epoch, Box::new(samples))).await?;
+                }
+                Some(proxy_up::Message::DryRun(findings)) => self.dry_runs.take(proxy, findings),
+                // A second hello changes nothing; an unknown message is one of a newer version.
+                Some(proxy_up::Message::Hello(_)) | None => {}
             }
         }
         Ok(())

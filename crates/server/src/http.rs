@@ -7,12 +7,15 @@ mod apply;
 mod capacity;
 pub mod describe;
 mod extract;
+mod live;
 mod logs;
 mod metrics;
 mod openapi;
 mod operations;
 mod packages;
+mod page;
 pub mod problem;
+mod protect;
 mod resources;
 mod status;
 mod views;
@@ -22,6 +25,7 @@ pub use packages::get as package_blob;
 
 use crate::control_loop::Loop;
 use crate::fleet::logs::Logs;
+use crate::policies::Protect;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
@@ -52,13 +56,24 @@ pub struct App {
     pub blobs: Blobs,
     /// Log requests on their way.
     pub logs: Logs,
+    /// Who enforces policies, and dry runs on their way.
+    pub protect: Protect,
+    live: Arc<live::Live>,
     allowed: Arc<Semaphore>,
 }
 
 impl App {
     /// The state of a server.
-    pub fn new(control: Loop, store: Arc<dyn Store>, records: Arc<Records>, blobs: Blobs, logs: Logs) -> Self {
-        Self { control, store, records, blobs, logs, allowed: Arc::new(Semaphore::new(REQUESTS_AT_ONCE_MAX)) }
+    pub fn new(
+        control: Loop,
+        store: Arc<dyn Store>,
+        records: Arc<Records>,
+        blobs: Blobs,
+        logs: Logs,
+        protect: Protect,
+    ) -> Self {
+        let allowed = Arc::new(Semaphore::new(REQUESTS_AT_ONCE_MAX));
+        Self { control, store, records, blobs, logs, protect, live: Arc::default(), allowed }
     }
 }
 
@@ -76,6 +91,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/instances/{instance}/logs", get(logs::logs))
         .route("/v1/packages/{digest}/blob", get(packages::get).head(packages::head).put(packages::put))
         .route("/v1/operations", get(operations::list).post(operations::open))
+        .route("/v1/operations/plan", post(operations::plan))
         .route("/v1/operations/{id}", get(operations::get))
         .route("/v1/operations/{id}/watch", get(watch::operation))
         .route("/v1/operations/{id}/pause", post(operations::pause))
@@ -85,12 +101,23 @@ pub fn router(app: App) -> Router {
         .route("/v1/curves", get(capacity::curves))
         .route("/v1/curves/{operation}/svg", get(capacity::svg))
         .route("/v1/size", post(capacity::size))
+        .route("/v1/protect", get(protect::view))
+        .route("/v1/protect/apply", post(protect::apply))
+        .route("/v1/protect/fire/{preset}", post(protect::fire))
+        .route("/v1/protect/lift", post(protect::lift))
+        .route("/v1/protect/rollback", post(protect::rollback))
+        .route("/v1/protect/dry-run", post(protect::dry_run))
+        .route("/v1/protect/history/{name}", get(protect::history))
         .route("/v1/metrics/range", get(metrics::range))
         .route("/metrics", get(metrics::exposition))
         .route("/v1/top", get(metrics::top))
+        .route("/v1/live", get(live::stream))
         .route("/v1/audit", get(status::audit))
         .route("/v1/watch", get(watch::changes))
         .route("/v1/status", get(status::status))
+        .route("/v1/login", post(page::login))
+        .route("/", get(page::index))
+        .route("/assets/{*path}", get(page::asset))
         .route("/openapi.json", get(openapi::document))
         .route("/healthz", get(status::healthz))
         .fallback(|| async { problem::not_found("there is nothing at this path: /openapi.json lists what there is") })

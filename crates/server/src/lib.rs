@@ -12,6 +12,7 @@ mod feed;
 mod file;
 mod fleet;
 mod http;
+mod policies;
 mod report;
 mod serve;
 mod start;

@@ -10,6 +10,7 @@ use crate::fleet::FleetService;
 use crate::fleet::listener;
 use crate::fleet::logs::Logs;
 use crate::http::{App, access, router};
+use crate::policies::Protect;
 use crate::serve;
 use crate::token;
 use crate::xds::Ads;
@@ -131,6 +132,8 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
     world.links.mesh = read_json(&mesh_file);
     let (followers, followers_file) = (Followers::default(), data.join("proxies.json"));
     followers.expect(read_json(&followers_file), std::time::Instant::now());
+    let (protect, enforcers_file) = (Protect::default(), data.join("policy-proxies.json"));
+    protect.enforcers.expect(read_json(&enforcers_file), std::time::Instant::now());
     world.curves = read_curves(&records)?;
 
     let (to_loop, inputs) = Loop::new();
@@ -145,9 +148,11 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
         failpoint: Arc::new(Failpoint::from_env()),
         cache: cache.clone(),
         followers: followers.clone(),
+        enforcers: protect.enforcers.clone(),
         back: to_loop.clone(),
         mesh_file,
         followers_file,
+        enforcers_file,
     };
     // Addresses are taken before the loop runs: a server that cannot listen must not decide anything.
     let fleet = listen(config.fleet).await?;
@@ -170,9 +175,10 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
         store_holders,
         records: records.clone(),
     };
-    let app = App::new(to_loop.clone(), store, records, blobs, logs.clone());
-    let service = FleetService::new(to_loop, logs);
-    let router = listener::router(service, Ads::new(cache, followers), app.clone(), fleet_token.into());
+    let app = App::new(to_loop.clone(), store, records, blobs, logs.clone(), protect.clone());
+    let service = FleetService::new(to_loop, logs, protect.dry_runs);
+    let router =
+        listener::router(service, Ads::new(cache, followers, protect.enforcers), app.clone(), fleet_token.into());
     handle.listeners.spawn(serve::tcp(fleet, router, listener::CONNECTIONS_MAX));
     serve_api(&mut handle.listeners, app, socket, http, api_token);
     write_server_file(&handle)?;

@@ -10,6 +10,7 @@ use crate::clock::now_ms;
 use crate::config::Error;
 use crate::http::problem;
 use crate::http::problem::Failure;
+use crate::policies::history;
 use control::{Commit, Event};
 use model::{Revision, keys};
 use store::records::Kind;
@@ -84,6 +85,10 @@ impl Engine {
 
     /// Commits and folds the result in. The outer error is a broken store, and ends the server.
     pub(super) async fn commit(&mut self, commit: Commit) -> Result<Result<Revision, NotCommitted>, Error> {
+        if let Err(why) = self.finish_audit() {
+            return Ok(Err(NotCommitted::Refused(why)));
+        }
+        let commit = history::with_histories(&self.world.snapshot, commit, now_ms());
         let entries = audit::entries(&self.world.snapshot, &commit, now_ms());
         self.archive_deleted(&commit)?;
         let compares: Vec<Compare> =
@@ -111,10 +116,23 @@ impl Engine {
         self.commits += 1;
         self.failpoint.before_record();
         if let Err(error) = audit::append(&self.records, revision, &entries) {
-            tracing::error!(%error, revision, "the audit could not be written; the next start appends it");
+            tracing::error!(%error, revision, "the audit could not be written; nothing more is changed before it is");
+            self.unaudited = Some((revision, entries));
         }
         self.fold_to(revision).await?;
         Ok(Ok(revision))
+    }
+
+    /// Keeps the entries that could not be kept before. The store carries those of one commit: the next would overwrite
+    /// them.
+    fn finish_audit(&mut self) -> Result<(), String> {
+        let Some((revision, entries)) = &self.unaudited else { return Ok(()) };
+        let kept = audit::append(&self.records, *revision, entries);
+        kept.map_err(|error| {
+            format!("the audit of revision {revision} cannot be written, so nothing more is changed: {error}; is the disk of the data folder full?")
+        })?;
+        self.unaudited = None;
+        Ok(())
     }
 
     /// Folds until `revision` is in.

@@ -5,10 +5,13 @@ use super::{Input, Loop};
 use crate::config::Error;
 use crate::failpoint::Failpoint;
 use crate::fleet::assign::Templates;
+use crate::policies::PoliciesPut;
+use crate::policies::enforcers::Enforcers;
 use crate::xds::cache::Cache;
 use crate::xds::followers::Followers;
+use api::http::AuditEntry;
 use control::{Control, Endpoint, Event};
-use model::{HostName, ServiceName};
+use model::{HostName, Revision, ServiceName};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,12 +37,19 @@ pub struct Engine {
     pub(super) failpoint: Arc<Failpoint>,
     pub(super) cache: Cache,
     pub(super) followers: Followers,
+    pub(super) enforcers: Enforcers,
     pub(super) back: Loop,
     pub(super) templates: Templates,
     /// Where the announced mesh addresses are remembered over a restart.
     pub(super) mesh_file: PathBuf,
     /// Where the names of those that follow over xDS are.
     pub(super) followers_file: PathBuf,
+    /// Where the names of those that enforce policies are.
+    pub(super) enforcers_file: PathBuf,
+    /// Policies may have changed.
+    pub(super) policies_dirty: bool,
+    /// Policies as last published.
+    pub(super) policies_put: Option<Arc<PoliciesPut>>,
     /// For `control`, oldest first.
     pub(super) events: VecDeque<Event>,
     /// Hosts that reported since `control` was last told.
@@ -56,6 +66,8 @@ pub struct Engine {
     pub(super) published: BTreeMap<ServiceName, Vec<Endpoint>>,
     /// A large change is half copied: fold, do not decide.
     pub(super) staged: bool,
+    /// Audit entries of a commit that could not be written yet, with its revision.
+    pub(super) unaudited: Option<(Revision, Vec<AuditEntry>)>,
     /// Hooks at work, by idempotency key.
     pub(super) hooks_open: BTreeSet<String>,
     pub(super) hooks_allowed: Arc<Semaphore>,
@@ -81,19 +93,23 @@ pub struct Parts {
     pub cache: Cache,
     /// Who they are.
     pub followers: Followers,
+    /// Who enforces policies.
+    pub enforcers: Enforcers,
     /// The way back to the loop, for hooks and reports.
     pub back: Loop,
     /// Where the announced mesh addresses are remembered.
     pub mesh_file: PathBuf,
     /// Where the names of those that follow over xDS are remembered.
     pub followers_file: PathBuf,
+    /// Where the names of those that enforce policies are remembered.
+    pub enforcers_file: PathBuf,
 }
 
 impl Engine {
     /// An engine over what was read at the start; all of it is published when this returns.
     pub fn new(parts: Parts) -> Self {
-        let Parts { mut world, store, watch, records, failpoint, cache, followers, back, mesh_file, followers_file } =
-            parts;
+        let Parts { mut world, store, watch, records, failpoint, cache, followers, enforcers, .. } = parts;
+        let (back, mesh_file, followers_file) = (parts.back, parts.mesh_file, parts.followers_file);
         let hosts_dirty = world.snapshot.placements.keys().cloned().collect();
         let services_dirty: BTreeSet<_> = world.snapshot.services().map(|service| service.name.clone()).collect();
         // What the proxies were last told is not known here.
@@ -111,10 +127,14 @@ impl Engine {
             failpoint,
             cache,
             followers,
+            enforcers,
             back,
             templates: Templates::default(),
             mesh_file,
             followers_file,
+            enforcers_file: parts.enforcers_file,
+            policies_dirty: true,
+            policies_put: None,
             // `control` looks at open operations first: a restarted server resumes them.
             events: VecDeque::from([Event::Committed { keys }]),
             reported: BTreeSet::new(),
@@ -124,6 +144,7 @@ impl Engine {
             clusters_dirty,
             published: BTreeMap::new(),
             staged: false,
+            unaudited: None,
             hooks_open: BTreeSet::new(),
             hooks_allowed: Arc::new(Semaphore::new(HOOKS_AT_ONCE_MAX)),
             http: reqwest::Client::new(),
@@ -159,6 +180,7 @@ impl Engine {
                 () = async { drop(stop.wait_for(|stop| *stop).await) } => return Ok(()),
             }
             self.decide_all().await?;
+            self.end_policies().await?;
             self.publish_dirty();
         }
     }
@@ -202,6 +224,7 @@ impl Engine {
             self.world.observed.settled = self.settled();
         }
         self.look_at_followers();
+        self.look_at_enforcers();
         self.read_numbers();
         self.stress_readings();
         // Ticks that nobody could look at yet say no more than one.

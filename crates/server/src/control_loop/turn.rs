@@ -84,6 +84,7 @@ impl Engine {
                 }
                 self.hosts_dirty.insert(host);
             }
+            Kind::Policy => self.policies_dirty = true,
             _ => {}
         }
     }
@@ -117,9 +118,10 @@ impl Engine {
         let intents = snapshot.host_intents.keys().map(keys::host_intent);
         let silences = snapshot.silences.keys().map(keys::silence);
         let operations = snapshot.operations.keys().map(keys::operation);
+        let histories = snapshot.policy_histories.keys().map(keys::policy_history);
         let counters = snapshot.counters.keys().cloned();
         let some = resources.chain(placements).chain(scales).chain(intents);
-        some.chain(silences).chain(operations).chain(counters).collect()
+        some.chain(silences).chain(operations).chain(histories).chain(counters).collect()
     }
 
     /// Publishes everything, as after a start.
@@ -133,6 +135,7 @@ impl Engine {
         if self.staged {
             return;
         }
+        self.publish_policies();
         let clusters = std::mem::take(&mut self.clusters_dirty);
         clusters.iter().for_each(|name| self.publish_cluster(name));
         if !clusters.is_empty() {
@@ -205,6 +208,11 @@ impl Engine {
         let now = self.assign(host, &datacenter, &before, &mut message);
         let removed: Vec<InstanceId> = before.keys().filter(|id| !now.contains_key(*id)).cloned().collect();
         message.remove = removed.iter().map(ToString::to_string).collect();
+        if first && !message.snapshot {
+            // Not whole, so it does not say by silence what is to go.
+            let strangers = self.world.seen_on(host).filter(|id| !now.contains_key(*id));
+            message.remove.extend(strangers.map(ToString::to_string));
+        }
         self.record_templates();
         for id in removed {
             // One that stopped before it was taken away will not say so again.
@@ -243,9 +251,8 @@ impl Engine {
                 tracing::error!(instance = %placement.instance, "what its config digest stands for is not known");
                 // Kept as it is on the host: a snapshot without it would stop it.
                 message.snapshot = false;
-                if let Some(print) = before.get(&placement.instance) {
-                    now.insert(placement.instance.clone(), *print);
-                }
+                let print = before.get(&placement.instance).copied().unwrap_or_default();
+                now.insert(placement.instance.clone(), print);
                 continue;
             };
             let print = assign::fingerprint(placement, &assign::template_id(placement, datacenter), &address);

@@ -2,6 +2,7 @@
 
 use crate::feed::Feed;
 use crate::fleet::links::Links;
+use crate::policies::counts::Counts;
 use capacity::sizing::Curves;
 use control::{InstanceObserved, Observed, Phase};
 use model::{Curve, HostName, InstanceId, OperationId, Placement, ServiceName, Snapshot, UnixMs, keys};
@@ -47,6 +48,8 @@ pub struct World {
     pub fast: BTreeMap<OperationId, Fast>,
     /// Numbers: series and golden signals.
     pub feed: Feed,
+    /// What policies did.
+    pub policy_counts: Counts,
     /// Curves, oldest first.
     pub curves: Vec<Curve>,
     /// Instances that each host reported.
@@ -66,6 +69,7 @@ impl World {
             overrides: BTreeMap::new(),
             fast: BTreeMap::new(),
             feed: Feed::default(),
+            policy_counts: Counts::default(),
             curves: Vec::new(),
             seen_on: BTreeMap::new(),
             host_of: BTreeMap::new(),
@@ -126,6 +130,11 @@ impl World {
     pub fn see(&mut self, id: InstanceId, seen: InstanceObserved) {
         self.seen_on.entry(seen.host.clone()).or_default().insert(id.clone());
         self.observed.instances.insert(id, seen);
+    }
+
+    /// Instances that a host has reported and that are not known to be gone.
+    pub fn seen_on(&self, host: &HostName) -> impl Iterator<Item = &InstanceId> {
+        self.seen_on.get(host).into_iter().flatten()
     }
 
     /// Forgets an instance that is gone.

@@ -4,6 +4,7 @@ use super::App;
 use super::access::Who;
 use super::extract::Json;
 use super::problem::{self, Failure};
+use crate::clock::now_ms;
 use crate::control_loop::world::World;
 use api::http::{ApplyRequest, ApplyResponse, ChangeAction, FieldChange, PlanResponse, Problem, ResourceChange};
 use axum::extract::State;
@@ -21,8 +22,12 @@ async fn parse(request: ApplyRequest) -> Result<Vec<Declared>, Failure> {
         return Err(problem::malformed(format!("{} files; at most {FILES_MAX} at once", request.files.len())));
     }
     let files: Vec<(String, String)> = request.files.into_iter().map(|file| (file.path, file.text)).collect();
-    let parsed = tokio::task::spawn_blocking(move || model::manifest::parse(&files)).await;
-    parsed.map_err(|error| problem::internal(error.to_string()))?.map_err(problem::faults)
+    let parsed = tokio::task::spawn_blocking(move || {
+        let declared = model::manifest::parse(&files)?;
+        let faults = policy::check(&declared, now_ms(), false);
+        if faults.is_empty() { Ok(declared) } else { Err(faults) }
+    });
+    parsed.await.map_err(|error| problem::internal(error.to_string()))?.map_err(problem::faults)
 }
 
 /// What apply would change; changes nothing.

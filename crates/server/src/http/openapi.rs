@@ -1,6 +1,9 @@
 //! The OpenAPI document, made from the handlers themselves.
 
-use super::{apply, capacity, describe, logs, metrics, operations, packages, resources, status, views, watch};
+use super::{
+    apply, capacity, describe, live, logs, metrics, operations, packages, page, protect, resources, status, views,
+    watch,
+};
 use axum::Json;
 use utoipa::OpenApi;
 
@@ -21,11 +24,13 @@ use utoipa::OpenApi;
         views::instances,
         views::hosts,
         views::services,
+        live::stream,
         logs::logs,
         packages::get,
         packages::head,
         packages::put,
         operations::open,
+        operations::plan,
         operations::list,
         operations::get,
         watch::operation,
@@ -36,9 +41,17 @@ use utoipa::OpenApi;
         capacity::curves,
         capacity::svg,
         capacity::size,
+        protect::view,
+        protect::apply,
+        protect::fire,
+        protect::lift,
+        protect::rollback,
+        protect::dry_run,
+        protect::history,
         metrics::range,
         metrics::exposition,
         metrics::top,
+        page::login,
         status::audit,
         watch::changes,
         status::status,

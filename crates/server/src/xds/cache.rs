@@ -3,6 +3,8 @@
 //! Streams are woken by a counter and read the log from where they stood; one that fell behind it compares everything.
 
 use super::encode::{self, LeasedWeights};
+use crate::clock::now_ms;
+use crate::policies::PoliciesPut;
 use control::Endpoint;
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
@@ -17,6 +19,8 @@ const CHANGES_MAX: usize = 4_096;
 /// The resource types served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Type {
+    /// Operators' policies, our own type: they must be in force before the first route is.
+    Policies,
     /// CDS.
     Cluster,
     /// EDS.
@@ -29,11 +33,12 @@ pub enum Type {
 
 impl Type {
     /// In the order in which they are sent: what is referred to goes before what refers to it.
-    pub const ALL: [Type; 4] = [Type::Cluster, Type::Endpoints, Type::Listener, Type::Routes];
+    pub const ALL: [Type; 5] = [Type::Policies, Type::Cluster, Type::Endpoints, Type::Listener, Type::Routes];
 
     /// The type's URL.
     pub fn url(self) -> &'static str {
         match self {
+            Type::Policies => api::policies::TYPE_URL,
             Type::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
             Type::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
             Type::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
@@ -48,7 +53,7 @@ impl Type {
 
     /// True when an answer must hold everything subscribed to, not only what changed.
     pub fn is_state_of_the_world(self) -> bool {
-        matches!(self, Type::Cluster | Type::Listener)
+        matches!(self, Type::Policies | Type::Cluster | Type::Listener)
     }
 }
 
@@ -59,6 +64,8 @@ enum Body {
     Shared(Any),
     /// Endpoints with overrides, whose remaining life is written when they are sent.
     Leased { endpoints: Arc<[Endpoint]>, weights: BTreeMap<String, u32>, until: Instant },
+    /// Policies, whose remaining life is written when they are sent.
+    Policies(Arc<PoliciesPut>),
 }
 
 #[derive(Debug)]
@@ -137,6 +144,12 @@ impl Cache {
         self.change(Type::Endpoints, name, Some(body));
     }
 
+    /// Sets the policies; gives the version under which they are sent.
+    pub fn set_policies(&self, put: Arc<PoliciesPut>) -> u64 {
+        self.change(Type::Policies, api::policies::RESOURCE, Some(Body::Policies(put)));
+        self.version_of(Type::Policies, api::policies::RESOURCE).expect("just set")
+    }
+
     /// Removes a resource.
     pub fn remove(&self, at: Type, name: &str) {
         let there = self.state().entries.contains_key(&(at, name.to_owned()));
@@ -188,6 +201,7 @@ impl Cache {
         };
         let resource = match body {
             Body::Shared(resource) => resource,
+            Body::Policies(put) => encode::policies(&put, now_ms()),
             Body::Leased { endpoints, weights, until } => {
                 let life_ms = until.saturating_duration_since(Instant::now()).as_millis() as u64;
                 let leased = LeasedWeights { weights, life_ms };

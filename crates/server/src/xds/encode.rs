@@ -2,6 +2,7 @@
 //!
 //! Load statistics, TLS contexts and filters other than the router are absent: the data plane needs none of them yet.
 
+use crate::policies::PoliciesPut;
 use control::Endpoint;
 use envoy_types::pb::envoy::config::cluster::v3 as cluster;
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -10,14 +11,20 @@ use envoy_types::pb::envoy::config::listener::v3 as listener;
 use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
+    ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config,
+};
 use envoy_types::pb::google::protobuf::{Any, Duration, Struct, UInt32Value, Value, value};
-use model::{External, Service, Snapshot};
+use model::{Balance, External, Protocol, Service, Snapshot, UnixMs};
 use prost::{Message, Name};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
 /// Namespace of our metadata.
 pub const METADATA: &str = "springtide";
+/// The user, as the proxies' own header says it.
+const USER_HEADER: &str = "x-springtide-user";
 /// Time allowed for a TCP connection to an instance.
 const CONNECT_TIMEOUT_MS: u32 = 1_000;
 /// Time allowed for a whole request.
@@ -82,7 +89,11 @@ fn ads() -> Option<core::ConfigSource> {
 
 /// The cluster of a service; its endpoints come over EDS.
 pub fn service_cluster(service: &Service) -> cluster::Cluster {
-    let mut about = vec![("timeout_ms", number(f64::from(REQUEST_TIMEOUT_MS)))];
+    let mut about = vec![
+        ("timeout_ms", number(f64::from(REQUEST_TIMEOUT_MS))),
+        ("business", text(service.business.as_str())),
+        ("business_level", number(f64::from(service.criticality.business_level()))),
+    ];
     // An active check goes to the port that carries traffic; one on another port is the agent's alone.
     let first = service.ports.first();
     let checked = service.health_check.as_ref().filter(|check| check.port.is_none() || check.port.as_ref() == first);
@@ -92,10 +103,26 @@ pub fn service_cluster(service: &Service) -> cluster::Cluster {
         about.push(("health_timeout_ms", number(f64::from(check.timeout_ms))));
         about.push(("health_failures_max", number(f64::from(check.failures_max))));
     }
+    about.push(("business", text(service.business.as_str())));
+    let traffic = &service.traffic;
+    if let Some(max) = traffic.connections_max {
+        about.push(("connections_max", number(f64::from(max))));
+    }
+    if traffic.balance == Balance::UserHash {
+        about.push(("hash_header", text(hash_header(service))));
+    }
     cluster::Cluster {
         name: service.name.to_string(),
         connect_timeout: duration_ms(CONNECT_TIMEOUT_MS),
-        lb_policy: cluster::cluster::LbPolicy::LeastRequest as i32,
+        lb_policy: match traffic.balance {
+            Balance::LeastLoad => cluster::cluster::LbPolicy::LeastRequest as i32,
+            Balance::UserHash => cluster::cluster::LbPolicy::RingHash as i32,
+        },
+        typed_extension_protocol_options: match traffic.protocol {
+            Protocol::Http1 => HashMap::new(),
+            Protocol::Http2 => http2_options(),
+        },
+        circuit_breakers: traffic.connections_max.map(connections_max),
         cluster_discovery_type: Some(cluster::cluster::ClusterDiscoveryType::Type(
             cluster::cluster::DiscoveryType::Eds as i32,
         )),
@@ -103,6 +130,30 @@ pub fn service_cluster(service: &Service) -> cluster::Cluster {
         metadata: metadata(about),
         ..Default::default()
     }
+}
+
+/// The header that a service's requests are spread by.
+fn hash_header(service: &Service) -> &str {
+    service.traffic.hash_header.as_deref().unwrap_or(USER_HEADER)
+}
+
+fn http2_options() -> HashMap<String, Any> {
+    let protocol_config = Some(explicit_http_config::ProtocolConfig::Http2ProtocolOptions(Default::default()));
+    let explicit = UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config });
+    let options = HttpProtocolOptions { upstream_protocol_options: Some(explicit), ..Default::default() };
+    HashMap::from([("envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(), any(&options))])
+}
+
+/// Envoy bounds connections for each endpoint too, beside those of the whole cluster.
+fn connections_max(max: u32) -> cluster::CircuitBreakers {
+    let max_connections = Some(UInt32Value { value: max });
+    let thresholds = cluster::circuit_breakers::Thresholds { max_connections, ..Default::default() };
+    cluster::CircuitBreakers { per_host_thresholds: vec![thresholds], ..Default::default() }
+}
+
+/// The policies, with the life that each has left at `now`.
+pub fn policies(put: &PoliciesPut, now: UnixMs) -> Any {
+    Any { type_url: api::policies::TYPE_URL.to_owned(), value: put.message(now).encode_to_vec() }
 }
 
 /// The cluster of an External with an address; `None` without one.
@@ -219,7 +270,13 @@ pub fn listener(name: &str, at: SocketAddr) -> listener::Listener {
     }
 }
 
-fn route_to(cluster: &str, prefix: &str) -> route::Route {
+fn route_to(cluster: &str, prefix: &str, hash_header: Option<&str>) -> route::Route {
+    let by_header = |name: &str| route::route_action::HashPolicy {
+        policy_specifier: Some(route::route_action::hash_policy::PolicySpecifier::Header(
+            route::route_action::hash_policy::Header { header_name: name.to_owned(), ..Default::default() },
+        )),
+        ..Default::default()
+    };
     route::Route {
         r#match: Some(route::RouteMatch {
             path_specifier: Some(route::route_match::PathSpecifier::Prefix(prefix.to_owned())),
@@ -227,6 +284,7 @@ fn route_to(cluster: &str, prefix: &str) -> route::Route {
         }),
         action: Some(route::route::Action::Route(route::RouteAction {
             timeout: duration_ms(REQUEST_TIMEOUT_MS),
+            hash_policy: hash_header.map(by_header).into_iter().collect(),
             cluster_specifier: Some(route::route_action::ClusterSpecifier::Cluster(cluster.to_owned())),
             ..Default::default()
         })),
@@ -234,13 +292,18 @@ fn route_to(cluster: &str, prefix: &str) -> route::Route {
     }
 }
 
+/// The header a stock Envoy spreads the service's requests by, if it asks for that.
+fn hashed(service: &Service) -> Option<&str> {
+    (service.traffic.balance == Balance::UserHash).then(|| hash_header(service))
+}
+
 /// Requests from outside: by host, then by the longest path prefix; routes without a host match under every host.
 pub fn entry_routes(snapshot: &Snapshot) -> route::RouteConfiguration {
-    let mut hosts: BTreeMap<&str, Vec<(&str, &str)>> = BTreeMap::new();
+    let mut hosts: BTreeMap<&str, Vec<(&str, &str, Option<&str>)>> = BTreeMap::new();
     let mut any_host = Vec::new();
     for service in snapshot.services() {
         for at in &service.routes {
-            let to = (at.path_prefix.as_str(), service.name.as_str());
+            let to = (at.path_prefix.as_str(), service.name.as_str(), hashed(service));
             match &at.host {
                 Some(host) => hosts.entry(host).or_default().push(to),
                 None => any_host.push(to),
@@ -255,11 +318,11 @@ pub fn entry_routes(snapshot: &Snapshot) -> route::RouteConfiguration {
         .into_iter()
         .map(|(host, mut routes)| {
             // Stable: of two equal prefixes, the one that names the host stays first.
-            routes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+            routes.sort_by_key(|(prefix, ..)| std::cmp::Reverse(prefix.len()));
             route::VirtualHost {
                 name: format!("entry/{host}"),
                 domains: vec![host.to_owned()],
-                routes: routes.into_iter().map(|(prefix, to)| route_to(to, prefix)).collect(),
+                routes: routes.into_iter().map(|(prefix, to, hash)| route_to(to, prefix, hash)).collect(),
                 ..Default::default()
             }
         })
@@ -269,14 +332,14 @@ pub fn entry_routes(snapshot: &Snapshot) -> route::RouteConfiguration {
 
 /// Calls between services: the `Host` header names the service or external.
 pub fn mesh_routes(snapshot: &Snapshot) -> route::RouteConfiguration {
-    let services = snapshot.services().filter(|s| !s.ports.is_empty()).map(|s| s.name.as_str());
-    let externals = snapshot.externals().filter(|e| e.address.is_some()).map(|e| e.name.as_str());
+    let services = snapshot.services().filter(|s| !s.ports.is_empty()).map(|s| (s.name.as_str(), hashed(s)));
+    let externals = snapshot.externals().filter(|e| e.address.is_some()).map(|e| (e.name.as_str(), None));
     let virtual_hosts = services
         .chain(externals)
-        .map(|name| route::VirtualHost {
+        .map(|(name, hash)| route::VirtualHost {
             name: format!("mesh/{name}"),
             domains: vec![name.to_owned()],
-            routes: vec![route_to(name, "/")],
+            routes: vec![route_to(name, "/", hash)],
             ..Default::default()
         })
         .collect();

@@ -40,6 +40,8 @@ pub struct Stream {
     nonce: u64,
     /// Answers the client refused, for the log and the metrics.
     pub refusals: u64,
+    /// Why it refused the last policies, in part at least.
+    policies_refused: Option<String>,
 }
 
 impl Stream {
@@ -57,6 +59,15 @@ impl Stream {
             None => self.subscriptions.values().any(|at| at.nonce > 0 && taken(at)),
         };
         is_up_to_date.then_some(self.seen)
+    }
+
+    /// Version of the policies that the client has put in force, and what of them it could not; `None` when it does not
+    /// ask for any.
+    pub fn policies(&self) -> Option<(u64, Option<&str>)> {
+        let at = self.subscriptions.get(&Type::Policies)?;
+        let refused = self.policies_refused.as_deref();
+        let taken = if at.accepted == at.nonce { at.sent.get(api::policies::RESOURCE) } else { None };
+        Some((taken.copied().unwrap_or(0), refused))
     }
 
     /// Takes a request in, and gives what is to be sent.
@@ -83,9 +94,15 @@ impl Stream {
                 }
                 if let Some(error) = &request.error_detail {
                     self.refusals += 1;
+                    if of == Type::Policies {
+                        self.policies_refused = Some(error.message.clone());
+                    }
                     tracing::warn!(type_url = %request.type_url, error = %error.message, "an xDS client refused an answer");
                 } else if !request.response_nonce.is_empty() {
                     known.accepted = known.nonce;
+                    if of == Type::Policies {
+                        self.policies_refused = None;
+                    }
                 }
                 if known.names == names {
                     return Ok(Vec::new());

@@ -4,7 +4,7 @@
 use api::fleet::fleet_client::FleetClient;
 use api::fleet::{
     AgentDown, AgentHello, AgentSamples, AgentUp, Assignment, Assignments, InstanceReport, InstanceReports, Intent,
-    LogChunk, Phase, SliceSample, agent_down, agent_up,
+    LogChunk, Policies, PoliciesTaken, Phase, SliceSample, agent_down, agent_up,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,6 +18,8 @@ use tonic::{Request, Status, Streaming};
 /// What an agent has been told and done.
 #[derive(Debug, Default)]
 pub struct Seen {
+    /// Policies as last sent.
+    pub policies: Policies,
     pub running: BTreeMap<String, Assignment>,
     /// How often each instance was started and stopped: the effects, counted where they happen.
     pub starts: BTreeMap<String, u32>,
@@ -122,6 +124,11 @@ async fn session(host: &str, data: &Path, seen: &Arc<Mutex<Seen>>) -> Result<(),
             }
             Some(agent_down::Message::LogCancel(cancel)) => {
                 seen.lock().expect("no panic").cancelled_logs.insert(cancel.id);
+            }
+            Some(agent_down::Message::Policies(policies)) => {
+                let taken = PoliciesTaken { revision: policies.revision };
+                seen.lock().expect("no panic").policies = policies;
+                send(&to, agent_up::Message::Policies(taken)).await;
             }
             Some(agent_down::Message::FastSampling(wish)) => {
                 seen.lock().expect("no panic").fast.extend(wish.services);

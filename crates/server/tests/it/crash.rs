@@ -28,7 +28,7 @@ fn serve() {
     runtime.block_on(server::run(config(Path::new(&data)))).expect("it serves until it is told to stop");
 }
 
-struct Process(Child);
+pub struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -38,7 +38,7 @@ impl Drop for Process {
     }
 }
 
-fn start(data: &Path, failpoint: Option<&str>) -> Process {
+pub fn start(data: &Path, failpoint: Option<&str>) -> Process {
     let mut command = Command::new(std::env::current_exe().expect("this binary"));
     command.args(["crash::serve", "--exact", "--ignored", "--nocapture"]).env(DATA, data);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -48,7 +48,7 @@ fn start(data: &Path, failpoint: Option<&str>) -> Process {
     Process(command.spawn().expect("a child"))
 }
 
-async fn ready(client: &Client) {
+pub async fn ready(client: &Client) {
     until("a server", || async { client.status().await.ok() }).await;
 }
 

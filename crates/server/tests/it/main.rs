@@ -6,6 +6,7 @@ mod agent;
 mod apply;
 mod crash;
 mod harness;
+mod protect;
 mod proxy;
 mod scale;
 mod stress;
