@@ -15,6 +15,9 @@
 const DRAWS_MAX: u32 = 8;
 /// Different ends of overrides kept apart in one cluster; further ones end with the last of these, early rather than late.
 const STAGES_MAX: usize = 16;
+/// Most that an endpoint has of its share when requests are spread by a key, as a share itself: 1.25 = 5/4. Smaller moves
+/// more users away from their endpoint, larger lets one run hotter ("Consistent Hashing with Bounded Loads", 2016).
+const BOUND: (u128, u128) = (5, 4);
 /// 2^64 divided by the golden ratio.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -54,6 +57,11 @@ impl Balance {
             .filter(|(_, shares)| shares.total > 0)
             .collect();
         Self { steady: Shares::new(endpoints, |e| e.weight, true), stages }
+    }
+
+    /// True while a leased override is in force.
+    pub fn leased(&self, now_ms: u64) -> bool {
+        self.stages.last().is_some_and(|(end, _)| now_ms < *end)
     }
 
     /// The shares in force.
@@ -101,7 +109,7 @@ impl Shares {
 
     /// Chooses an endpoint; `None` when none has weight. When none is available, all count as available: a cluster
     /// whose every endpoint is ejected is more likely misjudged than down.
-    pub fn pick(&self, points: &mut Points, load: impl Fn(u32) -> u32, available: impl Fn(u32) -> bool) -> Option<u32> {
+    pub fn pick(&self, points: &mut Points, load: impl Fn(u32) -> u64, available: impl Fn(u32) -> bool) -> Option<u32> {
         if self.total == 0 {
             return None;
         }
@@ -117,6 +125,41 @@ impl Shares {
             return Some(if load(second) < load(first) && available(second) { second } else { first });
         }
         Some(self.search(points, available))
+    }
+
+    /// Chooses the endpoint of a key: always the same while it is available and within its bound.
+    ///
+    /// Weighted rendezvous hashing: endpoint i draws an exponential variate from (key, identity) at the rate of its
+    /// weight, the first wins. So each endpoint has keys in proportion to its weight, one that comes takes keys from all,
+    /// one that goes gives its keys to all, and no other key moves. Weights and overrides thus mean shares of keys.
+    /// An endpoint whose load is at its bound, 1.25 times its share of all, is passed over; while an override lives
+    /// there is no bound: the share asked for is what is measured. O(endpoints) for each choice.
+    pub fn pick_by_key(
+        &self,
+        key: u64,
+        identity: impl Fn(u32) -> u64,
+        load: impl Fn(u32) -> u32,
+        available: impl Fn(u32) -> bool,
+    ) -> Option<u32> {
+        let members = || self.classes.iter().flat_map(|class| class.members.iter().map(|m| (*m, class.weight)));
+        let any = members().any(|(m, _)| available(m));
+        let usable = || members().filter(|(m, _)| !any || available(*m));
+        let (mut weights, mut loads) = (0_u128, 1_u128);
+        for (member, weight) in usable() {
+            weights += u128::from(weight);
+            loads += u128::from(load(member));
+        }
+        let full = |member, weight: u64| {
+            // load >= 5/4 · (all + 1) · weight / weights, in whole numbers.
+            u128::from(load(member)) * BOUND.1 * weights >= BOUND.0 * loads * u128::from(weight)
+        };
+        let drawn = |(member, weight): (u32, u64)| (exponential(key, identity(member)) / weight as f64, member);
+        let within = usable().filter(|(m, weight)| !self.least_load || !full(*m, *weight)).map(drawn);
+        // Loads change between the walks; when all seem full, the key's own endpoint it is.
+        let first = within
+            .min_by(|a, b| a.0.total_cmp(&b.0))
+            .or_else(|| usable().map(drawn).min_by(|a, b| a.0.total_cmp(&b.0)));
+        first.map(|(_, member)| member)
     }
 
     fn at(&self, point: u64) -> (&Class, u32) {
@@ -144,6 +187,27 @@ impl Shares {
     }
 }
 
+/// Spreads the bits of a number (the finalizer of SplitMix64).
+pub fn mixed(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// A number for a name or a header's value: the same in every proxy (FNV-1a, mixed).
+pub fn key_of(bytes: &[u8]) -> u64 {
+    let folded = bytes
+        .iter()
+        .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3));
+    mixed(folded)
+}
+
+/// An exponential variate of rate 1 that depends on both alone.
+fn exponential(key: u64, identity: u64) -> f64 {
+    let bits = mixed(key ^ identity.wrapping_mul(GOLDEN)) >> 11;
+    -((bits as f64 + 0.5) / (1_u64 << 53) as f64).ln()
+}
+
 /// An evenly spread sequence of points; each worker has its own for each cluster.
 #[derive(Debug, Clone, Copy)]
 pub struct Points(u64);
@@ -162,10 +226,7 @@ impl Points {
 
     /// An index below `len` with no relation to the points.
     fn scattered(&self, len: usize) -> usize {
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((u128::from(z ^ (z >> 31)) * len as u128) >> 64) as usize
+        ((u128::from(mixed(self.0)) * len as u128) >> 64) as usize
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Trailers pass, over HTTP/1.1 as far as hyper passes them. No compression, no buffering beyond hyper's own.
 
+use crate::access_log::Line;
 use crate::edge::Outcome;
 use crate::exchange::Link;
 use crate::flight::Flight;
@@ -216,6 +217,30 @@ pub enum AnswerBody {
     Own(Option<Bytes>),
     /// From an endpoint.
     Passing(Passing),
+    /// Either, of a request that the access log takes.
+    Logged(Box<Logged>),
+}
+
+impl AnswerBody {
+    /// The same, written to the access log when it ends.
+    pub fn logged(self, line: Box<Line>) -> Self {
+        Self::Logged(Box::new(Logged { inner: self, line: Some(line) }))
+    }
+}
+
+/// An answer and its line in the access log.
+pub struct Logged {
+    inner: AnswerBody,
+    line: Option<Box<Line>>,
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        if let Some(mut line) = self.line.take() {
+            line.whole |= self.inner.is_end_stream();
+            Line::send(line);
+        }
+    }
 }
 
 impl Body for AnswerBody {
@@ -226,6 +251,17 @@ impl Body for AnswerBody {
         match self.get_mut() {
             Self::Own(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Self::Passing(passing) => passing.poll(cx),
+            Self::Logged(logged) => {
+                let frame = std::task::ready!(Pin::new(&mut logged.inner).poll_frame(cx));
+                if let Some(line) = &mut logged.line {
+                    match &frame {
+                        Some(Ok(frame)) => line.bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
+                        Some(Err(_)) => {}
+                        None => line.whole = true,
+                    }
+                }
+                Poll::Ready(frame)
+            }
         }
     }
 
@@ -233,12 +269,14 @@ impl Body for AnswerBody {
         match self {
             Self::Own(text) => text.is_none(),
             Self::Passing(passing) => passing.first.is_none() && passing.inner.is_end_stream(),
+            Self::Logged(logged) => logged.inner.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |t| t.len() as u64)),
+            Self::Logged(logged) => logged.inner.size_hint(),
             Self::Passing(passing) => {
                 let rest = passing.inner.size_hint();
                 let mut whole = SizeHint::new();

@@ -9,6 +9,15 @@ use std::time::Instant;
 
 /// Failures in a row that eject an endpoint.
 pub const FAILURES_MAX: u32 = 5;
+/// Failures within a window that eject an endpoint if they are half of its requests or more: one that fails every
+/// other time never fails five times in a row.
+const WINDOW_FAILURES_MIN: u32 = 10;
+/// The window.
+const WINDOW_MS: u64 = 1_000;
+/// How long an advertised level is believed.
+pub const LEVEL_LIFE_MS: u64 = 2_000;
+/// The level that admits every priority.
+pub const LEVEL_ALL: u32 = 65_536;
 /// Time of the first ejection; each further one doubles it.
 const EJECTION_MS: u64 = 1_000;
 /// Longest ejection.
@@ -36,6 +45,11 @@ impl Clock {
         self.ms(Instant::now())
     }
 
+    /// Where `at` lies, in microseconds.
+    pub fn us(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.0).as_micros() as u64
+    }
+
     /// The present, in microseconds of the same clock.
     pub fn now_us(&self) -> u64 {
         Instant::now().saturating_duration_since(self.0).as_micros() as u64
@@ -49,10 +63,19 @@ pub struct EndpointState {
     pub instance: Arc<str>,
     /// Where it answers.
     pub address: SocketAddr,
-    in_flight: AtomicU32,
+    /// Requests ever sent to it (upper half, wrapping) and those under way (lower half): one write counts both.
+    requests: AtomicU64,
     failures: AtomicU32,
+    window_began_ms: AtomicU64,
+    window_failures: AtomicU32,
+    /// Requests ever sent when the window began.
+    window_sent: AtomicU32,
     ejections: AtomicU32,
     ejected_until_ms: AtomicU64,
+    /// Was ejected, and has not yet answered since: gets one request at a time.
+    half_open: AtomicBool,
+    level: AtomicU32,
+    level_until_ms: AtomicU64,
     unhealthy: AtomicBool,
     reported_unhealthy: AtomicBool,
 }
@@ -63,10 +86,16 @@ impl EndpointState {
         Self {
             instance,
             address,
-            in_flight: AtomicU32::new(0),
+            requests: AtomicU64::new(0),
             failures: AtomicU32::new(0),
+            window_began_ms: AtomicU64::new(0),
+            window_failures: AtomicU32::new(0),
+            window_sent: AtomicU32::new(0),
             ejections: AtomicU32::new(0),
             ejected_until_ms: AtomicU64::new(0),
+            half_open: AtomicBool::new(false),
+            level: AtomicU32::new(LEVEL_ALL),
+            level_until_ms: AtomicU64::new(0),
             unhealthy: AtomicBool::new(false),
             reported_unhealthy: AtomicBool::new(false),
         }
@@ -74,22 +103,52 @@ impl EndpointState {
 
     /// Requests that it is working on, of all workers.
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Relaxed)
+        self.requests.load(Relaxed) as u32
     }
 
     /// A request begins.
     pub fn enter(&self) {
-        self.in_flight.fetch_add(1, Relaxed);
+        self.requests.fetch_add((1 << 32) + 1, Relaxed);
     }
 
     /// A request ended.
     pub fn leave(&self) {
-        self.in_flight.fetch_sub(1, Relaxed);
+        self.requests.fetch_sub(1, Relaxed);
+    }
+
+    fn sent(&self) -> u32 {
+        (self.requests.load(Relaxed) >> 32) as u32
+    }
+
+    /// It advertised the level up to which it admits (`endpoint-load-metrics`).
+    pub fn hear(&self, level: u32, now_ms: u64) {
+        self.level.store(level.min(LEVEL_ALL), Relaxed);
+        self.level_until_ms.store(now_ms + LEVEL_LIFE_MS, Relaxed);
+    }
+
+    /// The level that it last advertised, while that is fresh.
+    pub fn level(&self, now_ms: u64) -> u32 {
+        if self.level_until_ms.load(Relaxed) > now_ms { self.level.load(Relaxed) } else { LEVEL_ALL }
+    }
+
+    /// What one more request means for it, for comparison with its equals: requests under way, counted for more the more
+    /// it sheds, and the most of all when it would reject a request of this priority.
+    pub fn load(&self, priority: u16, now_ms: u64) -> u64 {
+        let under_way = u64::from(self.in_flight());
+        let level = self.level(now_ms);
+        if level >= LEVEL_ALL {
+            return under_way;
+        }
+        if u32::from(priority) >= level {
+            return u64::MAX;
+        }
+        (under_way + 1) * u64::from(LEVEL_ALL) / u64::from(level)
     }
 
     /// Neither ejected nor failing its checks.
     pub fn available(&self, now_ms: u64) -> bool {
         self.ejected_until_ms.load(Relaxed) <= now_ms
+            && (!self.half_open.load(Relaxed) || self.in_flight() == 0)
             && !self.unhealthy.load(Relaxed)
             && !self.reported_unhealthy.load(Relaxed)
     }
@@ -109,8 +168,11 @@ impl EndpointState {
         self.unhealthy.load(Relaxed)
     }
 
-    /// It answered. Reads only, on the common path: no cache line changes hands for it.
+    /// It answered a request that began at `now_ms`. Reads only, on the common path: no cache line changes hands for it.
     pub fn succeeded(&self, now_ms: u64) {
+        if self.half_open.load(Relaxed) && now_ms >= self.ejected_until_ms.load(Relaxed) {
+            self.half_open.store(false, Relaxed);
+        }
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
         }
@@ -122,20 +184,96 @@ impl EndpointState {
     /// It failed to connect, broke, timed out or answered 5xx; true when that ejected it.
     pub fn failed(&self, now_ms: u64) -> bool {
         let failures = self.failures.fetch_add(1, Relaxed) + 1;
-        if failures < FAILURES_MAX || self.ejected_until_ms.load(Relaxed) > now_ms {
+        let often = self.fails_often(now_ms);
+        if self.ejected_until_ms.load(Relaxed) > now_ms {
             return false;
         }
+        if failures < FAILURES_MAX && !often && !self.half_open.load(Relaxed) {
+            return false;
+        }
+        self.half_open.store(true, Relaxed);
         let before = self.ejections.fetch_add(1, Relaxed);
         let life_ms = (EJECTION_MS << before.min(16)).min(EJECTION_MS_MAX);
         self.ejected_until_ms.store(now_ms + life_ms, Relaxed);
         self.failures.store(0, Relaxed);
         true
     }
+
+    /// Counts a failure in its window; true when half of the requests since the window began have failed.
+    fn fails_often(&self, now_ms: u64) -> bool {
+        let sent = self.sent();
+        if now_ms.saturating_sub(self.window_began_ms.load(Relaxed)) >= WINDOW_MS {
+            self.window_began_ms.store(now_ms, Relaxed);
+            self.window_failures.store(1, Relaxed);
+            self.window_sent.store(sent, Relaxed);
+            return false;
+        }
+        let failures = self.window_failures.fetch_add(1, Relaxed) + 1;
+        let requests = sent.wrapping_sub(self.window_sent.load(Relaxed)).saturating_add(1);
+        failures >= WINDOW_FAILURES_MIN && failures.saturating_mul(2) >= requests
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn state() -> EndpointState {
+        EndpointState::new("a".into(), "127.0.0.1:1".parse().expect("an address"))
+    }
+
+    #[test]
+    fn half_open_lets_one_in_at_a_time_and_one_failure_closes_it_again() {
+        let state = state();
+        assert!((0..FAILURES_MAX).any(|_| state.failed(0)));
+        assert!(!state.available(999) && state.available(1_000), "one may try");
+        state.enter();
+        assert!(!state.available(1_000), "not a second one beside it");
+        assert!(state.failed(1_001), "one failure is enough now");
+        state.leave();
+        assert!(!state.available(3_000) && state.available(3_001));
+        state.succeeded(2_000);
+        state.enter();
+        assert!(!state.available(3_001), "an answer to a request from before the ejection proves nothing");
+        state.succeeded(3_001);
+        assert!(state.available(3_001), "one that came since does");
+    }
+
+    #[test]
+    fn failing_every_other_time_ejects_and_failing_now_and_then_does_not() {
+        let often = state();
+        let ejected = (0..100).any(|turn| {
+            often.enter();
+            often.leave();
+            if turn % 2 == 0 {
+                return often.failed(turn);
+            }
+            often.succeeded(turn);
+            false
+        });
+        assert!(ejected && !often.available(100));
+        let seldom = state();
+        for turn in 0..10_000 {
+            seldom.enter();
+            seldom.leave();
+            if turn % 5 == 0 {
+                assert!(!seldom.failed(turn / 10));
+            } else {
+                seldom.succeeded(turn / 10);
+            }
+        }
+    }
+
+    #[test]
+    fn an_advertised_level_weighs_on_the_load_while_it_is_fresh() {
+        let state = state();
+        (0..3).for_each(|_| state.enter());
+        assert_eq!((state.in_flight(), state.load(0, 0)), (3, 3));
+        state.hear(LEVEL_ALL / 4, 0);
+        assert_eq!(state.load(0, 0), 16);
+        assert_eq!(state.load(LEVEL_ALL as u16 / 4, 0), u64::MAX, "it would reject that");
+        assert_eq!(state.load(u16::MAX, LEVEL_LIFE_MS), 3, "forgotten");
+    }
 
     #[test]
     fn ejections_grow_end_and_are_forgiven() {

@@ -74,23 +74,24 @@ enum Attempt {
     Failed(Failure),
 }
 
-/// Sends a request and waits for the head of its answer.
+/// Sends a request and waits for the head of its answer. `spare` is a copy of it (see [`spare`]); what is left of it after
+/// a failure may be sent elsewhere.
 pub async fn exchange(
     wanted: &Wanted<'_>,
     request: Request<RequestBody>,
+    spare: &mut Option<Request<RequestBody>>,
 ) -> Result<(Response<Incoming>, Link), Failure> {
     if wanted.http2 {
         // Boxed, so that the futures of HTTP/1.1, which are many, stay small.
-        return Box::pin(multiplexed(wanted, request)).await;
+        return Box::pin(multiplexed(wanted, request, spare)).await;
     }
     let Some(mut connection) = wanted.upstream.pool.take() else {
         return fresh(wanted, request).await;
     };
-    let spare = spare(&request);
     match attempt(&mut connection, request, wanted.timeout).await {
         Ok(response) => Ok((response, Link::Http1(connection))),
         Err(Attempt::Unsent(request)) => fresh(wanted, *request).await,
-        Err(Attempt::Silent(error)) => match spare {
+        Err(Attempt::Silent(error)) => match spare.take() {
             Some(request) => fresh(wanted, request).await,
             None => Err(Failure::Broken(error)),
         },
@@ -130,10 +131,10 @@ fn unwritten() -> io::Error {
 async fn multiplexed(
     wanted: &Wanted<'_>,
     request: Request<RequestBody>,
+    spare: &mut Option<Request<RequestBody>>,
 ) -> Result<(Response<Incoming>, Link), Failure> {
     let Wanted { upstream, connect_timeout, timeout, .. } = *wanted;
     let mut request = multiplex::absolute(request);
-    let mut spare = spare(&request);
     let mut retried = false;
     loop {
         let place = upstream.sessions.take(upstream.state.address, connect_timeout, || upstream.opened());
@@ -155,7 +156,7 @@ async fn multiplexed(
             Attempt::Unsent(_) if retried => return Err(Failure::Connect(unwritten())),
             Attempt::Unsent(unsent) => *unsent,
             Attempt::Silent(error) => match spare.take().filter(|_| !retried) {
-                Some(copy) => copy,
+                Some(copy) => multiplex::absolute(copy),
                 None => return Err(Failure::Broken(error)),
             },
         };
@@ -164,7 +165,7 @@ async fn multiplexed(
 }
 
 /// A second copy of a request that may be sent twice: idempotent (RFC 9110, 9.2.2) and without a body.
-fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+pub fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     let idempotent =
         matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
     if !idempotent || !matches!(request.body(), RequestBody::Empty) {

@@ -10,6 +10,7 @@ pub mod endpoint;
 pub mod table;
 pub mod xds;
 
+pub mod access_log;
 mod body;
 mod connection;
 pub mod dry_run;
@@ -23,6 +24,7 @@ mod local;
 mod multiplex;
 mod own;
 mod pool;
+pub mod protect;
 mod report;
 mod request;
 mod start;
@@ -34,6 +36,7 @@ pub use start::{Handle, run, start};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 /// Most worker threads.
@@ -58,8 +61,12 @@ pub struct Config {
     pub threads: usize,
     /// File of the last good xDS state.
     pub state: PathBuf,
+    /// How it protects services; `None` switches protection and policies off.
+    pub protection: Option<protect::Settings>,
     /// Certificate and key of the entry, which then speaks TLS only.
     pub tls: Option<tls::Files>,
+    /// The access log; none by default.
+    pub access_log: Option<access_log::Settings>,
     /// Unix socket on which the next process asks for the listening sockets; none: it binds the same ports instead.
     pub handover: Option<PathBuf>,
 }
@@ -88,6 +95,14 @@ pub enum Error {
     /// The number of threads is out of range.
     #[error("threads is {0}, expected 1 to {THREADS_MAX}")]
     Threads(usize),
+    /// The access log cannot be opened.
+    #[error("cannot open the access log {path}: {source}")]
+    AccessLog {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] tls::Error),
@@ -99,6 +114,9 @@ pub enum Error {
         /// What was wrong.
         source: io::Error,
     },
+    /// The slow lane cannot be opened.
+    #[error("cannot open the slow lane: {0}")]
+    SlowLane(#[from] slowlane::Error),
     /// It took over, and has nothing to serve.
     #[error("no routes came within {0:?}: the running proxy goes on; is the server in reach, the token right?")]
     NotReady(std::time::Duration),
@@ -117,4 +135,6 @@ pub struct Warnings {
     pub empty_ignored: AtomicU64,
     /// Resources refused (NACK).
     pub refused: AtomicU64,
+    /// Lines of the access log that were dropped, since they came faster than they could be written.
+    pub access_lines_dropped: Arc<AtomicU64>,
 }

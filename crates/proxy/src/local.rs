@@ -7,6 +7,7 @@ use crate::edge::{Edge, EdgeKey};
 use crate::endpoint::EndpointState;
 use crate::multiplex::Sessions;
 use crate::pool::{Opened, Pool};
+use crate::protect::{Protection, Service};
 use crate::table::{Cluster, OTHER, OUTSIDE, Table};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -105,11 +106,19 @@ pub struct LocalCluster {
     pub upstreams: Vec<Rc<Upstream>>,
     /// Answers by the proxy itself.
     pub own: Edges,
+    /// What protection knows about it; `None` when there is no protection.
+    pub service: Option<Arc<Service>>,
     points: Cell<Points>,
 }
 
 impl LocalCluster {
-    fn new(shared: &Arc<Cluster>, old: Option<&Self>, workers: usize, seed: u64) -> Self {
+    fn new(
+        shared: &Arc<Cluster>,
+        old: Option<&Self>,
+        workers: usize,
+        service: Option<Arc<Service>>,
+        seed: u64,
+    ) -> Self {
         let kept: HashMap<_, _> = old
             .into_iter()
             .filter(|old| old.shared.bounds() == shared.bounds())
@@ -129,16 +138,26 @@ impl LocalCluster {
             own.cells.borrow_mut().extend(old.own.cells.borrow().iter().cloned());
         }
         let points = old.map_or_else(|| Points::new(seed), |old| old.points.get());
-        Self { shared: Arc::clone(shared), upstreams, own, points: Cell::new(points) }
+        Self { shared: Arc::clone(shared), upstreams, own, service, points: Cell::new(points) }
     }
 
-    /// Chooses the endpoint of the next request.
-    pub fn pick(&self, now_ms: u64) -> Option<&Rc<Upstream>> {
-        let mut points = self.points.get();
+    /// Chooses the endpoint of a request of this priority: by its key where it has one, else by weight and load.
+    pub fn pick(&self, priority: u16, key: Option<u64>, now_ms: u64) -> Option<&Rc<Upstream>> {
         let state = |index: u32| &self.upstreams[index as usize].state;
+        let available = |i: u32| state(i).available(now_ms);
         let shares = self.shared.balance.shares(now_ms);
-        let index = shares.pick(&mut points, |i| state(i).in_flight(), |i| state(i).available(now_ms));
-        self.points.set(points);
+        let index = match key {
+            Some(key) => {
+                let identity = |i: u32| self.shared.identities[i as usize];
+                shares.pick_by_key(key, identity, |i| state(i).in_flight(), available)
+            }
+            None => {
+                let mut points = self.points.get();
+                let index = shares.pick(&mut points, |i| state(i).load(priority, now_ms), available);
+                self.points.set(points);
+                index
+            }
+        };
         index.map(|index| &self.upstreams[index as usize])
     }
 }
@@ -160,14 +179,17 @@ impl Local {
     }
 
     /// Takes over a new table.
-    pub fn follow(&self, table: Arc<Table>, workers: usize) -> Self {
+    pub fn follow(&self, table: Arc<Table>, workers: usize, protection: Option<&Protection>, now_us: u64) -> Self {
         let clusters = table
             .clusters
             .iter()
             .map(|(name, shared)| {
                 let local = match self.clusters.get(name) {
                     Some(old) if Arc::ptr_eq(&old.shared, shared) => Rc::clone(old),
-                    old => Rc::new(LocalCluster::new(shared, old.map(Rc::as_ref), workers, rand::random())),
+                    old => {
+                        let service = protection.map(|protection| protection.service(name, now_us));
+                        Rc::new(LocalCluster::new(shared, old.map(Rc::as_ref), workers, service, rand::random()))
+                    }
                 };
                 (Arc::clone(name), local)
             })

@@ -1,9 +1,11 @@
 //! A proxy's life: taken over or bound, started, reloaded, stopped.
 
 use crate::dry_run::Samples;
+use crate::access_log::AccessLog;
 use crate::endpoint::Clock;
 use crate::handover::{self, Giver, Sockets, Taken};
 use crate::listener::{self, Stop};
+use crate::protect::{Lane, Shared};
 use crate::request::Side;
 use crate::table::Table;
 use crate::{Config, Error, THREADS_MAX, Warnings, health, report, tls, worker, xds};
@@ -26,6 +28,7 @@ pub struct Handle {
     warnings: Arc<Warnings>,
     stop: watch::Sender<Stop>,
     giver: Option<Giver>,
+    access_log: Option<AccessLog>,
     tls_files: Option<tls::Files>,
     tls: watch::Sender<Option<Arc<ServerConfig>>>,
     workers: Vec<JoinHandle<io::Result<()>>>,
@@ -34,6 +37,7 @@ pub struct Handle {
     table: watch::Receiver<Arc<Table>>,
     /// The table that each worker routes by.
     in_force: Vec<watch::Receiver<Arc<Table>>>,
+    lane: Option<Arc<Lane>>,
 }
 
 impl Handle {
@@ -63,8 +67,12 @@ impl Handle {
         matches!(*self.stop.borrow(), Stop::HandedOver { .. })
     }
 
-    /// Reads the certificate again; new connections get it. What was in force stays so when it cannot be used.
+    /// Opens the access log anew and reads the certificate again; new connections get it. What was in force stays so
+    /// when it cannot be used.
     pub fn reload(&self) -> Result<(), Error> {
+        if let Some(log) = &self.access_log {
+            log.reopen();
+        }
         if let Some(files) = &self.tls_files {
             self.tls.send_replace(Some(tls::load(files)?));
         }
@@ -78,6 +86,8 @@ impl Handle {
     }
 
     fn tell(&self) {
+        // First, so that what the lane has on its way still finds the mesh listener.
+        self.lane.iter().for_each(|lane| lane.tell());
         let why = self.giver.as_ref().map_or(Stop::End, Giver::end);
         self.stop.send_if_modified(|stop| {
             let first = *stop == Stop::No;
@@ -99,6 +109,12 @@ impl Handle {
                 Ok(Err(error)) => result = Err(error.into()),
                 Err(_) => result = Err(Error::Panicked),
             }
+        }
+        if let Some(lane) = self.lane.take() {
+            lane.stop();
+        }
+        if let Some(log) = self.access_log.take() {
+            log.finish();
         }
         self.end.send_replace(true);
         if self.steer.take().is_some_and(|steer| steer.join().is_err()) {
@@ -174,12 +190,14 @@ pub fn start(config: Config) -> Result<Handle, Error> {
     let kept = (entries.kept, meshes.kept);
     let clock = Clock::start();
     let warnings = Arc::new(Warnings::default());
+    let access_log = access_log(&config, &warnings)?;
     let (tables, table) = watch::channel(Arc::default());
     let (stop, stopping) = watch::channel(Stop::No);
     let (end, ending) = watch::channel(false);
     let (tls, tls_now) = watch::channel(certificate);
     let (reporter, announced) = std::sync::mpsc::channel();
     let samples = Samples::new(clock);
+    let protection = protection(&config, mesh)?;
     let (tls_files, giver_path) = (config.tls.clone(), config.handover.clone());
     let steer = {
         let config = Arc::new(config);
@@ -208,7 +226,9 @@ pub fn start(config: Config) -> Result<Handle, Error> {
         steer: Some(steer),
         end,
         table: table.clone(),
+        access_log,
         in_force: Vec::new(),
+        lane: protection.as_ref().and_then(|shared| shared.lane().cloned()),
     };
     if taken.is_some() {
         wait_for_routes(&table)?;
@@ -233,7 +253,9 @@ pub fn start(config: Config) -> Result<Handle, Error> {
             stop: stopping.clone(),
             tls: tls_now.clone(),
             workers: threads,
+            pen: handle.access_log.as_ref().map(AccessLog::pen),
             heads: samples.worker(),
+            protection: protection.clone(),
             reporter: reporter.clone(),
             clock,
         };
@@ -251,6 +273,13 @@ pub fn start(config: Config) -> Result<Handle, Error> {
     Ok(handle)
 }
 
+/// What the workers' protection shares, with the slow lane open and releasing.
+fn protection(config: &Config, mesh: SocketAddr) -> Result<Option<Arc<Shared>>, Error> {
+    let Some(settings) = &config.protection else { return Ok(None) };
+    let lane = Lane::start(&settings.lane, &config.name, mesh)?;
+    Ok(Some(Arc::new(Shared::new(settings.clone(), &config.token, &config.datacenter, lane))))
+}
+
 fn taken(config: &Config) -> Result<Option<Taken>, Error> {
     let Some(path) = &config.handover else { return Ok(None) };
     let taken = handover::take(path).map_err(|source| Error::HandOver { path: path.clone(), source })?;
@@ -258,6 +287,12 @@ fn taken(config: &Config) -> Result<Option<Taken>, Error> {
         tracing::info!(path = %path.display(), sockets = taken.sockets.len(), "taking over from the running proxy");
     }
     Ok(taken)
+}
+
+fn access_log(config: &Config, warnings: &Warnings) -> Result<Option<AccessLog>, Error> {
+    let Some(settings) = &config.access_log else { return Ok(None) };
+    let failed = |source| Error::AccessLog { path: settings.to.clone(), source };
+    AccessLog::start(settings.clone(), Arc::clone(&warnings.access_lines_dropped)).map(Some).map_err(failed)
 }
 
 /// Whoever accepts must have routes: the old process serves until this one can.

@@ -4,6 +4,7 @@
 
 use crate::balance::Balance;
 use crate::endpoint::EndpointState;
+use http::HeaderName;
 use policy::PolicySet;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub struct Table {
     pub clusters: HashMap<Arc<str>, Arc<Cluster>>,
     /// Operators' policies; their ends count in microseconds of the proxy's clock ([`crate::endpoint::Clock::now_us`]).
     pub policies: Arc<PolicySet>,
+    /// The fleet's secret under which users are hashed; `None` until it came.
+    pub user_key: Option<[u8; 16]>,
     /// False until the first state came, from the server or from disk.
     pub ready: bool,
 }
@@ -34,10 +37,18 @@ pub struct Table {
 pub struct Cluster {
     /// Its name.
     pub name: Arc<str>,
+    /// Business that it belongs to; empty for an external.
+    pub business: Arc<str>,
+    /// Business level of requests that enter here, 0 (most important) to 63.
+    pub business_level: u8,
     /// Endpoints, in the order that `balance` counts by.
     pub endpoints: Vec<Arc<EndpointState>>,
     /// Their shares.
     pub balance: Balance,
+    /// Header whose value chooses the endpoint; `None`: the less loaded of two.
+    pub hash_header: Option<HeaderName>,
+    /// What each endpoint is to a key: the same in every proxy.
+    pub identities: Vec<u64>,
     /// Time to connect.
     pub connect_timeout: Duration,
     /// Time without any progress of the answer.
@@ -124,7 +135,8 @@ impl Hosts {
     }
 }
 
-fn without_port(host: &str) -> &str {
+/// A host as headers have it, without its port.
+pub fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) && !name.is_empty() => name,
         _ => host,

@@ -3,10 +3,12 @@
 //! The kernel spreads new connections over the workers' listeners (SO_REUSEPORT); a connection stays where it came in.
 
 use crate::dry_run::WorkerSample;
+use crate::access_log::Pen;
 use crate::edge::Edge;
 use crate::endpoint::Clock;
 use crate::listener::{self, Stop};
 use crate::local::Local;
+use crate::protect::{Protection, Shared};
 use crate::request::Side;
 use crate::table::Table;
 use rustls::ServerConfig;
@@ -41,8 +43,12 @@ pub struct Worker {
     pub tls: watch::Receiver<Option<Arc<ServerConfig>>>,
     /// Workers of this proxy, for bounds that they share.
     pub workers: usize,
+    /// Its end of the access log.
+    pub pen: Option<Pen>,
     /// Its sample of request heads, for dry runs of policies.
     pub heads: WorkerSample,
+    /// What is decided about requests before an endpoint gets them; `None` when that is switched off.
+    pub protection: Option<Protection>,
     local: RefCell<Rc<Local>>,
 }
 
@@ -130,8 +136,12 @@ pub struct Start {
     pub tls: watch::Receiver<Option<Arc<ServerConfig>>>,
     /// Workers of this proxy.
     pub workers: usize,
+    /// Its end of the access log.
+    pub pen: Option<Pen>,
     /// Its sample of request heads.
     pub heads: WorkerSample,
+    /// What the workers' protection shares; `None` to go without.
+    pub protection: Option<Arc<Shared>>,
     /// Where new edges are announced.
     pub reporter: Sender<Arc<Edge>>,
     /// The proxy's clock.
@@ -142,12 +152,17 @@ pub struct Start {
 pub fn run(start: Start) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
     runtime.block_on(async move {
-        let Start { listeners, mut tables, in_force, stop, tls, workers, heads, reporter, clock } = start;
+        let Start { listeners, mut tables, in_force, stop, tls, workers, pen, heads, protection, reporter, clock } = start;
+        let protection = protection.map(|shared| Protection::new(shared, Arc::clone(&heads)));
         // The saved state is in force before the first connection is taken.
         let table = Arc::clone(&tables.borrow_and_update());
-        let local = RefCell::new(Rc::new(Local::empty().follow(Arc::clone(&table), workers)));
+        if let Some(protection) = &protection {
+            protection.take(&table);
+        }
+        let first = Local::empty().follow(Arc::clone(&table), workers, protection.as_ref(), clock.now_us());
+        let local = RefCell::new(Rc::new(first));
         in_force.send_replace(table);
-        let worker = Rc::new(Worker { clock, reporter, drain: Drain::default(), tls, workers, heads, local });
+        let worker = Rc::new(Worker { clock, reporter, drain: Drain::default(), tls, workers, pen, heads, protection, local });
         tokio::task::spawn_local(follow(Rc::clone(&worker), tables, in_force));
         let mut accepting = JoinSet::new();
         for (side, listener) in listeners {
@@ -172,11 +187,19 @@ async fn follow(worker: Rc<Worker>, mut tables: watch::Receiver<Arc<Table>>, in_
                     return;
                 }
                 let table = Arc::clone(&tables.borrow_and_update());
-                let next = Rc::new(worker.local().follow(Arc::clone(&table), worker.workers));
+                let protection = worker.protection.as_ref();
+                if let Some(protection) = protection {
+                    protection.take(&table);
+                }
+                let now_us = worker.clock.now_us();
+                let next = Rc::new(worker.local().follow(Arc::clone(&table), worker.workers, protection, now_us));
                 *worker.local.borrow_mut() = next;
                 in_force.send_replace(table);
             }
-            _ = sweep.tick() => worker.local().sweep(Instant::now()),
+            _ = sweep.tick() => {
+                worker.local().sweep(Instant::now());
+                worker.protection.iter().for_each(Protection::tick);
+            }
         }
     }
 }

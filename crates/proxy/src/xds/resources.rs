@@ -17,6 +17,7 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::{
     http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig},
 };
 use envoy_types::pb::google::protobuf::{Any, Duration as ProtoDuration, value::Kind};
+use http::HeaderName;
 use prost::{Message, Name};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -55,6 +56,10 @@ const PENDING_MAX: u64 = 1_024;
 const LIMIT_MAX: u64 = 100_000;
 /// Longest life of an override that is believed: leases are short by design.
 const OVERRIDE_LIFE_MS_MAX: u64 = 60_000;
+/// Business level of a service that has none.
+const BUSINESS_LEVEL: u64 = 16;
+/// Least important business level.
+const BUSINESS_LEVEL_MAX: u64 = 63;
 
 /// Why a resource is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -102,12 +107,18 @@ pub struct PathRoute {
 /// A cluster without its endpoints.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClusterSpec {
+    /// Business; empty when the metadata does not say.
+    pub business: String,
+    /// Business level, 0 to 63.
+    pub business_level: u8,
     /// Name of its assignment in EDS; `None` when the endpoints are given.
     pub eds: Option<String>,
     /// Endpoints of a static cluster.
     pub endpoints: Vec<EndpointSpec>,
     /// Host names and ports to be resolved (STRICT_DNS).
     pub names: Vec<(String, u16)>,
+    /// Header whose value chooses the endpoint.
+    pub hash_header: Option<HeaderName>,
     /// HTTP/2 with prior knowledge instead of HTTP/1.1.
     pub http2: bool,
     /// Connections of the whole proxy to one endpoint.
@@ -228,6 +239,9 @@ pub fn cluster(any: &Any) -> Result<(String, ClusterSpec), Refused> {
     let numbers = Metadatum::of(cluster.metadata.as_ref());
     let http2 =
         speaks_http2(&cluster.typed_extension_protocol_options).map_err(|r| Refused { name: name.clone(), ..r })?;
+    let hash_header = numbers.text("hash_header").map(|text| HeaderName::try_from(&text).map_err(|_| text)).transpose();
+    let hash_header =
+        hash_header.map_err(|text| refused(KIND, &name, format!("hash_header {text:?} is no header name")))?;
     let (mut eds, mut endpoints, mut names) = (None, Vec::new(), Vec::new());
     match kind {
         Some(DiscoveryType::Eds) => {
@@ -259,10 +273,14 @@ pub fn cluster(any: &Any) -> Result<(String, ClusterSpec), Refused> {
     let in_flight_max = limit("in_flight_max", IN_FLIGHT_MAX) as usize;
     let pending_max = limit("pending_max", PENDING_MAX) as u32;
     let connections_max = numbers.number("connections_max").map(|max| max.clamp(1, LIMIT_MAX) as usize);
+    let business_level = numbers.number("business_level").unwrap_or(BUSINESS_LEVEL).min(BUSINESS_LEVEL_MAX) as u8;
     let spec = ClusterSpec {
+        business: numbers.text("business").unwrap_or_default(),
+        business_level,
         eds,
         endpoints,
         names,
+        hash_header,
         http2,
         connections_max,
         in_flight_max,

@@ -2,9 +2,10 @@
 //!
 //! Pure but for the identity of endpoints, which live on from table to table. Three rules keep a bad answer from taking
 //! services away: a resource that cannot be used is refused alone, the rest of its answer is taken; an answer that leaves a
-//! cluster without endpoints is not believed; a cluster goes only when no route refers to it any more.
+//! cluster without endpoints, or a listener without routes, is not believed; a cluster goes only when no route refers to it
+//! any more.
 
-use crate::balance::{Balance, Weighted};
+use crate::balance::{Balance, Weighted, key_of};
 use crate::endpoint::EndpointState;
 use crate::table::{Cluster, Hosts, Paths, Table};
 use crate::xds::resources::{self as res, ClusterSpec, EndpointSpec, ListenerRoutes, Refused, Routes};
@@ -111,7 +112,14 @@ impl State {
         let mut verdict = Verdict::default();
         for any in resources {
             match res::routes(any) {
-                Ok((name, parsed)) => self.routes.put(&name, any, parsed),
+                Ok((name, parsed)) => {
+                    let has_any = |routes: &Routes| routes.domains.iter().any(|(_, routes)| !routes.is_empty());
+                    if !has_any(&parsed) && self.routes.parsed.get(&name).is_some_and(has_any) {
+                        verdict.empty_ignored += 1;
+                        continue;
+                    }
+                    self.routes.put(&name, any, parsed);
+                }
                 Err(refused) => verdict.refused.push(refused),
             }
         }
@@ -260,6 +268,7 @@ impl State {
             clusters: self.built.clone(),
             // They come beside the routes, and the client puts them in.
             policies: Arc::default(),
+            user_key: None,
             ready: !self.listeners.raw.is_empty(),
         }
     }
@@ -294,7 +303,11 @@ impl State {
             .collect();
         Arc::new(Cluster {
             name: old.map_or_else(|| name.into(), |old| Arc::clone(&old.name)),
+            business: spec.business.as_str().into(),
+            business_level: spec.business_level,
             balance: Balance::new(&weights),
+            hash_header: spec.hash_header.clone(),
+            identities: endpoints.iter().map(|e| key_of(e.instance.as_bytes())).collect(),
             endpoints,
             connect_timeout: spec.connect_timeout,
             timeout: spec.timeout,

@@ -15,10 +15,14 @@ fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound")
 }
 
-/// Statuses of `count` requests on one connection.
+/// Statuses of `count` requests on one connection. They are of a kind that is never sent twice, so that each failure shows.
 fn statuses(fixture: &Fixture, count: usize) -> Vec<u16> {
     let mut client = Client::connect(fixture.mesh);
-    (0..count).map(|_| client.get("web", "/").status).collect()
+    let one = |_| {
+        client.send(b"POST / HTTP/1.1\r\nhost: web\r\ncontent-length: 0\r\n\r\n");
+        client.read().expect("an answer").status
+    };
+    (0..count).map(one).collect()
 }
 
 #[test]

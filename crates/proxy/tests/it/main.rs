@@ -1,5 +1,6 @@
 //! The proxy as its users meet it: real sockets, a real control plane stream, real upstream servers.
 
+mod access;
 mod bodies;
 mod client;
 mod failing;
@@ -38,6 +39,11 @@ impl Fixture {
 
     pub fn with_threads(threads: usize) -> Self {
         Self::with(threads, |_, _| {})
+    }
+
+    /// A proxy without protection: each request is one attempt.
+    pub fn unprotected() -> Self {
+        Self::with(1, |config, _| config.protection = None)
     }
 
     /// A proxy whose configuration was changed first; the folder is its own.
@@ -83,7 +89,9 @@ pub fn config(folder: &TempDir, server: &str, threads: usize) -> proxy::Config {
         mesh: any,
         threads,
         state: folder.path().join("proxy/state"),
+        protection: Some(proxy::protect::Settings::default()),
         tls: None,
+        access_log: None,
         handover: None,
     }
 }

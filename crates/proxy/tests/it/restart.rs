@@ -177,7 +177,9 @@ fn child() {
         mesh: address("MESH"),
         threads: 2,
         state: variable("STATE").into(),
+        protection: Some(proxy::protect::Settings::default()),
         tls: None,
+        access_log: None,
         handover: std::env::var_os("HANDOVER").map(Into::into),
     };
     proxy::run(config).expect("it runs and drains");

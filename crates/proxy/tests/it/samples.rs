@@ -51,7 +51,7 @@ fn every_request_is_counted_exactly_once() {
 
 #[test]
 fn errors_rejects_and_strangers_are_told_apart() {
-    let fixture = Fixture::start();
+    let fixture = Fixture::unprotected();
     let upstream = Upstream::start();
     fixture.tell(World::web(vec![endpoint("w-1", upstream.address, 1000)]).service("empty", vec![]));
     (0..3).for_each(|_| assert_eq!(get(fixture.entry, "x", "/").status, 200));

@@ -86,13 +86,29 @@ pub struct ProxyArgs {
     /// PEM file of its private key
     #[arg(long, requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Write one JSON line for each request to this file (`-`: standard output); SIGHUP opens it anew
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<PathBuf>,
+    /// Share of requests that the access log takes, 0 to 1
+    #[arg(long, default_value_t = 1.0, value_parser = share, requires = "access_log")]
+    access_log_share: f64,
+    /// Size at which the access log is put aside (five old files are kept)
+    #[arg(long, default_value_t = proxy::access_log::BYTES_MAX_DEFAULT, requires = "access_log")]
+    access_log_bytes_max: u64,
     /// Folder of the last good routing state; a second proxy started on it takes over from the first
     #[arg(long, default_value = "/var/lib/springtide-proxy")]
     data: PathBuf,
     #[command(flatten)]
+    protection: Protection,
+    #[command(flatten)]
     control: Control,
     #[command(flatten)]
     parent: Parent,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("{text:?} is no share; expected a number from 0 to 1, such as 0.01"))
 }
 
 /// Keep one instance (an agent that was started before the shim became a program of its own still asks for it here)
@@ -112,6 +128,38 @@ struct Control {
     /// File with the fleet token (DATA/fleet-token of the server)
     #[arg(long)]
     token_file: PathBuf,
+}
+
+/// How a proxy protects services.
+#[derive(clap::Args)]
+struct Protection {
+    /// Overload control, deadlines, retries and operators' policies; off: requests are only routed
+    #[arg(long, value_enum, default_value = "on")]
+    protection: Switch,
+    /// Where the user of a request is found, the first that is there: header:NAME, cookie:NAME, query:NAME, address
+    #[arg(long, default_value_t)]
+    user: proxy::protect::UserSource,
+    /// Most of a service that one tenant may have, as in header:x-tenant=20%
+    #[arg(long)]
+    tenant_cap: Option<proxy::protect::TenantLimit>,
+    /// Where slowed requests wait: a folder, redis://HOST:PORT, or none [default: DATA/lane]
+    #[arg(long)]
+    slow_lane: Option<proxy::protect::LaneAt>,
+}
+
+/// On or off.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+impl Protection {
+    fn settings(self, data: &Path) -> Option<proxy::protect::Settings> {
+        let lane = self.slow_lane.unwrap_or_else(|| proxy::protect::LaneAt::Folder(data.join("lane")));
+        let settings = proxy::protect::Settings { user: self.user, tenant: self.tenant_cap, lane };
+        (self.protection == Switch::On).then_some(settings)
+    }
 }
 
 /// A process that this one must not outlive (`dev` starts its parts so).
@@ -197,8 +245,14 @@ pub fn proxy(args: ProxyArgs) -> Result<()> {
         mesh: args.mesh,
         threads: args.threads,
         state: args.data.join("routing.state"),
+        protection: args.protection.settings(&args.data),
         tls: args.tls_cert.zip(args.tls_key).map(|(cert, key)| proxy::tls::Files { cert, key }),
         handover: Some(args.data.join("handover.sock")),
+        access_log: args.access_log.map(|to| proxy::access_log::Settings {
+            to,
+            share: args.access_log_share,
+            bytes_max: args.access_log_bytes_max,
+        }),
     };
     Ok(proxy::run(config)?)
 }

@@ -89,6 +89,17 @@ fn good(verdict: Verdict) {
 }
 
 #[test]
+fn a_listener_that_had_routes_keeps_them_when_told_of_none() {
+    let mut state = State::default();
+    good(state.accept(res::ROUTES, &[pack_any(route_config(&[("pay", "pay")]))], 0));
+    let verdict = state.accept(res::ROUTES, &[pack_any(route_config(&[]))], 0);
+    assert_eq!((verdict.empty_ignored, verdict.refused.len()), (1, 0), "a server that lost its data knows of no route");
+    good(state.accept(res::ROUTES, &[pack_any(route_config(&[("gift", "gift")]))], 0));
+    assert_eq!(state.routes.parsed["mesh"].domains.len(), 1);
+    assert_eq!(state.routes.parsed["mesh"].domains[0].0, "gift", "other routes are believed");
+}
+
+#[test]
 fn inline_routes_static_clusters_and_domains_with_ports() {
     let mut state = State::default();
     let routes = route_config(&[("Bank:*", "bank"), ("*.pay.example", "bank"), ("*", "other")]);

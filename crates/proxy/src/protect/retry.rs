@@ -1,0 +1,68 @@
+//! Which attempts are sent again, and when: idempotent requests, on a budget, never against an overloaded level.
+
+use super::{Context, Protection, Service};
+use crate::exchange::Failure;
+use crate::headers::REJECT;
+use admission::RetryRefusal;
+use admission::wire::{self, Why};
+use http::{Response, StatusCode};
+use hyper::body::Incoming;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// What an attempt came to, as far as a retry is concerned.
+pub enum Came<'a> {
+    /// An answer.
+    Answer(&'a Response<Incoming>),
+    /// None.
+    Failure(&'a Failure),
+}
+
+/// Whether another attempt may end better: not after a caller's fault, nor once the time went by.
+fn may_help(came: &Came<'_>) -> bool {
+    match came {
+        Came::Failure(Failure::Connect(_) | Failure::Broken(_) | Failure::Full) => true,
+        Came::Failure(Failure::Late | Failure::Upload | Failure::CallerGone) => false,
+        Came::Answer(response) => match response.status() {
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => true,
+            StatusCode::SERVICE_UNAVAILABLE => {
+                let reason = response.headers().get(REJECT).and_then(|value| value.to_str().ok());
+                // Another endpoint may have room; what a policy or a deadline refused it refuses again.
+                match reason.map(wire::parse_reject) {
+                    Some(Ok((why, _))) => matches!(why, Why::Overload | Why::Overflow | Why::NoEndpoint),
+                    Some(Err(_)) | None => true,
+                }
+            }
+            _ => false,
+        },
+    }
+}
+
+impl Protection {
+    /// The wait before the attempt after number `attempt` (0 is the first), if there is to be one.
+    pub fn again(
+        &self,
+        service: &Service,
+        context: &Context,
+        attempt: u32,
+        came: &Came<'_>,
+        now_us: u64,
+    ) -> Option<Duration> {
+        if !may_help(came) {
+            return None;
+        }
+        let allowed = service.allows(context.priority, now_us);
+        let remaining_us = Some(context.deadline.remaining_us(now_us));
+        match service.budget.retry(attempt, allowed, remaining_us, rand::random(), now_us) {
+            Ok(wait_us) => {
+                service.counted.retries.fetch_add(1, Relaxed);
+                Some(Duration::from_micros(wait_us))
+            }
+            Err(RetryRefusal::Attempts) => None,
+            Err(RetryRefusal::Overloaded | RetryRefusal::Budget | RetryRefusal::Deadline) => {
+                service.counted.retries_refused.fetch_add(1, Relaxed);
+                None
+            }
+        }
+    }
+}
