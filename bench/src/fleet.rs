@@ -25,6 +25,8 @@ pub struct Fleet {
     pub entry: SocketAddr,
     /// Where services call one another.
     pub mesh: SocketAddr,
+    /// Where the API and the war room answer over TCP.
+    pub http: SocketAddr,
 }
 
 /// How large a fleet.
@@ -57,13 +59,15 @@ pub fn program() -> Result<PathBuf> {
     built("springtide")
 }
 
-fn start_dev(size: &Size, folder: &Path, entry: SocketAddr, mesh: SocketAddr) -> Result<Child> {
+fn start_dev(size: &Size, folder: &Path, at: [SocketAddr; 3]) -> Result<Child> {
+    let [entry, mesh, http] = at;
     let log = std::fs::File::options().create(true).append(true).open(folder.join("dev.log"))?;
     let mut command = Command::new(program()?);
     command
         .args(["dev", "--datacenters", &size.datacenters.to_string(), "--hosts", &size.hosts.to_string()])
         .args(["--host-cpu", size.cpu, "--host-memory", size.memory])
-        .args(["--entry", &entry.to_string(), "--mesh", &mesh.to_string(), "--data"])
+        .args(["--entry", &entry.to_string(), "--mesh", &mesh.to_string()])
+        .args(["--http", &http.to_string(), "--data"])
         .arg(folder)
         .env("SPRINGTIDE_FAILPOINT", folder.join("failpoint"))
         .stdin(Stdio::null())
@@ -82,10 +86,10 @@ impl Fleet {
         let folder = tempfile::Builder::new().prefix("springtide-").tempdir()?;
         // Instances run unprivileged and must be able to reach their folders.
         std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-        let (entry, mesh) = (free_address()?, free_address()?);
+        let (entry, mesh, http) = (free_address()?, free_address()?, free_address()?);
         let client = Client::at_socket(&folder.path().join("springtide.sock"));
-        let dev = start_dev(size, folder.path(), entry, mesh)?;
-        let mut fleet = Self { dev, size: *size, folder, client, entry, mesh };
+        let dev = start_dev(size, folder.path(), [entry, mesh, http])?;
+        let mut fleet = Self { dev, size: *size, folder, client, entry, mesh, http };
         fleet.await_up().await?;
         Ok(fleet)
     }
@@ -101,7 +105,7 @@ impl Fleet {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        self.dev = start_dev(&self.size, self.folder.path(), self.entry, self.mesh)?;
+        self.dev = start_dev(&self.size, self.folder.path(), [self.entry, self.mesh, self.http])?;
         self.await_up().await
     }
 

@@ -9,3 +9,4 @@ mod lost;
 mod probe;
 mod shares;
 mod stress_deaths;
+mod war_room;

@@ -1,0 +1,31 @@
+//! The war room in a real browser, against a real fleet under traffic: everything an operator clicks on the night.
+
+use crate::probe;
+use anyhow::{Context, Result, ensure};
+use springtide_bench::load::Load;
+use std::path::Path;
+use std::process::Command;
+
+/// Requests a second of the live traffic.
+const RATE: f64 = 60.0;
+
+#[tokio::test]
+async fn an_operator_clicks_through_the_night() -> Result<()> {
+    let fleet = probe::fleet(1).await?;
+    let load = Load::start(fleet.entry, "/probe/work", RATE, 21);
+    let ui = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../ui"));
+    ensure!(ui.join("dist/index.html").exists(), "the page is not built: cargo xtask ui");
+    let shots = ui.join("../target/war-room");
+    std::fs::create_dir_all(&shots)?;
+    let token = std::fs::read_to_string(fleet.folder().join("server/api-token")).context("the API's token")?;
+    let mut command = Command::new("node");
+    command.arg("e2e/war-room.mjs").current_dir(ui);
+    command.env("URL", format!("http://{}", fleet.http)).env("TOKEN", token.trim());
+    command.env("SERVICE", "probe").env("SHOTS", &shots);
+    let done = tokio::task::spawn_blocking(move || command.output()).await??;
+    let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    ensure!(done.status.success(), "the browser's way through the room ended early:\n{said}");
+    load.stop()?;
+    ensure!(fleet.stop().await?.is_empty(), "something was left behind");
+    Ok(())
+}

@@ -1,0 +1,104 @@
+// Clicks through the war room of a real fleet: login, live numbers, heat map, expand, operation, protect, stale and back.
+// Environment: URL and TOKEN of the API, SERVICE to act on, SHOTS: the folder that keeps the screenshots.
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { withBrowser } from "./browser.mjs";
+
+const { URL: url, TOKEN: token, SERVICE: service, SHOTS: shots } = process.env;
+const WAIT_MS = 30_000;
+
+await withBrowser(async (context) => {
+  const page = context.pages()[0] ?? (await context.newPage());
+  page.setDefaultTimeout(WAIT_MS);
+  const faults = [];
+  page.on("pageerror", (error) => faults.push(String(error)));
+  page.on("console", (message) => {
+    // A refused login and a server away are part of the test.
+    if (message.type() === "error" && !/Failed to load resource|ERR_/.test(message.text())) faults.push(message.text());
+  });
+  const shot = (name) => page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
+  const text = (selector) => page.locator(selector).first().innerText();
+
+  // Login: a wrong token is told, the right one opens the room.
+  await page.goto(url);
+  await page.getByLabel("Token").fill("wrong");
+  await page.getByRole("button", { name: "Enter" }).click();
+  await page.getByRole("alert").waitFor();
+  await shot("login");
+  await page.getByLabel("Token").fill(token);
+  await page.getByRole("button", { name: "Enter" }).click();
+
+  // Live: the traffic that flows is in the funnel, and the page says that it is live.
+  await page.locator("section.funnel").waitFor();
+  await page.waitForFunction(() => /[1-9]/.test(document.querySelector(".funnel dd")?.textContent ?? ""));
+  assert.match(await text(".badge.live"), /live/);
+  const cells = await page.locator("canvas[role=application]").getAttribute("aria-label");
+  assert.match(cells, /^[1-9]\d* instances/);
+
+  // The heat map by keyboard: an arrow chooses, the words below tell.
+  await page.locator("canvas[role=application]").focus();
+  await page.keyboard.press("ArrowRight");
+  await page.waitForFunction(() => / on host-/.test(document.querySelector(".told")?.textContent ?? ""));
+  await page.keyboard.press("Enter");
+  await page.locator("article.page h1").waitFor();
+  await shot("instance");
+  await page.goto(`${url}/#/`);
+  await page.locator("section.hot").waitFor();
+
+  // Expand: the plan is shown first, then the operation runs to its end.
+  const row = page.locator(`section.hot li[data-service="${service}"]`);
+  await row.getByRole("button", { name: "Expand" }).click();
+  await page.locator("dialog .plan tbody tr").first().waitFor();
+  await shot("expand");
+  await page.getByRole("button", { name: "Start" }).click();
+  await page.waitForURL(/#\/operations\/op-/);
+  const id = page.url().split("/").pop();
+  await page.locator(`[data-operation="${id}"][data-phase="succeeded"]`).waitFor({ timeout: 90_000 });
+  await page.getByRole("link", { name: "Health report" }).waitFor();
+  await shot("operation");
+
+  // Protect: in force with one more click, and seen by the server.
+  await page.goto(`${url}/#/services/${service}`);
+  await page.locator("article.page h1").waitFor();
+  await page.getByRole("button", { name: "Protect" }).click();
+  await page.locator("dialog").waitFor();
+  await shot("protect");
+  await page.locator("dialog .plan p").first().waitFor();
+  await page.getByRole("button", { name: "Put in force" }).click();
+  await page.getByRole("status").filter({ hasText: "In force" }).waitFor();
+  await shot("protected");
+  await page.getByRole("button", { name: "Lift" }).click();
+  await page.getByRole("button", { name: "Close" }).click();
+  await page.locator("dialog").waitFor({ state: "detached" });
+  await shot("service");
+
+  // Tables: sorted and filtered.
+  for (const [of, words] of [["services", service], ["instances", service], ["hosts", "host-a"], ["operations", ""], ["audit", ""], ["incidents", ""]]) {
+    await page.goto(`${url}/#/${of}`);
+    await page.locator("main .page").waitFor();
+    if (words) await page.getByLabel("Filter").fill(words);
+    if (words) await page.locator(".rows tbody a").first().waitFor();
+    await shot(`table-${of}`);
+  }
+
+  // Stale: said plainly when the server is out of reach, and gone when it is back.
+  await page.goto(`${url}/#/`);
+  await page.locator("section.funnel").waitFor();
+  await shot("war-room-dark");
+  await context.setOffline(true);
+  await page.locator(".badge.live.bad", { hasText: "STALE" }).waitFor();
+  await shot("stale");
+  await context.setOffline(false);
+  await page.locator(".badge.live:not(.bad)").waitFor();
+
+  // Light, on a phone, on a projector: nothing runs over the edge.
+  await page.getByRole("button", { name: "Light or dark" }).click();
+  await shot("war-room-light");
+  for (const [name, width, height] of [["phone", 390, 844], ["projector", 1920, 1080]]) {
+    await page.setViewportSize({ width, height });
+    await page.waitForFunction((width) => document.documentElement.scrollWidth <= width, width);
+    await shot(name);
+  }
+  assert.deepEqual(faults, [], "the page reported errors");
+});
+console.log("the war room works");
