@@ -1,4 +1,5 @@
-//! Knows what is wanted and gives each instance its task. Assignments are on disk before they are acted on.
+//! Knows what is wanted and gives each instance its task. Assignments are on disk before they are acted on; while the disk
+//! refuses them they are acted on all the same (what is removed may be what fills it), and saved as soon as it takes them.
 //!
 //! Deliberately absent: the connection (`link`), and how an instance lives (`instance`).
 
@@ -12,15 +13,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Ends of instances not yet noticed.
 const ENDS_QUEUE_MAX: usize = 64;
+/// Pause before assignments that could not be saved are saved again.
+const SAVE_RETRY: Duration = Duration::from_secs(1);
 
 /// The supervisor.
 pub struct Supervisor {
     host: Arc<Host>,
     state: State,
+    /// What is on disk is older.
+    is_unsaved: bool,
     revision: Arc<AtomicU64>,
     instances: BTreeMap<String, Handle>,
     over: mpsc::Sender<()>,
@@ -47,7 +53,7 @@ impl Supervisor {
             }
         }
         let revision = Arc::new(AtomicU64::new(state.revision));
-        let mut supervisor = Self { host, state, revision, instances: BTreeMap::new(), over, ends };
+        let mut supervisor = Self { host, state, is_unsaved: false, revision, instances: BTreeMap::new(), over, ends };
         for assignment in supervisor.state.assignments.values().chain(going.values()).cloned().collect::<Vec<_>>() {
             let found = instance::find(&supervisor.host, &assignment);
             supervisor.spawn(assignment, found);
@@ -70,6 +76,7 @@ impl Supervisor {
                     None => return,
                 },
                 Some(()) = self.ends.recv() => self.collect(),
+                () = tokio::time::sleep(SAVE_RETRY), if self.is_unsaved => self.save().await,
             }
         }
     }
@@ -137,12 +144,17 @@ impl Supervisor {
         removed.into_iter().for_each(|name| self.remove(name));
     }
 
-    async fn save(&self) {
+    async fn save(&mut self) {
         let (host, state) = (Arc::clone(&self.host), self.state.clone());
         let saved = tokio::task::spawn_blocking(move || state::save(&host.data, &state)).await;
-        if let Ok(Err(error)) = saved {
-            tracing::error!("cannot keep the assignments in {}: {error}", self.host.data.display());
+        let failed = saved.map_or_else(|error| Some(error.to_string()), |saved| saved.err().map(|why| why.to_string()));
+        if let Some(why) = &failed {
+            let data = self.host.data.display();
+            tracing::error!(
+                "cannot keep the assignments in {data}: {why}; an agent started now would know older ones; trying again"
+            );
         }
+        self.is_unsaved = failed.is_some();
     }
 
     fn want(&mut self, name: &str) {

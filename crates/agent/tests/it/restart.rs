@@ -169,3 +169,26 @@ fn shim_of(agent: &Agent, instance: &str) -> u32 {
     let record: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     u32::try_from(record["shim_pid"].as_u64().expect("a pid")).expect("a pid")
 }
+
+#[tokio::test]
+async fn assignments_that_a_full_disk_refused_are_saved_once_it_takes_them() {
+    let listener = Listener::start().await;
+    let mut agent = Agent::started(&listener).await;
+    // A folder in its place refuses the file, as a full disk would.
+    let file = agent.data().join("assignments.json");
+    std::fs::create_dir(&file).expect("nothing is assigned yet");
+    let one = assignment(&listener, "fixture-1");
+    let pid = bring_up(&listener, &one, 1).await;
+    assert!(agent.log().contains("cannot keep the assignments"), "{}", agent.log());
+    std::fs::remove_dir(&file).expect("it is empty");
+    let until = Instant::now() + Duration::from_secs(10);
+    while !std::fs::read_to_string(&file).is_ok_and(|text| text.contains("fixture-1")) {
+        assert!(Instant::now() < until, "not saved again: {}", agent.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    agent.kill();
+    agent.start();
+    let hello = listener.fleet.connected(2).await;
+    assert_eq!((hello.revision, hello.instances.len(), hello.instances[0].pid), (1, 1, pid));
+    agent.end();
+}
