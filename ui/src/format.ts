@@ -19,7 +19,7 @@ function short(value: number): string {
 export function ms(value: number | null | undefined): string {
   if (value == null || !Number.isFinite(value)) return NONE;
   if (value >= 1000) return `${(value / 1000).toFixed(1)} s`;
-  return value >= 10 ? `${value.toFixed(0)} ms` : `${value.toFixed(1)} ms`;
+  return value >= 10 || value === 0 ? `${value.toFixed(0)} ms` : `${value.toFixed(1)} ms`;
 }
 
 export function percent(value: number | null | undefined): string {

@@ -29,8 +29,8 @@ export function Plot(props: { title: string; lines: Line[]; data: () => (number 
         legend: { live: true },
         scales: { y: { range: (_, __, max) => [0, Math.max(max * 1.1, 0.001)] } },
         axes: [
-          { ...axis, space: 70, values: (_, at) => at.map((s) => new Date(s * 1000).toLocaleTimeString(undefined, { hour12: false })) },
-          { ...axis, size: 48, values: (_, at) => at.map((v) => props.lines[0]!.show(v)) },
+          { ...axis, space: 70, size: 22, values: (_, at) => at.map((s) => new Date(s * 1000).toLocaleTimeString(undefined, { hour12: false })) },
+          { ...axis, size: 44, space: 24, values: (_, at) => at.map((v) => props.lines[0]!.show(v)) },
         ],
         series: [
           { value: (_, s) => (s == null ? "" : new Date(s * 1000).toLocaleTimeString(undefined, { hour12: false })), label: "" },
