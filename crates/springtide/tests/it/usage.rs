@@ -114,3 +114,15 @@ fn without_its_shim_beside_it_dev_says_what_to_install_and_starts_nothing() {
     assert!(said.contains(&wanted) && said.contains("install it beside springtide"), "{said}");
     assert!(!folder.path().join(".springtide/logs").exists(), "parts were started");
 }
+
+/// An agent from before the shim became a program of its own goes on asking for it so, until it is restarted.
+#[test]
+fn an_older_agent_still_gets_its_shim() {
+    let shim = std::path::Path::new(env!("CARGO_BIN_EXE_springtide")).with_file_name("springtide-shim");
+    assert!(shim.exists(), "{} is not built: `cargo build` (or `cargo xtask test`) makes it", shim.display());
+    let folder = tempfile::tempdir().unwrap();
+    let ended = run(folder.path(), &["shim", "no-such-folder"]);
+    let said = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("shim of no-such-folder: "), "{said}");
+}
