@@ -219,6 +219,7 @@ impl Gate {
     /// Admitted work that will never start, or be answered: its deadline passed in the queue, or its caller went.
     pub fn abandoned(&self, now_us: u64) {
         self.leave(now_us);
+        self.window.abandoned();
         self.close_if_due(now_us);
     }
 

@@ -128,17 +128,12 @@ impl Controller {
         self.demand.fold(seconds);
         self.fold_tasks(closed, seconds);
         if self.signal == Signal::Inferred {
-            let window = Latencies {
-                sum_us: closed.work.sum_us(),
-                least_us: if closed.work.count() > 0 { closed.work_min_us as f64 } else { f64::INFINITY },
-                answers: f64::from(closed.work.count()),
-            };
-            self.floor.fold(window, self.remaining_us / self.calls_per_task(), seconds, self.overloaded);
+            self.fold_floor(closed, waiting, seconds);
         }
         self.fold_capacity(closed, seconds);
         self.fold_queue_delay(closed, waiting);
         let calls_per_task = self.calls_per_task();
-        let each_us = self.remaining_us / calls_per_task;
+        let each_us = self.call_us();
         let least_us = self.capacity.rps().map_or(0.0, |rps| QUEUE_MIN / rps * 1e6);
         let target_us = self.target_us.max(least_us).min(each_us * TARGET_SHARE);
         let limit_us = |one: f64| (each_us * LIMIT_SHARE).min(self.remaining_us * one).max(target_us * 1.5);
@@ -155,6 +150,11 @@ impl Controller {
         if self.first_calls < 1.0 { 1.0 } else { (self.calls / self.first_calls).clamp(1.0, CALLS_MAX) }
     }
 
+    /// A task's time for each of its calls here, in microseconds.
+    fn call_us(&self) -> f64 {
+        self.remaining_us / self.calls_per_task()
+    }
+
     fn fold_tasks(&mut self, closed: &Closed, seconds: f64) {
         let keep = TASKS_S / (TASKS_S + seconds);
         let tally = closed.tally;
@@ -168,6 +168,24 @@ impl Controller {
         self.offers_rps = self.offers_rps.max(offers_rps * 0.5);
     }
 
+    fn fold_floor(&mut self, closed: &Closed, waiting: u64, seconds: f64) {
+        let answers = f64::from(closed.work.count());
+        let window = Latencies {
+            sum_us: closed.work.sum_us(),
+            least_us: if answers > 0.0 { closed.work_min_us as f64 } else { f64::INFINITY },
+            answers,
+            given_up: f64::from(closed.abandoned),
+            waiting: waiting as f64,
+            seconds,
+        };
+        if self.overloaded {
+            let stuck = self.correction <= CORRECTION_MIN && self.queue_delay_us > self.target_us;
+            self.floor.fold_overload(window, self.capacity.rps().filter(|_| stuck));
+        } else {
+            self.floor.fold(window, self.call_us());
+        }
+    }
+
     fn fold_capacity(&mut self, closed: &Closed, seconds: f64) {
         if seconds > SILENCE_S_MAX {
             return;
@@ -179,7 +197,7 @@ impl Controller {
                 self.capacity.busy(Span { completions, seconds });
             }
             Signal::Inferred => {
-                let floor_us = self.floor.us().unwrap_or(f64::INFINITY);
+                let floor_us = self.floor.us(self.call_us()).unwrap_or(f64::INFINITY);
                 let delay_us = closed.delays.mean_us().unwrap_or(0.0);
                 if delay_us > (floor_us * 0.5).max(IDLE_DELAY_US as f64) {
                     self.capacity.busy(Span { completions: f64::from(closed.work.count()), seconds });
@@ -229,7 +247,7 @@ impl Controller {
     fn outcome(&self, target_us: f64, limit_us: f64) -> Outcome {
         let calls_per_task = self.calls_per_task();
         let capacity_rps = self.capacity.rps();
-        let floor_us = self.floor.us().unwrap_or(0.0);
+        let floor_us = self.floor.us(self.call_us()).unwrap_or(0.0);
         let expected = self.offers_rps * self.window_s * 2.0;
         Outcome {
             levels: capacity_rps.map_or([LEVEL_ALL; STEPS], |rps| self.levels(rps, target_us, limit_us)),

@@ -5,15 +5,22 @@ const SLOTS: usize = 12;
 /// Length of a slot, in seconds in which the service was not overloaded.
 const SLOT_S: f64 = 5.0;
 /// Answers and time that make one mean.
-const ANSWERS_MIN: f64 = 64.0;
+const ANSWERS_MIN: f64 = 32.0;
 const MEAN_S_MIN: f64 = 0.3;
 /// Means are taken of fewer answers after so long.
 const MEAN_S_MAX: f64 = 3.0;
-/// How fast the floor may rise while overloaded, per second: a service that became slower is believed in the end.
-const RISE_PER_S: f64 = 0.005;
-
-/// A mean beyond this share of a task's time per call may be mostly queue; it counts only near the least latency.
-const CALM_SHARE: f64 = 0.05;
+/// A mean up to this share of a task's time per call is no queue worth speaking of.
+const SMALL_SHARE: f64 = 0.05;
+/// A mean up to this share of it is no queue where calls neither pile up nor are given up.
+const STEADY_SHARE: f64 = 0.2;
+/// Calls pile up when more than so many standard deviations of the answers are added to those in flight.
+const PILED_SIGMAS: f64 = 3.0;
+/// Calls given up, of those answered, at most.
+const GIVEN_UP_SHARE: f64 = 0.01;
+/// The queue must have drained after so long at the least share of capacity, in seconds: what latency is left is no queue,
+/// provided that no more than this share of capacity was completed meanwhile.
+const STUCK_S: f64 = 3.0;
+const STUCK_SHARE: f64 = 0.9;
 /// A mean within so many times the least latency is no queue.
 const SPREAD: f64 = 2.0;
 
@@ -22,9 +29,26 @@ pub(super) struct Floor {
     slots: [Slot; SLOTS],
     at: usize,
     slot_s: f64,
+    span: Span,
+    /// How long the least was admitted, and yet the queue seemed too long; and the lowest mean of a window meanwhile.
+    stuck_s: f64,
+    stuck_us: f64,
+    /// Calls completed since then, and capacity as it was believed then, in calls per second.
+    stuck_answers: f64,
+    stuck_rps: f64,
+    /// What was left of latency once the queue must have drained.
+    left_us: Option<f64>,
+}
+
+/// The windows that make the next mean.
+#[derive(Clone, Copy, Default)]
+struct Span {
     sum_us: f64,
     answers: f64,
-    mean_s: f64,
+    given_up: f64,
+    seconds: f64,
+    /// Requests in flight when it began.
+    waiting: f64,
 }
 
 /// Five seconds: the least latency, and the lowest mean that was surely no queue.
@@ -42,39 +66,81 @@ pub(super) struct Latencies {
     pub(super) sum_us: f64,
     pub(super) least_us: f64,
     pub(super) answers: f64,
+    pub(super) given_up: f64,
+    /// Requests in flight at its end.
+    pub(super) waiting: f64,
+    pub(super) seconds: f64,
 }
 
 impl Floor {
     pub(super) fn new() -> Self {
-        Self { slots: [NOTHING; SLOTS], at: 0, slot_s: 0.0, sum_us: 0.0, answers: 0.0, mean_s: 0.0 }
+        Self {
+            slots: [NOTHING; SLOTS],
+            at: 0,
+            slot_s: 0.0,
+            span: Span::default(),
+            stuck_s: 0.0,
+            stuck_us: f64::INFINITY,
+            stuck_answers: 0.0,
+            stuck_rps: 0.0,
+            left_us: None,
+        }
     }
 
-    /// Folds a window in; `each_us` is a task's time per call.
-    pub(super) fn fold(&mut self, window: Latencies, each_us: f64, seconds: f64, overloaded: bool) {
-        if overloaded {
-            for slot in &mut self.slots {
-                slot.mean_us *= 1.0 + RISE_PER_S * seconds.min(1.0);
-            }
-        } else if window.answers > 0.0 {
+    /// Folds in a window without overload; `call_us` is a task's time per call.
+    pub(super) fn fold(&mut self, window: Latencies, call_us: f64) {
+        self.stuck_s = 0.0;
+        self.slots[self.at].least_us = self.slots[self.at].least_us.min(window.least_us);
+        if window.answers > 0.0 {
             // Only time with traffic counts, so that a pause in it forgets nothing.
-            self.slot_s += seconds.min(1.0);
+            self.slot_s += window.seconds.min(1.0);
             if self.slot_s >= SLOT_S {
                 self.slot_s = 0.0;
                 self.at = (self.at + 1) % SLOTS;
                 self.slots[self.at] = NOTHING;
             }
         }
-        self.sum_us += window.sum_us;
-        self.answers += window.answers;
-        self.mean_s += seconds;
-        self.slots[self.at].least_us = self.slots[self.at].least_us.min(window.least_us);
-        let enough = self.answers >= ANSWERS_MIN && self.mean_s >= MEAN_S_MIN;
-        if enough || (self.answers > 0.0 && self.mean_s >= MEAN_S_MAX) {
-            let mean_us = self.sum_us / self.answers;
-            if mean_us <= (each_us * CALM_SHARE).max(self.least_us() * SPREAD) {
+        let span = &mut self.span;
+        span.sum_us += window.sum_us;
+        span.answers += window.answers;
+        span.given_up += window.given_up;
+        span.seconds += window.seconds;
+        let enough = span.answers >= ANSWERS_MIN && span.seconds >= MEAN_S_MIN;
+        if enough || (span.answers > 0.0 && span.seconds >= MEAN_S_MAX) {
+            let (span, mean_us) = (self.span, self.span.sum_us / self.span.answers);
+            self.span = Span { waiting: window.waiting, ..Span::default() };
+            let piled = window.waiting - span.waiting > PILED_SIGMAS * span.answers.sqrt();
+            let steady = !piled && span.given_up <= span.answers * GIVEN_UP_SHARE;
+            if steady || mean_us <= (call_us * SMALL_SHARE).max(self.least_us() * SPREAD) {
                 self.slots[self.at].mean_us = self.slots[self.at].mean_us.min(mean_us);
+                self.left_us = None;
             }
-            (self.sum_us, self.answers, self.mean_s) = (0.0, 0.0, 0.0);
+        }
+    }
+
+    /// Folds in a window of overload, in which latency shows no floor. `stuck_rps`: capacity, where the least share of it
+    /// is admitted and yet the queue seems too long. Where that lasts and less than capacity is completed, the service
+    /// became slower: what seemed a queue is its floor.
+    pub(super) fn fold_overload(&mut self, window: Latencies, stuck_rps: Option<f64>) {
+        self.slots[self.at].least_us = self.slots[self.at].least_us.min(window.least_us);
+        self.span = Span { waiting: window.waiting, ..Span::default() };
+        let Some(rps) = stuck_rps else {
+            self.stuck_s = 0.0;
+            return;
+        };
+        if self.stuck_s == 0.0 {
+            (self.stuck_us, self.stuck_answers, self.stuck_rps) = (f64::INFINITY, 0.0, rps);
+        }
+        self.stuck_s += window.seconds.min(1.0);
+        self.stuck_answers += window.answers;
+        if self.stuck_s > STUCK_S * 0.5 && window.answers > 0.0 {
+            self.stuck_us = self.stuck_us.min(window.sum_us / window.answers);
+        }
+        if self.stuck_s > STUCK_S {
+            if self.stuck_answers < self.stuck_rps * self.stuck_s * STUCK_SHARE && self.stuck_us.is_finite() {
+                self.left_us = Some(self.stuck_us);
+            }
+            self.stuck_s = 0.0;
         }
     }
 
@@ -83,10 +149,13 @@ impl Floor {
     }
 
     /// In microseconds; `None` while unknown. A service met in mid-overload has no mean that is surely no queue: twice
-    /// its least latency stands in until the queue is short enough to have one.
-    pub(super) fn us(&self) -> Option<f64> {
+    /// its least latency stands in: too low a floor only shortens the queue.
+    pub(super) fn us(&self, call_us: f64) -> Option<f64> {
         let mean_us = self.slots.iter().map(|slot| slot.mean_us).fold(f64::INFINITY, f64::min);
-        let floor_us = if mean_us.is_finite() { mean_us } else { self.least_us() * SPREAD };
+        let guess_us = self.least_us() * SPREAD;
+        // Calls per task are learnt later than the first means: what a mean may be is judged as late as this.
+        let floor_us = if mean_us <= guess_us.max(call_us * STEADY_SHARE) { mean_us } else { guess_us };
+        let floor_us = self.left_us.unwrap_or(floor_us);
         floor_us.is_finite().then_some(floor_us)
     }
 }

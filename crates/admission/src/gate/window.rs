@@ -60,6 +60,8 @@ struct Queue {
     since_us: AtomicU64,
     /// How long it was not before.
     passed_us: AtomicU64,
+    /// Requests that left it unserved.
+    abandoned: AtomicU32,
 }
 
 /// 22 bits of offers, 21 of first calls that were admitted, 21 of sub-calls that came.
@@ -119,6 +121,7 @@ pub(super) struct Closed {
     /// How long the queue was not empty, and how many starts came out of it meanwhile.
     pub(super) queued_us: u64,
     pub(super) queued_starts: u32,
+    pub(super) abandoned: u32,
     pub(super) work: Times,
     pub(super) work_min_us: u64,
     pub(super) in_flight_max: u32,
@@ -140,7 +143,11 @@ impl Window {
                 work_min_us: AtomicU64::new(u64::MAX),
                 in_flight_max: AtomicU32::new(0),
             }),
-            queue: Apart(Queue { since_us: AtomicU64::new(0), passed_us: AtomicU64::new(0) }),
+            queue: Apart(Queue {
+                since_us: AtomicU64::new(0),
+                passed_us: AtomicU64::new(0),
+                abandoned: AtomicU32::new(0),
+            }),
             probed: AtomicBool::new(false),
         }
     }
@@ -219,6 +226,10 @@ impl Window {
         }
     }
 
+    pub(super) fn abandoned(&self) {
+        self.queue.0.abandoned.fetch_add(1, Relaxed);
+    }
+
     /// The first request began to wait.
     pub(super) fn queue_begins(&self, now_us: u64) {
         self.queue.0.since_us.store(now_us.max(1), Relaxed);
@@ -234,7 +245,7 @@ impl Window {
 
     /// A window ends while requests wait: the span so far belongs to it.
     fn queue_goes_on(&self, now_us: u64) {
-        let Queue { since_us: since, passed_us } = &self.queue.0;
+        let Queue { since_us: since, passed_us, .. } = &self.queue.0;
         let since_us = since.load(Relaxed);
         if since_us != 0 && since.compare_exchange(since_us, now_us.max(1), Relaxed, Relaxed).is_ok() {
             passed_us.fetch_add(now_us.saturating_sub(since_us), Relaxed);
@@ -263,6 +274,7 @@ impl Window {
             delay_min_us: started.delay_min_us.swap(u64::MAX, Relaxed),
             queued_us: queue.0.passed_us.swap(0, Relaxed),
             queued_starts: started.queued.swap(0, Relaxed),
+            abandoned: queue.0.abandoned.swap(0, Relaxed),
             work: Times(finished.work.swap(0, Relaxed)),
             work_min_us: finished.work_min_us.swap(u64::MAX, Relaxed),
             in_flight_max: finished.in_flight_max.swap(0, Relaxed),
