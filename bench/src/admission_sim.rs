@@ -81,6 +81,7 @@ pub async fn run(args: Args) -> Result<bool> {
     let found = measure_all(&args, &measures, &contestants).await?;
     table::raw(&measures, &contestants, &found);
     table::summary(&measures, &contestants, &found);
+    table::losses(&measures, &contestants, &found);
     let verdicts = floors::judge(&measures, &contestants, &found);
     table::verdicts(&verdicts);
     let passed = verdicts.iter().all(|verdict| verdict.holds);

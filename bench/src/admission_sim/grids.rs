@@ -92,14 +92,14 @@ fn dagor() -> Vec<Contestant> {
     let mut all = Vec::new();
     for window_us in [100_000, 500_000, 1_000_000] {
         for delay_us in [10_000, 20_000, 40_000, 80_000] {
-            for alpha in [0.01, 0.02, 0.05, 0.1] {
+            for alpha in [0.005, 0.01, 0.02, 0.05] {
                 for beta in [0.005, 0.01] {
                     let parameters = format!(
                         "window {} ms, {} ms, alpha {}%, beta {}%, expired calls dropped, 10% retry budget",
                         window_us / 1000,
                         delay_us / 1000,
-                        alpha * 100.0,
-                        beta * 100.0
+                        round(alpha * 100.0),
+                        round(beta * 100.0)
                     );
                     all.push(candidate(parameters, move |script| Dagor {
                         label: "dagor-best",
@@ -120,10 +120,15 @@ fn dagor() -> Vec<Contestant> {
     all
 }
 
+/// To a thousandth, for print.
+fn round(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
 fn codel() -> Vec<Contestant> {
     let mut all = Vec::new();
     for target_us in [2_000, 5_000, 10_000, 20_000, 40_000, 60_000, 80_000, 120_000] {
-        for interval_us in [2_000, 5_000, 10_000, 20_000, 50_000, 100_000] {
+        for interval_us in [1_000, 2_000, 5_000, 10_000, 20_000, 100_000] {
             for drop_expired in [true, false] {
                 let parameters = format!(
                     "target {} ms, interval {} ms{}",
@@ -155,8 +160,8 @@ fn random() -> Vec<Contestant> {
 
 fn gradient2() -> Vec<Contestant> {
     let mut all = Vec::new();
-    for limit_min in [4.0, 8.0, 12.0, 20.0] {
-        for limit_max in [12.0, 24.0, 50.0, 200.0] {
+    for limit_min in [4.0, 8.0, 12.0] {
+        for limit_max in [8.0, 12.0, 16.0, 24.0, 50.0] {
             for queue in [1.0, 4.0] {
                 for tolerance in [1.0, 1.5, 2.0] {
                     if limit_min > limit_max {
@@ -184,15 +189,15 @@ fn gradient2() -> Vec<Contestant> {
 
 fn breakwater() -> Vec<Contestant> {
     let mut all = Vec::new();
-    for target_us in [5_000, 10_000, 20_000, 40_000, 60_000, 80_000] {
+    for target_us in [10_000, 20_000, 40_000, 80_000] {
         for alpha in [0.001, 0.01] {
-            for beta in [0.02, 0.1] {
-                for round_us in [1_000, 5_000, 20_000, 50_000] {
+            for beta in [0.02, 0.1, 0.3] {
+                for round_us in [5_000, 20_000, 50_000, 100_000] {
                     let parameters = format!(
                         "target {} ms, alpha {}%, beta {}%, round {} ms, expired calls dropped",
                         target_us / 1000,
-                        alpha * 100.0,
-                        beta * 100.0,
+                        round(alpha * 100.0),
+                        round(beta * 100.0),
                         round_us / 1000
                     );
                     let label = "breakwater-best";

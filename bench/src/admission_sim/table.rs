@@ -48,6 +48,27 @@ pub fn summary(measures: &[&Measure], contestants: &[Contestant], found: &[Found
     }
 }
 
+/// Each number in which another control is better than ours beyond both intervals, with the best of the others.
+pub fn losses(measures: &[&Measure], contestants: &[Contestant], found: &[Found]) {
+    println!("\nlosses: numbers in which another control that serves anybody is better beyond both intervals");
+    for ours in found.iter().filter(|one| contestants[one.contestant].name == OURS) {
+        let measure = measures[ours.measure];
+        let part = &measure.parts[ours.part];
+        let same = found.iter().filter(|one| (one.measure, one.part) == (ours.measure, ours.part));
+        let better = same.filter(|one| is_better(part.name, one.interval(), ours.interval()));
+        let best = better.reduce(|a, b| if is_better(part.name, b.interval(), a.interval()) { b } else { a });
+        let Some(best) = best else { continue };
+        println!(
+            "  {:<16} {:<14} {:<20} against {} of {}",
+            measure.name,
+            part.name,
+            shown(ours.interval(), part.digits),
+            shown(best.interval(), part.digits),
+            contestants[best.contestant].name,
+        );
+    }
+}
+
 /// Whether one interval lies wholly on the better side of another.
 fn is_better(part: &str, one: Interval, other: Interval) -> bool {
     let more_is_better = part.starts_with('%') || part.ends_with('%') && part != "wasted %" && part != "shed %";

@@ -74,6 +74,8 @@ struct Call {
     service: usize,
     attempts: u32,
     key: u64,
+    /// When its waiter has no more use for an answer.
+    deadline_us: u64,
 }
 
 /// One try of a call at one copy.

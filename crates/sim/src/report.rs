@@ -108,7 +108,7 @@ pub struct Report {
     pub shed_calls: f64,
     /// Attempts by why they failed.
     pub refusals: BTreeMap<Refusal, u64>,
-    /// Jain's index of the users' served shares; 1 when all are served alike.
+    /// Jain's index of the users' served shares; 1 when all are served alike, 0 when nobody is.
     pub jain: f64,
     /// The course over time.
     pub seconds: Vec<Second>,
@@ -291,10 +291,10 @@ fn counted(counts: &[u64; Refusal::ALL.len()]) -> BTreeMap<Refusal, u64> {
     Refusal::ALL.iter().map(|why| (*why, counts[*why as usize])).filter(|(_, count)| *count > 0).collect()
 }
 
-/// Jain's fairness index, (Σx)² / n Σx²: Jain, Chiu and Hawe, DEC-TR-301, 1984.
+/// Jain's fairness index, (Σx)² / n Σx²: Jain, Chiu and Hawe, DEC-TR-301, 1984. 0 when nobody is served.
 pub fn jain(shares: impl Iterator<Item = f64>) -> f64 {
     let (n, sum, squares) = shares.fold((0.0, 0.0, 0.0), |(n, sum, squares), x| (n + 1.0, sum + x, squares + x * x));
-    if squares == 0.0 { 1.0 } else { sum * sum / (n * squares) }
+    if squares == 0.0 { 0.0 } else { sum * sum / (n * squares) }
 }
 
 fn mean_delay_ms(bins: &[Bin]) -> f64 {

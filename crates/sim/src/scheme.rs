@@ -24,7 +24,7 @@ pub struct Head {
     pub priority: u32,
     /// When the caller gives this attempt up, in microseconds of virtual time.
     pub deadline_us: u64,
-    /// When the task's time is over.
+    /// When the time of the task, or of the call for which this one is made, is over.
     pub task_deadline_us: u64,
     /// 0 for the first attempt of this call.
     pub attempt: u32,
@@ -201,3 +201,6 @@ impl RetryShare {
         may
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,19 +48,20 @@ impl Engine<'_> {
             return self.call_ends(id, Err(Refusal::Timeout));
         };
         let (attempt, origin, service, task_id) = (call.attempts, call.origin, call.service, call.task);
+        let call_deadline_us = call.deadline_us;
         call.attempts += 1;
         let key = call.key.wrapping_add(u64::from(attempt));
-        if self.now_us >= task.deadline_us {
+        if self.now_us >= call_deadline_us {
             return self.call_ends(id, Err(Refusal::Timeout));
         }
         let timeout_us = self.script.retries.attempt_timeout_ms.map_or(u64::MAX, |ms| us(ms / 1000.0));
-        let deadline_us = task.deadline_us.min(self.now_us.saturating_add(timeout_us));
+        let deadline_us = call_deadline_us.min(self.now_us.saturating_add(timeout_us));
         let mut head = Head {
             user: task.user,
             class: task.class,
             priority: task.priority,
             deadline_us,
-            task_deadline_us: task.deadline_us,
+            task_deadline_us: call_deadline_us,
             attempt,
             admitted: task.admitted & (1 << service) != 0,
             report: Vec::new(),

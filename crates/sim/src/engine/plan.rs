@@ -88,21 +88,23 @@ impl Engine<'_> {
 
     /// Makes a call for a waiter.
     fn call(&mut self, waiter: Waiter, service: usize) {
-        let (task_id, origin) = match waiter {
-            Waiter::Task(id) => (id, self.tasks.get(id).map(|task| task.front)),
+        let (task_id, from) = match waiter {
+            Waiter::Task(id) => (id, self.tasks.get(id).map(|task| (task.front, task.deadline_us))),
             Waiter::Attempt(id) => {
                 let Some(attempt) = self.attempts.get(id) else { return };
-                (attempt.task, Some(self.first_origin[attempt.service] + attempt.endpoint as u32))
+                let origin = self.first_origin[attempt.service] + attempt.endpoint as u32;
+                // Deadlines propagate: a sub-call has the time that its caller was given.
+                (attempt.task, Some((origin, attempt.head.deadline_us)))
             }
         };
         // A task that has ended is asked for nothing more: what still works for it fails at its next call.
-        let (Some(task), Some(origin)) = (self.tasks.get_mut(task_id), origin) else {
+        let (Some(task), Some((origin, deadline_us))) = (self.tasks.get_mut(task_id), from) else {
             return self.waiter_ends(waiter, Err(Refusal::Timeout));
         };
         task.calls += 1;
         let measured = task.measured;
         let key = mix_all(&[task.number, u64::from(task.calls)]);
-        let call = self.calls.insert(Call { waiter, task: task_id, origin, service, attempts: 0, key });
+        let call = self.calls.insert(Call { waiter, task: task_id, origin, service, attempts: 0, key, deadline_us });
         self.record.called(measured);
         self.send(call);
     }

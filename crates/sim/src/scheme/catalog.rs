@@ -26,7 +26,8 @@ pub const NAMES: [&str; 13] = [
     "none",
 ];
 
-/// The overload control of that name, with its parameters for a script.
+/// The overload control of that name, with its parameters for a script. Those of the `-tuned` ones are what
+/// `cargo xtask bench admission-sim` found best for M¹ to M⁴.
 pub fn named(name: &str, script: &Script) -> Option<Box<dyn Scheme>> {
     let rotation_us = (script.rotation_s * 1e6).round() as u64;
     Some(match name {
@@ -35,23 +36,40 @@ pub fn named(name: &str, script: &Script) -> Option<Box<dyn Scheme>> {
         "dagor" => Box::new(Dagor::paper(rotation_us)),
         "dagor-tuned" => Box::new(Dagor {
             label: "dagor-tuned",
-            window_us: 100_000,
+            delay_us: 40_000,
+            alpha: 0.01,
             drop_expired: true,
+            retry_share: Some(0.1),
             ..Dagor::paper(rotation_us)
         }),
         "dagor-budget" => {
             Box::new(Dagor { label: "dagor-budget", retry_share: Some(0.1), ..Dagor::paper(rotation_us) })
         }
         "codel" => Box::new(Codel::paper()),
-        "codel-tuned" => Box::new(Codel { label: "codel-tuned", drop_expired: true, ..Codel::paper() }),
+        "codel-tuned" => {
+            Box::new(Codel { label: "codel-tuned", target_us: 10_000, interval_us: 2_000, drop_expired: true })
+        }
         "random" => {
-            Box::new(Random { label: "random", headroom: 0.95, window_us: 100_000, fixed: None, drop_expired: true })
+            Box::new(Random { label: "random", headroom: 1.0, window_us: 200_000, fixed: None, drop_expired: true })
         }
         "gradient2" => Box::new(Gradient2::paper()),
-        "gradient2-tuned" => Box::new(Gradient2 { label: "gradient2-tuned", drop_expired: true, ..Gradient2::paper() }),
-        "breakwater-tuned" => {
-            Box::new(Breakwater { label: "breakwater-tuned", drop_expired: true, ..Breakwater::paper() })
-        }
+        "gradient2-tuned" => Box::new(Gradient2 {
+            label: "gradient2-tuned",
+            limit_min: 12.0,
+            limit_max: 12.0,
+            queue: 1.0,
+            tolerance: 1.0,
+            drop_expired: true,
+            ..Gradient2::paper()
+        }),
+        "breakwater-tuned" => Box::new(Breakwater {
+            label: "breakwater-tuned",
+            target_us: 40_000,
+            beta: 0.1,
+            round_us: 50_000,
+            drop_expired: true,
+            ..Breakwater::paper()
+        }),
         "breakwater" => Box::new(Breakwater::paper()),
         "none" => Box::new(Nothing),
         _ => return None,
