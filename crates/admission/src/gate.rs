@@ -8,7 +8,7 @@ mod floor;
 mod window;
 
 use crate::advert::Advert;
-use crate::priority::{LEVEL_ALL, Priority};
+use crate::priority::{BUCKETS, Bucket, LEVEL_ALL, Priority};
 use controller::{Controller, STEPS};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -18,6 +18,9 @@ use window::{Apart, Window};
 const CLOCK_BACK_US: u64 = 1_000_000;
 /// Waits are kept in 1/16 µs per waiting request, so that services of 10⁶ requests a second still have a measure.
 const WAIT_SCALE: u64 = 16;
+
+/// 2³² ÷ the golden ratio: consecutive multiples spread evenly.
+const GOLDEN_STEP: u32 = 0x9e37_79b9;
 
 /// Where a gate learns how long work waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +111,8 @@ pub struct Gate {
 struct Table {
     /// Level by how full the queue is: step 0 is empty, the last and beyond is far too full.
     levels: [AtomicU32; STEPS],
+    /// Buckets in which demand is concentrated, a bit each: within them a level admits by chance.
+    lumps: [AtomicU64; BUCKETS / 64],
     /// Waiting requests per step, × [`WAIT_SCALE`]; 0 while capacity is unknown.
     step_waiting: AtomicU64,
     /// Requests that are in flight without any queue (inferred only), × [`WAIT_SCALE`].
@@ -129,6 +134,33 @@ struct Published {
     overloaded: AtomicU32,
 }
 
+impl Table {
+    fn lump(&self, bucket: Bucket) -> bool {
+        let number = usize::from(bucket.number());
+        self.lumps[number / 64].load(Relaxed) >> (number % 64) & 1 == 1
+    }
+
+    /// Whether a level admits a priority. Where many requests share one, the level within their bucket is a share of them,
+    /// spread evenly over the offers; or a tenth too much of one priority would be all of it or nothing.
+    fn admits(&self, priority: Priority, level: u32, offers: u32) -> bool {
+        let bucket = priority.bucket();
+        if level < bucket.level_at(0.0) || level >= bucket.level_at(1.0) || !self.lump(bucket) {
+            return priority.within(level);
+        }
+        let spread = offers.wrapping_mul(GOLDEN_STEP) as f32 / u32::MAX as f32;
+        bucket.level_at(spread) < level
+    }
+
+    /// The level for callers; they cannot spread, so that a lump in the middle of which it falls is left to the gate.
+    fn advertised(&self) -> u32 {
+        let level = self.levels[controller::ADVERTISED_STEP].load(Relaxed);
+        match u16::try_from(level).map(|value| Priority::from_u16(value).bucket()) {
+            Ok(bucket) if self.lump(bucket) => bucket.level_at(1.0),
+            _ => level,
+        }
+    }
+}
+
 impl Gate {
     /// A gate that knows nothing yet and admits all.
     pub fn new(config: Config, now_us: u64) -> Self {
@@ -136,6 +168,7 @@ impl Gate {
         Self {
             table: Apart(Table {
                 levels: std::array::from_fn(|_| AtomicU32::new(LEVEL_ALL)),
+                lumps: std::array::from_fn(|_| AtomicU64::new(0)),
                 step_waiting: AtomicU64::new(0),
                 base_waiting: AtomicU64::new(0),
                 wait_each: AtomicU64::new(0),
@@ -175,7 +208,7 @@ impl Gate {
         };
         if !passes {
             self.window.asked(priority, remaining_us, offers);
-            if !priority.within(table.levels[self.step(waiting)].load(Relaxed)) {
+            if !table.admits(priority, table.levels[self.step(waiting)].load(Relaxed), offers) {
                 return Verdict::Reject(Reason::Overload);
             }
         }
@@ -234,7 +267,7 @@ impl Gate {
         self.close_if_due(now_us);
         let float = |bits: &AtomicU32| f32::from_bits(bits.load(Relaxed));
         Advert {
-            level: self.table.0.levels[controller::ADVERTISED_STEP].load(Relaxed),
+            level: self.table.0.advertised(),
             demand_rps: float(&self.published.demand_rps),
             capacity_rps: float(&self.published.capacity_rps),
             queue_delay_us: self.published.queue_delay_us.load(Relaxed),
@@ -332,6 +365,9 @@ impl Gate {
     fn publish(&self, outcome: &controller::Outcome) {
         for (level, new) in self.table.0.levels.iter().zip(outcome.levels) {
             level.store(new, Relaxed);
+        }
+        for (lumps, new) in self.table.0.lumps.iter().zip(outcome.lumps) {
+            lumps.store(new, Relaxed);
         }
         self.table.0.step_waiting.store((outcome.step_waiting * WAIT_SCALE as f64) as u64, Relaxed);
         self.table.0.base_waiting.store((outcome.base_waiting * WAIT_SCALE as f64) as u64, Relaxed);

@@ -9,7 +9,7 @@ use super::demand::Demand;
 use super::floor::{Floor, Latencies};
 use super::window::{Closed, IDLE_DELAY_US, OFFERS_MAX};
 use super::{Config, Signal};
-use crate::priority::LEVEL_ALL;
+use crate::priority::{BUCKETS, LEVEL_ALL};
 
 /// Steps of queue length for which a level is published.
 pub(super) const STEPS: usize = 32;
@@ -82,6 +82,8 @@ pub(super) struct Controller {
 /// What a closed window publishes.
 pub(super) struct Outcome {
     pub(super) levels: [u32; STEPS],
+    /// Buckets within which a level is applied by chance, a bit each.
+    pub(super) lumps: [u64; BUCKETS / 64],
     /// Waiting requests per step; 0 while capacity is unknown.
     pub(super) step_waiting: f64,
     pub(super) base_waiting: f64,
@@ -251,6 +253,7 @@ impl Controller {
         let expected = self.offers_rps * self.window_s * 2.0;
         Outcome {
             levels: capacity_rps.map_or([LEVEL_ALL; STEPS], |rps| self.levels(rps, target_us, limit_us)),
+            lumps: self.demand.lumps(),
             step_waiting: capacity_rps.map_or(0.0, |rps| (rps * target_us / 1e6 / STEPS_PER_TARGET).max(0.125)),
             base_waiting: if self.signal == Signal::Inferred {
                 capacity_rps.unwrap_or(0.0) * floor_us / 1e6

@@ -16,6 +16,12 @@ const LUMPS_MAX: f64 = 256.0;
 /// How much of it a surprising window replaces.
 const FORGOTTEN: f64 = 0.8;
 
+/// Buckets of one business level; users spread evenly give each a sixteenth of it.
+const BUCKETS_PER_BUSINESS: usize = 16;
+/// A bucket with more than this share of its business level, and of all demand, is a lump.
+const LUMP_SHARE: f64 = 0.25;
+const LUMP_SHARE_ALL: f64 = 0.02;
+
 /// Smoothed demand.
 pub(super) struct Demand {
     /// The running window's counts, taken from the atomics.
@@ -122,6 +128,21 @@ impl Demand {
             below > rate
         };
         self.boundary = self.rates.iter().position(reaches).unwrap_or(BUCKETS);
+    }
+
+    /// Buckets in which demand is so concentrated that a level within them says nothing, a bit each: one busy user,
+    /// or callers that give every task the same priority.
+    pub(super) fn lumps(&self) -> [u64; BUCKETS / 64] {
+        let mut bits = [0; BUCKETS / 64];
+        for (business, rates) in self.rates.chunks_exact(BUCKETS_PER_BUSINESS).enumerate() {
+            let sum: f64 = rates.iter().map(|&rate| f64::from(rate)).sum();
+            let least = (sum * LUMP_SHARE).max(self.total * LUMP_SHARE_ALL);
+            for (at, _) in rates.iter().enumerate().filter(|&(_, &rate)| f64::from(rate) > least) {
+                let number = business * BUCKETS_PER_BUSINESS + at;
+                bits[number / 64] |= 1 << (number % 64);
+            }
+        }
+        bits
     }
 
     /// The levels that admit `rates_wanted` tasks per second; these must ascend.

@@ -159,3 +159,6 @@ impl Floor {
         floor_us.is_finite().then_some(floor_us)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,6 +47,8 @@ pub struct Scene {
     pub seed: u64,
     /// Of two servers picked by chance the one with the shorter queue is called.
     pub least_loaded: bool,
+    /// Every task has the same user level.
+    pub one_user: bool,
 }
 
 impl Scene {
@@ -68,6 +70,7 @@ impl Scene {
             config: Config::default(),
             seed,
             least_loaded: false,
+            one_user: false,
         }
     }
 }
@@ -193,7 +196,7 @@ impl Model {
             }
             pick -= share;
         }
-        let user_level = (self.random.bits() >> 54) as u16;
+        let user_level = if self.scene.one_user { 700 } else { (self.random.bits() >> 54) as u16 };
         let kind = (self.random.bits() % self.scene.calls.len() as u64) as usize;
         let task = Task {
             born_us: self.now_us,

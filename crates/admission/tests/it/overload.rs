@@ -94,3 +94,14 @@ fn short_pauses_below_capacity_shed_nothing() {
         assert_eq!(tally.rejected, 0, "of {}", tally.tasks);
     }
 }
+
+#[test]
+fn tasks_of_one_and_the_same_priority_are_admitted_by_share() {
+    for load in [2.0, 10.0] {
+        let mut scene = Scene::steady(1, load, 23);
+        scene.one_user = true;
+        let tally = Model::new(scene).run();
+        let share = share_of_optimum(&tally, load);
+        assert!(share > 0.95, "{load}: {share:.3}");
+    }
+}
