@@ -17,6 +17,8 @@ mod operation;
 mod output;
 mod pack;
 mod progress;
+mod protect;
+mod simulate;
 mod size;
 mod tables;
 mod top;
@@ -42,8 +44,11 @@ pub enum Command {
     Curve(curve::CurveArgs),
     Size(size::Args),
     #[command(subcommand)]
+    Protect(protect::Command),
+    #[command(subcommand)]
     Operation(operation::Command),
     Load(load::Args),
+    Simulate(simulate::Args),
     Audit(get::AuditArgs),
     Doctor(doctor::Args),
 }
@@ -79,8 +84,10 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Stress(args) => curve::stress(args).await,
         Command::Curve(args) => curve::show(args).await,
         Command::Size(args) => size::size(args).await,
+        Command::Protect(command) => protect::run(command).await,
         Command::Operation(command) => operation::run(command).await,
         Command::Load(args) => load::load(args).await,
+        Command::Simulate(args) => simulate::simulate(args).await,
         Command::Audit(args) => get::audit(args).await,
         Command::Doctor(args) => doctor::doctor(args).await,
     }

@@ -77,6 +77,11 @@ impl Files {
         Ok(Gathered { request, packages: packages.into_values().collect() })
     }
 
+    /// The files as they are, with their paths.
+    pub fn texts(&self) -> Result<Vec<(String, String)>, Failure> {
+        self.read()
+    }
+
     fn read(&self) -> Result<Vec<(String, String)>, Failure> {
         let mut paths = Vec::new();
         for path in &self.files {
