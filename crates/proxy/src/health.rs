@@ -8,8 +8,8 @@ use crate::table::{Health, Table};
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::Empty;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,7 +26,14 @@ struct Target {
     service: Arc<str>,
     state: Arc<EndpointState>,
     address: SocketAddr,
+    http2: bool,
     health: Health,
+}
+
+impl Target {
+    fn is_as(&self, other: &Self) -> bool {
+        self.health == other.health && self.address == other.address && self.http2 == other.http2
+    }
 }
 
 struct Checking {
@@ -49,9 +56,7 @@ pub async fn run(mut tables: watch::Receiver<Arc<Table>>) {
     tables.mark_changed();
     while tables.changed().await.is_ok() {
         let targets = targets(&tables.borrow_and_update());
-        running.retain(|id, checking| {
-            targets.get(id).is_some_and(|t| t.health == checking.target.health && t.address == checking.target.address)
-        });
+        running.retain(|id, checking| targets.get(id).is_some_and(|target| target.is_as(&checking.target)));
         for (id, target) in targets {
             running.entry(id).or_insert_with(|| {
                 let task = tokio::spawn(check_for_ever(target.clone(), Arc::clone(&places)));
@@ -68,7 +73,8 @@ fn targets(table: &Table) -> HashMap<*const EndpointState, Target> {
             cluster.endpoints.iter().zip(&cluster.health_ports).map(move |(state, port)| {
                 let address = SocketAddr::new(state.address.ip(), port.unwrap_or(state.address.port()));
                 let service = Arc::clone(&cluster.name);
-                let target = Target { service, state: Arc::clone(state), address, health: health.clone() };
+                let http2 = cluster.http2;
+                let target = Target { service, state: Arc::clone(state), address, http2, health: health.clone() };
                 (Arc::as_ptr(state), target)
             })
         })
@@ -100,16 +106,19 @@ async fn check_for_ever(target: Target, places: Arc<Semaphore>) {
 }
 
 async fn check(target: &Target) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
-    let stream = TcpStream::connect(target.address).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let connection = Checked(tokio::spawn(connection));
-    let request = Request::get(target.health.path.as_str())
-        .header(header::HOST, target.service.as_ref())
-        .header(header::USER_AGENT, "springtide-proxy")
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())?;
-    let response = sender.send_request(request).await?;
-    drop(connection);
+    let stream = TokioIo::new(TcpStream::connect(target.address).await?);
+    let request = Request::get(target.health.path.as_str()).header(header::USER_AGENT, "springtide-proxy");
+    let response = if target.http2 {
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
+        let _connection = Checked(tokio::spawn(connection));
+        let target = format!("http://{}{}", target.service, target.health.path);
+        sender.send_request(request.uri(target).body(Empty::<Bytes>::new())?).await?
+    } else {
+        let (mut sender, connection) = http1::handshake(stream).await?;
+        let _connection = Checked(tokio::spawn(connection));
+        let request = request.header(header::HOST, target.service.as_ref()).header(header::CONNECTION, "close");
+        sender.send_request(request.body(Empty::<Bytes>::new())?).await?
+    };
     Ok(response.status().is_success())
 }
 

@@ -20,6 +20,9 @@ use tokio::sync::Semaphore;
 /// Callers told apart on one endpoint; further ones count as `other`.
 const CALLERS_MAX: usize = 256;
 
+/// Draws for an endpoint other than the one that just failed.
+const OTHER_DRAWS_MAX: u32 = 8;
+
 /// The edges into one instance, or into the proxy's own answers.
 pub struct Edges {
     service: Arc<str>,
@@ -159,6 +162,23 @@ impl LocalCluster {
             }
         };
         index.map(|index| &self.upstreams[index as usize])
+    }
+}
+
+impl LocalCluster {
+    /// Chooses another endpoint than the one that just failed, where there is one. The sequence of first choices stays as
+    /// it is: drawing from it would send every other request to the one that fails.
+    pub fn pick_other(&self, failed: &Rc<Upstream>, priority: u16, now_ms: u64) -> Option<&Rc<Upstream>> {
+        let points = self.points.get();
+        let mut upstream = self.pick(priority, None, now_ms);
+        for _ in 0..OTHER_DRAWS_MAX {
+            if !upstream.is_some_and(|upstream| Rc::ptr_eq(upstream, failed)) {
+                break;
+            }
+            upstream = self.pick(priority, None, now_ms);
+        }
+        self.points.set(points);
+        upstream
     }
 }
 

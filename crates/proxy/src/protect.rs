@@ -39,7 +39,9 @@ const SERVICES_MAX: usize = 16_384;
 /// What the workers of a proxy share.
 pub struct Shared {
     settings: Settings,
-    fallback_key: UserKey,
+    /// From the fleet token, the secret that every proxy of a fleet has and nobody outside does: a user's hash is the same
+    /// on all of them, and nobody can choose an id for its level.
+    user_key: UserKey,
     services: Mutex<BTreeMap<Arc<str>, Arc<Service>>>,
     lane: Option<Arc<Lane>>,
     datacenter: Arc<str>,
@@ -58,7 +60,7 @@ impl Shared {
         key[8..].copy_from_slice(&half(2));
         Self {
             settings,
-            fallback_key: UserKey::from_bytes(key),
+            user_key: UserKey::from_bytes(key),
             services: Mutex::default(),
             lane,
             datacenter: datacenter.into(),
@@ -95,7 +97,6 @@ impl Shared {
 /// One worker's part of protection.
 pub struct Protection {
     shared: Arc<Shared>,
-    key: RefCell<UserKey>,
     rotation: Cell<u64>,
     sample: WorkerSample,
     cache: RefCell<AnswerCache>,
@@ -106,10 +107,8 @@ pub struct Protection {
 impl Protection {
     /// With nothing in force; request heads go into `sample`.
     pub fn new(shared: Arc<Shared>, sample: WorkerSample) -> Self {
-        let key = RefCell::new(shared.fallback_key.clone());
         Self {
             shared,
-            key,
             rotation: Cell::new(rotation()),
             sample,
             cache: RefCell::default(),
@@ -124,8 +123,6 @@ impl Protection {
 
     /// Takes over what a new table brings.
     pub fn take(&self, table: &Table) {
-        let key = table.user_key.map_or_else(|| self.shared.fallback_key.clone(), UserKey::from_bytes);
-        *self.key.borrow_mut() = key;
         self.cache.borrow_mut().keep_policies(&table.policies);
         if let Some(lane) = self.shared.lane() {
             lane.follow(&table.policies);

@@ -6,10 +6,14 @@
 use crate::Config;
 use crate::dry_run::Samples;
 use crate::edge::{Edge, EdgeKey, Reading};
+use crate::endpoint::Clock;
+use crate::protect::Shared;
 use crate::table::Table;
 use crate::xds::{BackOff, authorized};
 use api::fleet::fleet_client::FleetClient;
-use api::fleet::{EdgeSample, FastSampling, PolicySample, ProxyHello, ProxySamples, ProxyUp, proxy_down, proxy_up};
+use api::fleet::{
+    EdgeSample, FastSampling, PolicySample, ProtectionSample, ProxyHello, ProxySamples, ProxyUp, proxy_down, proxy_up,
+};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -139,6 +143,10 @@ pub struct Reporter {
     edges: BTreeMap<EdgeKey, Merged>,
     stress: Stress,
     end: watch::Receiver<bool>,
+    protection: Option<Arc<Shared>>,
+    /// As last told, by service.
+    protection_told: HashMap<Arc<str>, ProtectionSample>,
+    clock: Clock,
 }
 
 impl Reporter {
@@ -152,7 +160,8 @@ impl Reporter {
         end: watch::Receiver<bool>,
     ) -> Self {
         let (edges, stress) = (BTreeMap::new(), Stress::default());
-        Self { config, entry, mesh, announced, tables, samples, edges, stress, end }
+        let (protection, protection_told, clock) = (None, HashMap::new(), Clock::start());
+        Self { config, entry, mesh, announced, tables, samples, edges, stress, end, protection, protection_told, clock }
     }
 
     /// Reports until the end, and then once more.
@@ -240,6 +249,12 @@ impl Reporter {
         Ok(())
     }
 
+    /// Tells what the workers' protection did, too.
+    pub fn with_protection(mut self, shared: Option<Arc<Shared>>, clock: Clock) -> Self {
+        (self.protection, self.clock) = (shared, clock);
+        self
+    }
+
     /// What each policy in force did here.
     fn policies(&self) -> Vec<PolicySample> {
         let table = self.tables.borrow();
@@ -274,6 +289,23 @@ impl Reporter {
         self.edges.retain(|_, merged| merged.idle_since.is_none_or(|since| now - since < FORGET));
         let time_unix_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64);
         let policies = if whole { self.policies() } else { Vec::new() };
-        ProxySamples { time_unix_us, edges, policies }
+        let protection = if whole { self.protection(all) } else { Vec::new() };
+        ProxySamples { time_unix_us, edges, policies, protection }
+    }
+
+    /// Services whose numbers moved since they were last told; each, if `all`.
+    fn protection(&mut self, all: bool) -> Vec<ProtectionSample> {
+        let Some(shared) = &self.protection else { return Vec::new() };
+        let now_us = self.clock.now_us();
+        let mut moved = Vec::new();
+        for service in shared.services() {
+            let sample = service.sample(now_us);
+            let told = self.protection_told.entry(Arc::clone(&service.name)).or_default();
+            if all || *told != sample {
+                *told = sample.clone();
+                moved.push(sample);
+            }
+        }
+        moved
     }
 }

@@ -117,8 +117,9 @@ impl Call<'_> {
         mut context: Option<Context>,
         mut ticket: Ticket,
     ) -> Response<AnswerBody> {
+        let mut failed = None;
         for attempt in 0.. {
-            let Some(mut flight) = self.choose(cluster, context.as_ref(), request.headers()) else {
+            let Some(mut flight) = self.choose(cluster, context.as_ref(), request.headers(), failed.as_ref()) else {
                 return self.refuse(Some(cluster), &request, &own::NO_ENDPOINT);
             };
             let upstream = Rc::clone(&flight.upstream);
@@ -151,6 +152,7 @@ impl Call<'_> {
                 }
                 drop(flight);
                 tokio::time::sleep(wait).await;
+                failed = Some(upstream);
                 request = spare.expect("a retry is granted to a request that has a copy only");
                 continue;
             }
@@ -235,14 +237,24 @@ impl Call<'_> {
         }
     }
 
-    /// Phase *choose*: the endpoint; opens the count of its edge.
-    fn choose(&self, cluster: &LocalCluster, context: Option<&Context>, headers: &HeaderMap) -> Option<Flight> {
+    /// Phase *choose*: the endpoint, another than the one that `failed` where there is one; opens the count of its edge.
+    fn choose(
+        &self,
+        cluster: &LocalCluster,
+        context: Option<&Context>,
+        headers: &HeaderMap,
+        failed: Option<&Rc<Upstream>>,
+    ) -> Option<Flight> {
         let priority = context.map_or(0, |context| context.priority.as_u16());
         let key = cluster.shared.hash_header.as_ref().and_then(|name| match context.and_then(|context| context.user) {
             Some(user) if *name == protect::USER => Some(mixed(user.as_u64())),
             _ => headers.get(name).map(|value| key_of(value.as_bytes())),
         });
-        let upstream = cluster.pick(priority, key, self.worker.clock.ms(self.began))?;
+        let now_ms = self.worker.clock.ms(self.began);
+        let upstream = match failed {
+            None => cluster.pick(priority, key, now_ms)?,
+            Some(failed) => cluster.pick_other(failed, priority, now_ms)?,
+        };
         if let Some(line) = self.line.borrow_mut().as_mut() {
             line.instance = Arc::clone(&upstream.state.instance);
         }
@@ -324,12 +336,7 @@ impl Call<'_> {
     }
 
     /// Answers without an endpoint, and counts it.
-    fn refuse<B>(
-        &self,
-        cluster: Option<&LocalCluster>,
-        request: &Request<B>,
-        answer: &Own,
-    ) -> Response<AnswerBody> {
+    fn refuse<B>(&self, cluster: Option<&LocalCluster>, request: &Request<B>, answer: &Own) -> Response<AnswerBody> {
         let edges = cluster.map_or(self.local.unrouted.as_ref(), |c| &c.own);
         let edge = edges.from(self.caller(request.headers()), &self.local.table, &self.worker.reporter);
         edge.end(answer.outcome(), self.began.elapsed().as_micros() as u64);

@@ -1,7 +1,7 @@
 //! A proxy's life: taken over or bound, started, reloaded, stopped.
 
+use crate::access_log::{AccessLog, Pen};
 use crate::dry_run::Samples;
-use crate::access_log::AccessLog;
 use crate::endpoint::Clock;
 use crate::handover::{self, Giver, Sockets, Taken};
 use crate::listener::{self, Stop};
@@ -12,6 +12,7 @@ use crate::{Config, Error, THREADS_MAX, Warnings, health, report, tls, worker, x
 use rustls::ServerConfig;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -83,6 +84,35 @@ impl Handle {
     pub fn stop(mut self) -> Result<(), Error> {
         self.tell();
         self.join()
+    }
+
+    /// One more worker, started with what is made of its end of the table's news and of the access log.
+    fn spawn_worker(
+        &mut self,
+        start: impl FnOnce(watch::Sender<Arc<Table>>, Option<Pen>) -> worker::Start,
+    ) -> io::Result<()> {
+        let (in_force, routes_by) = watch::channel(Arc::default());
+        let start = start(in_force, self.access_log.as_ref().map(AccessLog::pen));
+        let name = format!("worker-{}", self.workers.len());
+        self.workers.push(std::thread::Builder::new().name(name).spawn(move || worker::run(start))?);
+        self.in_force.push(routes_by);
+        Ok(())
+    }
+
+    /// Offers the sockets to the next process, and only then tells the one before that it is replaced.
+    fn hand_over_at(
+        &mut self,
+        path: PathBuf,
+        for_next: Sockets,
+        taken: Option<Taken>,
+        kept: (bool, bool),
+    ) -> Result<(), Error> {
+        let failed = |source| Error::HandOver { path: path.clone(), source };
+        self.giver = Some(Giver::start(path.clone(), for_next, self.stop.clone()).map_err(failed)?);
+        match taken {
+            Some(taken) => taken.ready(kept.0, kept.1).map_err(failed),
+            None => Ok(()),
+        }
     }
 
     fn tell(&self) {
@@ -199,21 +229,10 @@ pub fn start(config: Config) -> Result<Handle, Error> {
     let samples = Samples::new(clock);
     let protection = protection(&config, mesh)?;
     let (tls_files, giver_path) = (config.tls.clone(), config.handover.clone());
-    let steer = {
-        let config = Arc::new(config);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let channel = runtime.block_on(async { xds::channel(&config.server) })?;
-        // The saved state is in force before the first connection is accepted.
-        let client =
-            runtime.block_on(async { xds::Client::new(Arc::clone(&config), clock, Arc::clone(&warnings), tables) });
-        let table = table.clone();
-        let (tables, samples) = (table.clone(), samples.clone());
-        let reporter = report::Reporter::new(config, (entry, mesh), announced, tables, samples, ending);
-        std::thread::Builder::new().name("steer".into()).spawn(move || {
-            runtime.block_on(steer(client, reporter, channel, table));
-            runtime.shutdown_background();
-        })?
-    };
+    let config = Arc::new(config);
+    let of = Arc::clone(&config);
+    let reports = report::Reporter::new(of, (entry, mesh), announced, table.clone(), samples.clone(), ending);
+    let steer = spawn_steer(config, clock, &warnings, tables, reports)?;
     let mut handle = Handle {
         entry,
         mesh,
@@ -233,44 +252,67 @@ pub fn start(config: Config) -> Result<Handle, Error> {
     if taken.is_some() {
         wait_for_routes(&table)?;
     }
-    let mut for_next = Sockets::new();
-    let sides = [(Side::Entry, entries.sockets), (Side::Mesh, meshes.sockets)];
+    let sockets = [(Side::Entry, entries.sockets), (Side::Mesh, meshes.sockets)];
+    let (shares, for_next) = share_out(sockets, threads, giver_path.is_some())?;
+    let start = |listeners, in_force, pen| worker::Start {
+        listeners,
+        tables: table.clone(),
+        in_force,
+        stop: stopping.clone(),
+        tls: tls_now.clone(),
+        workers: threads,
+        pen,
+        heads: samples.worker(),
+        protection: protection.clone(),
+        reporter: reporter.clone(),
+        clock,
+    };
+    for listeners in shares {
+        handle.spawn_worker(|in_force, pen| start(listeners, in_force, pen))?;
+    }
+    if let Some(path) = giver_path {
+        handle.hand_over_at(path, for_next, taken, kept)?;
+    }
+    Ok(handle)
+}
+
+/// Starts the thread of everything that is not traffic.
+fn spawn_steer(
+    config: Arc<Config>,
+    clock: Clock,
+    warnings: &Arc<Warnings>,
+    tables: watch::Sender<Arc<Table>>,
+    reporter: report::Reporter,
+) -> Result<JoinHandle<()>, Error> {
+    let table = tables.subscribe();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let channel = runtime.block_on(async { xds::channel(&config.server) })?;
+    // The saved state is in force before the first connection is accepted.
+    let client = runtime.block_on(async { xds::Client::new(config, clock, Arc::clone(warnings), tables) });
+    let steer = std::thread::Builder::new().name("steer".into()).spawn(move || {
+        runtime.block_on(steer(client, reporter, channel, table));
+        runtime.shutdown_background();
+    })?;
+    Ok(steer)
+}
+
+/// The listening sockets of each worker, and another handle of each for the next process.
+fn share_out(
+    sockets: [(Side, Vec<TcpListener>); 2],
+    threads: usize,
+    again: bool,
+) -> io::Result<(Vec<Sockets>, Sockets)> {
     let mut shares: Vec<Sockets> = (0..threads).map(|_| Sockets::new()).collect();
-    for (side, sockets) in sides {
+    let mut for_next = Sockets::new();
+    for (side, sockets) in sockets {
         for (index, socket) in sockets.into_iter().enumerate() {
-            if giver_path.is_some() {
+            if again {
                 for_next.push((side, socket.try_clone()?));
             }
             shares[index % threads].push((side, socket));
         }
     }
-    for (index, listeners) in shares.into_iter().enumerate() {
-        let (in_force, routes_by) = watch::channel(Arc::default());
-        let start = worker::Start {
-            listeners,
-            tables: table.clone(),
-            in_force,
-            stop: stopping.clone(),
-            tls: tls_now.clone(),
-            workers: threads,
-            pen: handle.access_log.as_ref().map(AccessLog::pen),
-            heads: samples.worker(),
-            protection: protection.clone(),
-            reporter: reporter.clone(),
-            clock,
-        };
-        let worker = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || worker::run(start))?;
-        handle.workers.push(worker);
-        handle.in_force.push(routes_by);
-    }
-    if let Some(path) = giver_path {
-        let failed = |source| Error::HandOver { path: path.clone(), source };
-        handle.giver = Some(Giver::start(path.clone(), for_next, handle.stop.clone()).map_err(failed)?);
-        if let Some(taken) = taken {
-            taken.ready(kept.0, kept.1).map_err(failed)?;
-        }
-    }
-    Ok(handle)
+    Ok((shares, for_next))
 }
 
 /// What the workers' protection shares, with the slow lane open and releasing.

@@ -26,8 +26,6 @@ pub struct Table {
     pub clusters: HashMap<Arc<str>, Arc<Cluster>>,
     /// Operators' policies; their ends count in microseconds of the proxy's clock ([`crate::endpoint::Clock::now_us`]).
     pub policies: Arc<PolicySet>,
-    /// The fleet's secret under which users are hashed; `None` until it came.
-    pub user_key: Option<[u8; 16]>,
     /// False until the first state came, from the server or from disk.
     pub ready: bool,
 }

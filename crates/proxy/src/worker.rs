@@ -2,8 +2,8 @@
 //!
 //! The kernel spreads new connections over the workers' listeners (SO_REUSEPORT); a connection stays where it came in.
 
-use crate::dry_run::WorkerSample;
 use crate::access_log::Pen;
+use crate::dry_run::WorkerSample;
 use crate::edge::Edge;
 use crate::endpoint::Clock;
 use crate::listener::{self, Stop};
@@ -152,7 +152,8 @@ pub struct Start {
 pub fn run(start: Start) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
     runtime.block_on(async move {
-        let Start { listeners, mut tables, in_force, stop, tls, workers, pen, heads, protection, reporter, clock } = start;
+        let Start { listeners, mut tables, in_force, stop, tls, workers, pen, heads, protection, reporter, clock } =
+            start;
         let protection = protection.map(|shared| Protection::new(shared, Arc::clone(&heads)));
         // The saved state is in force before the first connection is taken.
         let table = Arc::clone(&tables.borrow_and_update());
@@ -162,7 +163,8 @@ pub fn run(start: Start) -> io::Result<()> {
         let first = Local::empty().follow(Arc::clone(&table), workers, protection.as_ref(), clock.now_us());
         let local = RefCell::new(Rc::new(first));
         in_force.send_replace(table);
-        let worker = Rc::new(Worker { clock, reporter, drain: Drain::default(), tls, workers, pen, heads, protection, local });
+        let worker =
+            Rc::new(Worker { clock, reporter, drain: Drain::default(), tls, workers, pen, heads, protection, local });
         tokio::task::spawn_local(follow(Rc::clone(&worker), tables, in_force));
         let mut accepting = JoinSet::new();
         for (side, listener) in listeners {

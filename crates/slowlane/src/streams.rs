@@ -188,10 +188,12 @@ async fn check(connection: &mut MultiplexedConnection) -> Result<(), Error> {
     Ok(())
 }
 
+/// Fields of an entry.
+type Fields = Vec<(String, Vec<u8>)>;
+
 /// Entries of a stream as items; an entry that was deleted meanwhile has no fields.
 fn items(policy: &str, entries: Value) -> Result<Vec<Claimed>, Error> {
-    let entries: Vec<(String, Option<Vec<(String, Vec<u8>)>>)> =
-        redis::from_redis_value(entries).map_err(RedisError::from)?;
+    let entries: Vec<(String, Option<Fields>)> = redis::from_redis_value(entries).map_err(RedisError::from)?;
     let mut claimed = Vec::new();
     for (entry, fields) in entries {
         let Some((_, bytes)) = fields.into_iter().flatten().find(|(name, _)| name == "i") else { continue };

@@ -96,7 +96,7 @@ impl Protection {
 
     fn user(&self, arrival: &Arrival<'_>, headers: &HeaderMap, uri: &Uri) -> Option<UserHash> {
         let Settings { user, .. } = &self.shared.settings;
-        let key = self.key.borrow();
+        let key = &self.shared.user_key;
         for source in &user.0 {
             if *source == Source::Address {
                 if !arrival.outside {

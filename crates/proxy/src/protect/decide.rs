@@ -132,7 +132,7 @@ impl Protection {
         }
         if let Some(limit) = &self.shared.settings.tenant
             && let Some(tenant) = context::find(&limit.source, request.headers(), request.uri())
-            && !service.tenant_admits(self.key.borrow().hash(tenant).as_u64(), now_us)
+            && !service.tenant_admits(self.shared.user_key.hash(tenant).as_u64(), now_us)
         {
             return self.refuse(service, Why::Tenant);
         }

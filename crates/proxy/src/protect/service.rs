@@ -7,6 +7,7 @@ use admission::wire::Why;
 use admission::{
     Advert, Callee, ClientThrottle, Config, Gate, Priority, RetryBudget, RetryConfig, Signal, TenantCap, Verdict,
 };
+use api::fleet::ProtectionSample;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -14,6 +15,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 const AWARE_US: u64 = 5_000_000;
 /// Requests after which a service's refusals are weighed at all: a few failures say nothing.
 const THROTTLE_AFTER: u64 = 100;
+/// Answers in a row after which a service is well again, whatever it refused in the throttle's window before.
+const WELL_RUN: u32 = 20;
+/// A service that refuses most requests gets one in this time all the same: how else would its recovery show?
+const PROBE_US: u64 = 50_000;
 /// Tenants told apart on one service.
 const TENANTS_MAX: usize = 1_024;
 /// Longest that a task is expected to take, where nothing says otherwise: the gate judges by the request's own deadline.
@@ -23,7 +28,7 @@ const TASK_US: u64 = 15_000_000;
 #[derive(Debug, Default)]
 pub struct Counted {
     /// Rejected, by reason, in the order of [`Counted::REASONS`].
-    pub rejects: [AtomicU64; 7],
+    pub rejects: [AtomicU64; 6],
     /// Of those, calls shed on behalf of callers, before the service that told its level saw them.
     pub shed_early: AtomicU64,
     /// Calls that callers say they shed before they reached us.
@@ -40,8 +45,8 @@ pub struct Counted {
 
 impl Counted {
     /// Why requests are rejected, as counted.
-    pub const REASONS: [Why; 7] =
-        [Why::Overload, Why::Deadline, Why::Overflow, Why::Policy, Why::Tenant, Why::Throttle, Why::NoEndpoint];
+    pub const REASONS: [Why; 6] =
+        [Why::Overload, Why::Deadline, Why::Overflow, Why::Policy, Why::Tenant, Why::Throttle];
 
     /// Counts a rejection.
     pub fn reject(&self, why: Why) {
@@ -66,7 +71,11 @@ pub struct Service {
     tenants: Option<TenantCap>,
     aware_until_us: AtomicU64,
     in_flight: AtomicU32,
+    /// Requests sent, up to [`THROTTLE_AFTER`].
     sent: AtomicU64,
+    /// Answers since the last refusal, up to [`WELL_RUN`].
+    well_run: AtomicU32,
+    probed_us: AtomicU64,
 }
 
 impl Service {
@@ -84,6 +93,8 @@ impl Service {
             aware_until_us: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             sent: AtomicU64::new(0),
+            well_run: AtomicU32::new(0),
+            probed_us: AtomicU64::new(0),
         }
     }
 
@@ -113,6 +124,34 @@ impl Service {
             return Advert { level: self.callee.level(now_us), ..Advert::UNKNOWN };
         }
         self.gate.advert(now_us)
+    }
+
+    /// Its numbers, as they are reported.
+    pub fn sample(&self, now_us: u64) -> ProtectionSample {
+        let (advert, counted) = (self.advert(now_us), &self.counted);
+        let count = |cell: &AtomicU64| cell.load(Relaxed);
+        let [overload, deadline, overflow, policy, tenant, throttle] = &counted.rejects;
+        ProtectionSample {
+            service: self.name.to_string(),
+            level: advert.level,
+            demand_rps: advert.demand_rps,
+            capacity_rps: advert.capacity_rps,
+            queue_delay_us: advert.queue_delay_us,
+            in_flight: self.in_flight.load(Relaxed),
+            aware: self.is_aware(now_us),
+            rejects_overload: count(overload),
+            rejects_deadline: count(deadline),
+            rejects_overflow: count(overflow),
+            rejects_policy: count(policy),
+            rejects_tenant: count(tenant),
+            rejects_throttle: count(throttle),
+            shed_early: count(&counted.shed_early),
+            shed_reported: count(&counted.shed_reported),
+            retries: count(&counted.retries),
+            retries_refused: count(&counted.retries_refused),
+            policy_answers: count(&counted.policy_answers),
+            reports_refused: count(&counted.reports_refused),
+        }
     }
 
     /// Whether a call of this priority would be admitted.
@@ -147,11 +186,23 @@ impl Service {
         }
         let admitted = Admitted { service: Arc::clone(self), sent_us: now_us, gated: true };
         self.in_flight.fetch_add(1, Relaxed);
-        let sent = self.sent.fetch_add(1, Relaxed);
-        if !self.throttle.allows(rand::random(), now_us) && sent >= THROTTLE_AFTER {
+        if self.sent.load(Relaxed) < THROTTLE_AFTER {
+            self.sent.fetch_add(1, Relaxed);
+        }
+        if !self.throttle.allows(rand::random(), now_us) && !self.is_well() && !self.probes(now_us) {
             return Err(Why::Throttle);
         }
         Ok(admitted)
+    }
+
+    fn is_well(&self) -> bool {
+        self.well_run.load(Relaxed) >= WELL_RUN || self.sent.load(Relaxed) < THROTTLE_AFTER
+    }
+
+    fn probes(&self, now_us: u64) -> bool {
+        let probed_us = self.probed_us.load(Relaxed);
+        now_us.abs_diff(probed_us) >= PROBE_US
+            && self.probed_us.compare_exchange(probed_us, now_us, Relaxed, Relaxed).is_ok()
     }
 }
 
@@ -175,8 +226,13 @@ impl Admitted {
         }
         let service = &self.service;
         let in_flight = service.in_flight.fetch_sub(1, Relaxed);
-        if !refused {
+        if refused {
+            service.well_run.store(0, Relaxed);
+        } else {
             service.throttle.accepted(now_us);
+            if service.well_run.load(Relaxed) < WELL_RUN {
+                service.well_run.fetch_add(1, Relaxed);
+            }
         }
         if worked {
             service.gate.observed(in_flight, now_us.saturating_sub(self.sent_us), now_us);

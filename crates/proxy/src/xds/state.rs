@@ -268,7 +268,6 @@ impl State {
             clusters: self.built.clone(),
             // They come beside the routes, and the client puts them in.
             policies: Arc::default(),
-            user_key: None,
             ready: !self.listeners.raw.is_empty(),
         }
     }

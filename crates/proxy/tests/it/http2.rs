@@ -237,3 +237,13 @@ fn an_endpoint_that_goes_away_costs_no_idempotent_request() {
     second.seen.failing.store(true, SeqCst);
     assert_eq!(get(fixture.mesh, "web", "/").status, 500);
 }
+
+#[test]
+fn an_endpoint_is_checked_in_http2_when_it_speaks_that() {
+    let upstream = Upstream::start();
+    let fixture = Fixture::start();
+    let world = World::web(vec![endpoint("w-1", upstream.address, 1000)]).http2("web").health("web", "/health");
+    fixture.tell(world.number("web", "health_interval_ms", 50.0));
+    until("it is checked", || upstream.seen.checks.load(SeqCst) > 2);
+    assert_eq!(*upstream.seen.check_version.lock().expect("not poisoned"), Some(Version::HTTP_2));
+}

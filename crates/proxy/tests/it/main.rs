@@ -7,6 +7,11 @@ mod failing;
 mod http2;
 mod hygiene;
 mod plane;
+mod protect_context;
+mod protect_lane;
+mod protect_overload;
+mod protect_policy;
+mod protect_retry;
 mod restart;
 mod samples;
 mod tls;
@@ -75,6 +80,17 @@ impl Fixture {
 
     pub fn stop(&mut self) {
         self.proxy.take().expect("the proxy lives").stop().expect("it stops");
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        // The proxy must have ended before its folder goes, or it would save its state into a new one of that name.
+        self.plane = None;
+        if let Some(proxy) = self.proxy.take() {
+            let stopped = proxy.stop();
+            assert!(stopped.is_ok() || std::thread::panicking(), "{stopped:?}");
+        }
     }
 }
 

@@ -35,6 +35,10 @@ pub struct Heard {
     pub buckets: HashMap<(String, String, String), u64>,
     /// Samples of each service.
     pub samples: HashMap<String, u64>,
+    /// Newest count of each policy.
+    pub policies: HashMap<String, api::fleet::PolicySample>,
+    /// Newest sample of protection of each service.
+    pub protection: HashMap<String, api::fleet::ProtectionSample>,
 }
 
 #[derive(Clone)]
@@ -99,7 +103,9 @@ impl Plane {
     /// Every type was acknowledged (or refused) at this version.
     pub fn acknowledged(&self, version: u64) -> bool {
         let requests = self.service.requests.lock().expect("not poisoned");
-        proxy::xds::TYPES.iter().all(|t| requests.get(*t).is_some_and(|r| nonce_of(r) == Some(version)))
+        let world = self.world.borrow().1.clone();
+        let policies = world.get_key_value(proxy::xds::policies::POLICIES).map(|(type_url, _)| type_url);
+        proxy::xds::TYPES.iter().chain(policies).all(|t| requests.get(*t).is_some_and(|r| nonce_of(r) == Some(version)))
     }
 
     pub fn nacks(&self) -> Vec<String> {
@@ -181,7 +187,8 @@ impl Service {
                     subscribed.keys().cloned().collect()
                 }
             };
-            for type_url in proxy::xds::TYPES.iter().filter(|t| types.iter().any(|s| s == **t)) {
+            let all = std::iter::once(&proxy::xds::policies::POLICIES).chain(proxy::xds::TYPES);
+            for type_url in all.filter(|t| types.iter().any(|s| s == **t)) {
                 serial += 1;
                 let answer = self.answer(type_url, &subscribed[*type_url], serial);
                 if answer.is_some_and(|answer| to.try_send(Ok(answer)).is_err()) {
@@ -234,6 +241,12 @@ impl Fleet for Service {
                 match message.message {
                     Some(proxy_up::Message::Hello(hello)) => heard.hello = Some(hello),
                     Some(proxy_up::Message::Samples(samples)) => {
+                        for policy in samples.policies {
+                            heard.policies.insert(policy.policy.clone(), policy);
+                        }
+                        for service in samples.protection {
+                            heard.protection.insert(service.service.clone(), service);
+                        }
                         for edge in samples.edges {
                             let key = (edge.caller.clone(), edge.service.clone(), edge.instance.clone());
                             *heard.buckets.entry(key.clone()).or_default() += edge.bucket_count.iter().sum::<u64>();

@@ -73,16 +73,30 @@ fn an_empty_answer_is_not_believed() {
 #[test]
 fn a_deleted_cluster_goes_when_no_route_names_it() {
     let fixture = Fixture::start();
-    let upstream = Upstream::start();
-    let mut world = World::web(vec![endpoint("w-1", upstream.address, 1000)]);
+    let (upstream, other) = (Upstream::start(), Upstream::start());
+    let mut world = World::web(vec![endpoint("w-1", upstream.address, 1000)])
+        .service("other", vec![endpoint("o-1", other.address, 1000)])
+        .route("other.example", "/", "other");
     fixture.tell(world.clone());
     world.hidden.push("web".into());
     fixture.tell(world.clone());
     assert_eq!(get(fixture.entry, "x", "/").text(), "hello", "routes name it still");
-    world.services.clear();
-    world.routes.clear();
+    world.services.remove("web");
+    world.routes.retain(|(_, _, service)| *service != "web");
     fixture.tell(world);
     assert_eq!(get(fixture.entry, "x", "/").status, 404);
+    assert_eq!(get(fixture.entry, "other.example", "/").status, 200);
+}
+
+#[test]
+fn a_server_that_knows_of_nothing_takes_nothing_away() {
+    let fixture = Fixture::start();
+    let upstream = Upstream::start();
+    fixture.tell(World::web(vec![endpoint("w-1", upstream.address, 1000)]));
+    assert_eq!(get(fixture.entry, "x", "/").text(), "hello");
+    // As one does whose data folder was lost: no cluster, no endpoint, listeners without routes.
+    fixture.tell(World::default());
+    assert_eq!(get(fixture.entry, "x", "/").text(), "hello", "an empty answer is never believed");
 }
 
 #[test]

@@ -11,9 +11,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
+
+/// Workers of one upstream.
+pub const WORKERS: usize = 4;
 
 type Body = BoxBody<Bytes, std::io::Error>;
 
@@ -26,6 +30,13 @@ pub struct Seen {
     pub rejecting: AtomicBool,
     pub last: Mutex<Option<(String, HeaderMap)>>,
     pub last_version: Mutex<Option<Version>>,
+    pub check_version: Mutex<Option<Version>>,
+    /// Load report on every answer, as a service with the SDK gives it.
+    pub load: Mutex<Option<&'static str>>,
+    /// Workers of `/work?MS`.
+    pub workers: OnceLock<Arc<Semaphore>>,
+    /// Work that was ended.
+    pub worked: AtomicU64,
 }
 
 pub struct Upstream {
@@ -80,8 +91,29 @@ fn full(text: impl Into<Bytes>) -> Body {
 }
 
 async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<Body>, std::io::Error> {
+    let load = *seen.load.lock().expect("not poisoned");
+    let mut response = respond(seen, request).await?;
+    if let Some(load) = load {
+        response.headers_mut().insert("endpoint-load-metrics", HeaderValue::from_static(load));
+    }
+    Ok(response)
+}
+
+/// Work that a caller's leaving does not end, as real work is: a queue, a few workers, a fixed time each.
+async fn work(seen: Arc<Seen>, ms: u64) {
+    let workers = Arc::clone(seen.workers.get_or_init(|| Arc::new(Semaphore::new(WORKERS))));
+    let task = tokio::spawn(async move {
+        let _worker = workers.acquire_owned().await;
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        seen.worked.fetch_add(1, SeqCst);
+    });
+    task.await.expect("work does not panic");
+}
+
+async fn respond(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<Body>, std::io::Error> {
     let path = request.uri().path().to_owned();
     if path == "/health" {
+        *seen.check_version.lock().expect("not poisoned") = Some(request.version());
         seen.checks.fetch_add(1, SeqCst);
         let status = if seen.failing.load(SeqCst) { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
         return Ok(Response::builder().status(status).body(full("")).expect("valid"));
@@ -102,6 +134,10 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<
             tokio::time::sleep(Duration::from_millis(argument)).await;
             Response::new(full("slow"))
         }
+        "/work" => {
+            work(seen, argument).await;
+            Response::new(full("worked"))
+        }
         "/echo" => Response::new(request.into_body().map_err(std::io::Error::other).boxed()),
         "/count" => {
             let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
@@ -121,25 +157,8 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<
             Response::new(BodyExt::boxed(StreamBody::new(futures_util::StreamExt::chain(first, stream::pending()))))
         }
         "/status" => Response::builder().status(argument as u16).body(full("")).expect("valid"),
-        "/trailers" => {
-            let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
-            let trailers = HeaderMap::from_iter([
-                (HeaderName::from_static("grpc-status"), HeaderValue::from(argument)),
-                (HeaderName::from_static("x-length"), HeaderValue::from(body.len())),
-            ]);
-            let frames = stream::iter([Ok(Frame::data(body)), Ok(Frame::trailers(trailers))]);
-            let response = Response::builder().header("content-type", "application/grpc");
-            response.body(BodyExt::boxed(StreamBody::new(frames))).expect("valid")
-        }
-        "/watch" => {
-            let first = stream::once(async { Ok(Frame::data(Bytes::from_static(b"first"))) });
-            let then = stream::once(async move {
-                tokio::time::sleep(Duration::from_millis(argument)).await;
-                Ok(Frame::data(Bytes::from_static(b" and last")))
-            });
-            let body = BodyExt::boxed(StreamBody::new(futures_util::StreamExt::chain(first, then)));
-            Response::builder().header("content-type", "application/grpc").body(body).expect("valid")
-        }
+        "/trailers" => trailers(argument, request).await?,
+        "/watch" => watch(argument),
         "/hops" => Response::builder()
             .header("keep-alive", "timeout=5")
             .header("proxy-authenticate", "Basic")
@@ -158,4 +177,27 @@ fn big(bytes: u64) -> Body {
         Ok(Frame::data(Bytes::from(vec![(index % 251) as u8; len])))
     }));
     StreamBody::new(frames).boxed()
+}
+
+/// gRPC: the body again, then trailers with this status.
+async fn trailers(grpc_status: u64, request: Request<Incoming>) -> Result<Response<Body>, std::io::Error> {
+    let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
+    let trailers = HeaderMap::from_iter([
+        (HeaderName::from_static("grpc-status"), HeaderValue::from(grpc_status)),
+        (HeaderName::from_static("x-length"), HeaderValue::from(body.len())),
+    ]);
+    let frames = stream::iter([Ok(Frame::data(body)), Ok(Frame::trailers(trailers))]);
+    let response = Response::builder().header("content-type", "application/grpc");
+    Ok(response.body(BodyExt::boxed(StreamBody::new(frames))).expect("valid"))
+}
+
+/// gRPC: a stream that rests for so long.
+fn watch(rest_ms: u64) -> Response<Body> {
+    let first = stream::once(async { Ok(Frame::data(Bytes::from_static(b"first"))) });
+    let then = stream::once(async move {
+        tokio::time::sleep(Duration::from_millis(rest_ms)).await;
+        Ok(Frame::data(Bytes::from_static(b" and last")))
+    });
+    let body = BodyExt::boxed(StreamBody::new(futures_util::StreamExt::chain(first, then)));
+    Response::builder().header("content-type", "application/grpc").body(body).expect("valid")
 }

@@ -40,6 +40,8 @@ pub struct World {
     pub hidden: Vec<String>,
     /// Host, prefix, service of the entry.
     pub routes: Vec<(&'static str, &'static str, &'static str)>,
+    /// Policies in force: their JSON (without `expires_at`) and life.
+    pub policies: Option<Vec<(String, u64)>>,
 }
 
 pub fn endpoint(instance: &str, address: SocketAddr, weight: u32) -> Endpoint {
@@ -77,7 +79,43 @@ impl World {
         self
     }
 
+    /// Puts one more policy in force for a time.
+    pub fn policy(mut self, json: &str, life_ms: u64) -> Self {
+        self.policies.get_or_insert_default().push((json.to_owned(), life_ms));
+        self
+    }
+
+    fn policies_resource(policies: &[(String, u64)]) -> (String, Any) {
+        let one = |(at, (json, life_ms)): (usize, &(String, u64))| api::fleet::PolicyInForce {
+            name: format!("p{at}"),
+            version: 1,
+            expires_at_unix_ms: u64::MAX / 4,
+            life_ms: *life_ms,
+            policy: format!(
+                "{{\"name\":\"p{at}\",\"expires_at\":\"2099-01-01T00:00:00Z\",{}",
+                json.trim_start().strip_prefix('{').expect("an object")
+            ),
+        };
+        let message = api::fleet::Policies {
+            revision: 1,
+            policies: policies.iter().enumerate().map(one).collect(),
+            proxies: [("east".to_owned(), 1)].into(),
+            ..Default::default()
+        };
+        let any =
+            Any { type_url: proxy::xds::policies::POLICIES.to_owned(), value: prost::Message::encode_to_vec(&message) };
+        ("policies".to_owned(), any)
+    }
+
     pub fn resources(&self) -> HashMap<&'static str, Vec<(String, Any)>> {
+        let mut resources = self.routing();
+        if let Some(policies) = &self.policies {
+            resources.insert(proxy::xds::policies::POLICIES, vec![Self::policies_resource(policies)]);
+        }
+        resources
+    }
+
+    fn routing(&self) -> HashMap<&'static str, Vec<(String, Any)>> {
         let shown = || self.services.iter().filter(|(name, _)| !self.hidden.contains(name));
         HashMap::from([
             (proxy::xds::resources::CLUSTER, shown().map(|(n, s)| (n.clone(), cluster(n, s))).collect()),

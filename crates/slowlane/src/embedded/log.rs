@@ -179,7 +179,7 @@ impl Writer {
             let answers = std::mem::take(&mut batch.answers);
             let written = self.commit(batch);
             for answer in answers {
-                answer(written.as_ref().map(|()| ()).map_err(again));
+                answer(written.as_ref().copied().map_err(again));
             }
             if let Err(error) = self.tidy() {
                 tracing::warn!(%error, "the slow lane's old segments stay for now");

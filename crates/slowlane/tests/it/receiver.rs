@@ -78,10 +78,11 @@ async fn answer(ledger: Arc<Ledger>, request: Request<Incoming>) -> Result<Respo
         refuse
     } else {
         let mut paid = ledger.paid.lock().expect("not poisoned");
-        if paid.contains_key(&key) {
+        let times = paid.entry(key).or_default();
+        if *times > 0 {
             200
         } else {
-            paid.insert(key, 1);
+            *times += 1;
             ledger.order.lock().expect("not poisoned").push(String::from_utf8_lossy(&body).into_owned());
             201
         }

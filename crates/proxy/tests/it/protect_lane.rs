@@ -1,0 +1,114 @@
+//! Slowed money flows through a whole proxy: 202 and an id, released at the rate, paid exactly once, across a restart.
+
+use crate::client::{Answer, Client};
+use crate::upstream::Upstream;
+use crate::world::{World, endpoint};
+use crate::{Fixture, until};
+use proxy::protect::{LaneAt, Settings};
+use std::time::{Duration, Instant};
+
+const SLOW: &str = r#"{"service":"web","route":"/count","action":{"slow":{"requests_per_second":20}}}"#;
+const LONG_MS: u64 = 600_000;
+
+fn with_lane() -> Fixture {
+    Fixture::with(1, |config, folder| {
+        let lane = LaneAt::Folder(folder.path().join("lane"));
+        config.protection = Some(Settings { lane, ..Settings::default() });
+    })
+}
+
+fn pay(fixture: &Fixture, key: &str, body: &str) -> Answer {
+    let mut client = Client::connect(fixture.entry);
+    let key = if key.is_empty() { String::new() } else { format!("idempotency-key: {key}\r\n") };
+    let length = body.len();
+    client.send(
+        format!("POST /count?uid=9 HTTP/1.1\r\nhost: x\r\n{key}content-length: {length}\r\n\r\n{body}").as_bytes(),
+    );
+    client.read().expect("an answer")
+}
+
+fn state(fixture: &Fixture, id: &str) -> String {
+    Client::connect(fixture.entry).get("x", &format!("/.well-known/springtide/lane/{id}")).text()
+}
+
+fn id_of(answer: &Answer) -> String {
+    let location = answer.header("location").expect("where it stands").to_owned();
+    location.rsplit('/').next().expect("an id").to_owned()
+}
+
+#[test]
+fn slowed_requests_are_accepted_at_once_and_released_at_the_rate() {
+    let (fixture, upstream) = (with_lane(), Upstream::start());
+    fixture.tell(World::web(vec![endpoint("w-1", upstream.address, 1000)]).policy(SLOW, LONG_MS));
+    let began = Instant::now();
+    let accepted: Vec<Answer> = (0..30).map(|n| pay(&fixture, &format!("k-{n}"), "money")).collect();
+    assert!(accepted.iter().all(|answer| answer.status == 202), "{:?}", accepted[0]);
+    let (first, last) = (id_of(&accepted[0]), id_of(&accepted[29]));
+    assert!(state(&fixture, &last).contains("\"state\":\"waiting\"") || began.elapsed() > Duration::from_secs(1));
+    let again = pay(&fixture, "k-29", "money");
+    assert_eq!((again.status, id_of(&again)), (202, last.clone()), "the same request under the same key is one item");
+    assert_eq!(pay(&fixture, "k-29", "more money").status, 422, "another one needs another key");
+    until("all are paid", || upstream.requests() == 30);
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(1_300), "30 at 20 a second: {took:?}");
+    until("their state says so", || state(&fixture, &last).contains("\"state\":\"done\",\"status\":200"));
+    let (target, headers) = upstream.seen.last.lock().expect("not poisoned").clone().expect("it came");
+    assert_eq!((target.as_str(), headers["idempotency-key"].to_str().expect("text")), ("/count?uid=9", "k-29"));
+    assert!(headers.contains_key("x-springtide-user"), "the item keeps whose it is");
+    assert!(state(&fixture, &first).contains("done"));
+    assert!(state(&fixture, "proxy-1.0").contains("no item"));
+    let unslowed = Client::connect(fixture.entry).get("x", "/other");
+    assert_eq!(unslowed.status, 200);
+}
+
+#[test]
+fn what_waits_survives_the_proxy_and_the_policys_end() {
+    let (mut fixture, upstream) = (with_lane(), Upstream::start());
+    let world = World::web(vec![endpoint("w-1", upstream.address, 1000)]);
+    let hold = SLOW.replace("20", "0.2");
+    fixture.tell(world.clone().policy(&hold, LONG_MS));
+    let ids: Vec<String> = (0..5).map(|_| id_of(&pay(&fixture, "", "money"))).collect();
+    fixture.stop();
+    let held = upstream.requests();
+    assert!(held <= 2, "{held} were released before the stop");
+    let plane = fixture.plane().url();
+    let mut config = crate::config(&fixture.folder, &plane, 1);
+    let lane = LaneAt::Folder(fixture.folder.path().join("lane"));
+    config.protection = Some(Settings { lane, ..Settings::default() });
+    let proxy = proxy::start(config).expect("it starts again");
+    (fixture.entry, fixture.mesh) = (proxy.entry(), proxy.mesh());
+    fixture.proxy = Some(proxy);
+    fixture.tell(world.policy(&SLOW.replace("20", "100"), LONG_MS));
+    until("all are paid", || ids.iter().all(|id| state(&fixture, id).contains("\"state\":\"done\"")));
+    assert_eq!(upstream.requests(), 5, "each once");
+}
+
+#[test]
+fn without_a_lane_a_slow_policy_says_so_and_a_refused_item_is_a_dead_letter() {
+    let (fixture, upstream) = (Fixture::start(), Upstream::start());
+    fixture.tell(World::web(vec![endpoint("w-1", upstream.address, 1000)]).policy(SLOW, LONG_MS));
+    let refused = pay(&fixture, "", "money");
+    assert_eq!(refused.status, 503);
+    assert!(refused.text().contains("--slow-lane"), "{}", refused.text());
+    let (fixture, upstream) = (with_lane(), Upstream::start());
+    let status = SLOW.replace("/count", "/status");
+    fixture.tell(World::web(vec![endpoint("w-1", upstream.address, 1000)]).policy(&status, LONG_MS));
+    let mut client = Client::connect(fixture.entry);
+    client.send(b"POST /status?410 HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n");
+    let id = id_of(&client.read().expect("an answer"));
+    until("it is a dead letter", || state(&fixture, &id).contains("\"state\":\"dead\",\"status\":410"));
+    let mesh = |method: &str, path: &str| {
+        let mut client = Client::connect(fixture.mesh);
+        client.send(
+            format!("{method} /.well-known/springtide/lane{path} HTTP/1.1\r\nhost: web\r\ncontent-length: 0\r\n\r\n")
+                .as_bytes(),
+        );
+        client.read().expect("an answer").text()
+    };
+    assert!(mesh("GET", "/dead").contains(&id), "listed, not dropped");
+    assert!(mesh("GET", "").contains("\"dead\":1"));
+    assert!(mesh("POST", &format!("/dead/{id}/retry")).contains("waiting"));
+    until("it was tried again", || upstream.requests() >= 2);
+    let outside = Client::connect(fixture.entry).get("x", "/.well-known/springtide/lane/dead");
+    assert_eq!(outside.status, 404, "what is kept for people is not shown to the outside");
+}
