@@ -231,7 +231,8 @@ pub fn start(config: Config) -> Result<Handle, Error> {
     let (tls_files, giver_path) = (config.tls.clone(), config.handover.clone());
     let config = Arc::new(config);
     let of = Arc::clone(&config);
-    let reports = report::Reporter::new(of, (entry, mesh), announced, table.clone(), samples.clone(), ending);
+    let reports = report::Reporter::new(of, (entry, mesh), announced, table.clone(), samples.clone(), ending)
+        .with_protection(protection.clone(), clock);
     let steer = spawn_steer(config, clock, &warnings, tables, reports)?;
     let mut handle = Handle {
         entry,
