@@ -6,6 +6,7 @@
 mod admission_sim;
 mod agent_kill;
 mod demo;
+mod policy_push;
 mod proxy_bench;
 mod scale_out;
 mod server_kill;
@@ -35,13 +36,15 @@ enum Bench {
     AgentKill(agent_kill::Args),
     /// Protection in virtual time beside DAGOR, CoDel, random shedding, Gradient2 and credits
     AdmissionSim(admission_sim::Args),
+    /// One click to in force on 1,000 proxies; kill -9 of the server; ends kept everywhere
+    PolicyPush(policy_push::Args),
     /// CPU of a request and p99, beside nginx, HAProxy and Envoy; the cost of protection
     Proxy(proxy_bench::Args),
     /// kill -9 of the server at every journal point: resumes, loses nothing, each effect once
     ServerKill(server_kill::Args),
 }
 
-const NAMES: &[&str] = &["scale-out", "stress", "agent-kill", "server-kill", "proxy", "admission-sim"];
+const NAMES: &[&str] = &["scale-out", "stress", "agent-kill", "server-kill", "proxy", "admission-sim", "policy-push"];
 
 fn main() -> ExitCode {
     match run() {
@@ -78,6 +81,7 @@ async fn bench(bench: Bench) -> anyhow::Result<bool> {
         Bench::ScaleOut(args) => scale_out::run(args).await,
         Bench::Stress(args) => stress::run(args).await,
         Bench::AgentKill(args) => agent_kill::run(args).await,
+        Bench::PolicyPush(args) => policy_push::run(args).await,
         Bench::Proxy(args) => proxy_bench::run(args).await,
         Bench::ServerKill(args) => server_kill::run(args).await,
         Bench::AdmissionSim(args) => admission_sim::run(args).await,
