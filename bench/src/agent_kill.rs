@@ -29,7 +29,7 @@ const BACK_SECONDS_MAX: u64 = 30;
 /// Kill agents under load
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  cargo xtask bench agent-kill\n  cargo xtask bench agent-kill -- --kills 20\n  cargo xtask bench agent-kill -- --service my/manifests --path /hello --rate 50"
+    after_help = "Examples:\n  cargo xtask bench agent-kill\n  cargo xtask bench agent-kill --kills 20\n  cargo xtask bench agent-kill --service my/manifests --path /hello --rate 50"
 )]
 pub struct Args {
     /// Seed of the victims' order and of the load

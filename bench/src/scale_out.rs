@@ -29,7 +29,7 @@ const VOID_ROUNDS_MAX: u32 = 5;
 /// Scale out under load, five rounds
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  cargo xtask bench scale-out\n  cargo xtask bench scale-out -- --rounds 1 --instances 20\n  cargo xtask bench scale-out -- --service my/manifests --path /hello --instances 20"
+    after_help = "Examples:\n  cargo xtask bench scale-out\n  cargo xtask bench scale-out --rounds 1 --instances 20\n  cargo xtask bench scale-out --service my/manifests --path /hello --instances 20"
 )]
 pub struct Args {
     /// Seed of the load

@@ -39,7 +39,7 @@ const RANDOM_MS_MAX: u64 = 4_000;
 /// Kill the server at every journal point
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  cargo xtask bench server-kill\n  cargo xtask bench server-kill -- --kind rollback --random 0\n  cargo xtask bench server-kill -- --scenario kills.txt\n\nA scenario has one kill on a line, such as `rollout committed 3` (just after the 3rd commit), `drain commit 2` (just\nbefore the 2nd), `scale-in record 1` (just before the 1st record), `pause ms 1500` (that long after the click); # begins\na comment."
+    after_help = "Examples:\n  cargo xtask bench server-kill\n  cargo xtask bench server-kill --kind rollback --random 0\n  cargo xtask bench server-kill --scenario kills.txt\n\nA scenario has one kill on a line, such as `rollout committed 3` (just after the 3rd commit), `drain commit 2` (just\nbefore the 2nd), `scale-in record 1` (just before the 1st record), `pause ms 1500` (that long after the click); # begins\na comment."
 )]
 pub struct Args {
     /// Seed of the random kills and of the load
@@ -290,7 +290,8 @@ async fn finish(
     Ok(())
 }
 
-/// Runs `operation` and looks on: how it ended, and for each new server the time from its start (by the OS) until it decides.
+/// Runs `operation` and looks on: how it ended, and for each new server the time from its start (by the OS) until it
+/// decides: until it says so, or until it died at the write it was armed for, which shows the same.
 async fn watched(
     fleet: &Fleet,
     server: &machine::Process,
@@ -304,13 +305,19 @@ async fn watched(
     };
     let look = async {
         let (mut seen, mut resumed) = (server.pid, Vec::new());
+        let mut starting: Option<machine::Process> = None;
         loop {
             let next = fleet.part("server", None).filter(|next| next.pid != seen);
-            if let (Some(next), Ok(status)) = (&next, fleet.client.status().await)
-                && status.settled
-                && let Ok(started) = next.started_unix_ms()
+            if let Some(died) = starting.take_if(|at| next.as_ref() != Some(at)) {
+                resumed.extend(died.started_unix_ms().map(|started| machine::unix_ms() - started));
+            }
+            starting.clone_from(&next);
+            if let Some(process) = &next
+                && fleet.client.status().await.is_ok_and(|status| status.settled)
+                && process.lives()
+                && let Ok(started) = process.started_unix_ms()
             {
-                seen = next.pid;
+                (seen, starting) = (process.pid, None);
                 resumed.push(machine::unix_ms() - started);
             }
             if over.get() && next.is_none() {

@@ -145,7 +145,10 @@ impl Kind {
                     return fleet::succeeded(&fleet.await_operation(&id, seconds_max).await?);
                 }
                 // Answers may be lost with the server: what counts is what the next look shows.
-                Some((OperationPhase::Paused, _)) => drop(fleet.client.steer_operation(&id, "resume").await),
+                Some((OperationPhase::Paused, stage)) => {
+                    paused_at = paused_at.max(stage);
+                    drop(fleet.client.steer_operation(&id, "resume").await);
+                }
                 Some((_, stage)) if stage > paused_at => {
                     let paused = fleet.client.steer_operation(&id, "pause").await;
                     paused_at = paused.map_or(paused_at, |_| stage);
