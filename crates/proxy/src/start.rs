@@ -216,8 +216,7 @@ pub fn start(config: Config) -> Result<Handle, Error> {
     let (entries, meshes): (Sockets, Sockets) = sockets.into_iter().partition(|(side, _)| *side == Side::Entry);
     let entries = Listeners::open("entry", config.entry, threads, entries)?;
     let meshes = Listeners::open("mesh", config.mesh, threads, meshes)?;
-    let (entry, mesh) = (entries.address, meshes.address);
-    let kept = (entries.kept, meshes.kept);
+    let ((entry, mesh), kept) = ((entries.address, meshes.address), (entries.kept, meshes.kept));
     let clock = Clock::start();
     let warnings = Arc::new(Warnings::default());
     let access_log = access_log(&config, &warnings)?;

@@ -130,7 +130,7 @@ pub async fn history(State(app): State<App>, Path(of): Path<String>) -> Result<J
 /// Policies in the order in which they are asked, presets, overlaps, and where it all stands.
 #[utoipa::path(get, path = "/v1/protect", responses((status = 200, body = ProtectView)))]
 pub async fn view(State(app): State<App>) -> Result<Json<ProtectView>, Failure> {
-    let mut view = app.control.read(|world| seen(world)).await?;
+    let mut view = app.control.read(seen).await?;
     view.in_force = in_force(app.protect.enforcers.standing(0), None);
     Ok(Json(view))
 }

@@ -297,9 +297,12 @@ fn hashed(service: &Service) -> Option<&str> {
     (service.traffic.balance == Balance::UserHash).then(|| hash_header(service))
 }
 
+/// Path prefix, service, and the header that its requests are spread by.
+type RouteTo<'a> = (&'a str, &'a str, Option<&'a str>);
+
 /// Requests from outside: by host, then by the longest path prefix; routes without a host match under every host.
 pub fn entry_routes(snapshot: &Snapshot) -> route::RouteConfiguration {
-    let mut hosts: BTreeMap<&str, Vec<(&str, &str, Option<&str>)>> = BTreeMap::new();
+    let mut hosts: BTreeMap<&str, Vec<RouteTo<'_>>> = BTreeMap::new();
     let mut any_host = Vec::new();
     for service in snapshot.services() {
         for at in &service.routes {
