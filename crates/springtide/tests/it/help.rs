@@ -58,6 +58,7 @@ fn every_command_has_an_example() {
         "operation report",
         "doctor",
         "load",
+        "simulate",
         "audit",
         "curve",
     ];

@@ -22,6 +22,8 @@ fn exit_codes_tell_usage_manifests_and_reach_apart() {
         (&["apply", "-f", "none"], 2, "cannot read none"),
         (&["apply", "-f", "a.yaml"], 2, "a.yaml:2: nmae: unknown field `nmae`; did you mean `name`?"),
         (&["apply", "-f", "good.yaml", "--server", "no.sock"], 3, "no springtide server answers"),
+        (&["simulate", "none.yaml"], 2, "cannot read none.yaml"),
+        (&["simulate", "good.yaml"], 2, "good.yaml:1: kind: unknown field `kind`"),
         (&["load", "http://127.0.0.1:1/", "--steps", "x"], 2, "write RPS:SECONDS,RPS:SECONDS"),
     ];
     for (args, code, wanted) in table {
@@ -48,6 +50,21 @@ fn doctor_gives_a_line_each_and_json() {
     assert_eq!(ended.status.code(), Some(i32::from(failed)));
     assert!(findings.iter().all(|one| one["mark"] == "ok" || !one["advice"].as_str().unwrap_or_default().is_empty()));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "doctor leaves nothing behind");
+}
+
+#[test]
+fn a_rehearsal_is_the_same_each_time_and_needs_no_server() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scenarios/golden.yaml");
+    let folder = tempfile::tempdir().unwrap();
+    let once = || run(folder.path(), &["simulate", "--scheme", "springtide,dagor", "-o", "json", script]);
+    let (first, second) = (once(), once());
+    assert_eq!(first.status.code(), Some(0), "{}", text(&first.stderr));
+    assert_eq!(first.stdout, second.stdout);
+    let found: serde_json::Value = serde_json::from_slice(&first.stdout).expect("JSON");
+    let schemes: Vec<&str> =
+        found["runs"].as_array().unwrap().iter().filter_map(|run| run["scheme"].as_str()).collect();
+    assert_eq!(schemes, ["springtide", "dagor"]);
+    assert!(found["runs"][0]["all"]["ok"].as_u64() > Some(0));
 }
 
 #[test]
