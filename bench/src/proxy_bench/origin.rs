@@ -19,7 +19,7 @@ pub fn start() -> Result<SocketAddr> {
     let address = listener.local_addr()?;
     std::thread::Builder::new().name("origin".into()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(serve(TcpListener::from_std(listener)?))
+        runtime.block_on(async { serve(TcpListener::from_std(listener)?).await })
     })?;
     Ok(address)
 }

@@ -313,7 +313,7 @@ mod tests {
         names.sort_by_key(fs::DirEntry::file_name);
         assert_eq!(names.len(), FILES_MAX as usize + 1);
         assert!(fs::read_to_string(&to).expect("there").contains("line   19"));
-        assert!(fs::read_to_string(to.with_extension("log.1")).expect("there").contains("line   18"));
+        assert!(fs::read_to_string(to.with_extension("log.1")).expect("there").contains("line   17"));
         fs::rename(&to, folder.path().join("elsewhere")).expect("moved by another");
         sink.reopen().expect("opened anew");
         sink.write("after").expect("written");

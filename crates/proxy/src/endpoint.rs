@@ -271,7 +271,7 @@ mod tests {
         assert_eq!((state.in_flight(), state.load(0, 0)), (3, 3));
         state.hear(LEVEL_ALL / 4, 0);
         assert_eq!(state.load(0, 0), 16);
-        assert_eq!(state.load(LEVEL_ALL as u16 / 4, 0), u64::MAX, "it would reject that");
+        assert_eq!(state.load((LEVEL_ALL / 4) as u16, 0), u64::MAX, "it would reject that");
         assert_eq!(state.load(u16::MAX, LEVEL_LIFE_MS), 3, "forgotten");
     }
 

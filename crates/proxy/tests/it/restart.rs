@@ -191,7 +191,7 @@ fn child() {
         mesh: address("MESH"),
         threads: 2,
         state: variable("STATE").into(),
-        protection: Some(proxy::protect::Settings::default()),
+        protection: std::env::var_os("HANDOVER").is_none().then(proxy::protect::Settings::default),
         tls: None,
         access_log: None,
         handover: std::env::var_os("HANDOVER").map(Into::into),
