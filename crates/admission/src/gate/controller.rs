@@ -24,7 +24,7 @@ pub(super) const ELAPSED_US_MIN: u64 = 10_000;
 
 /// Share of a task's time that its queues may take in all, at the target and at the limit.
 const TARGET_SHARE: f64 = 0.36;
-const LIMIT_SHARE: f64 = 0.8;
+const LIMIT_SHARE: f64 = 1.0;
 /// Share of a task's time that one queue may take at the limit.
 const LIMIT_SHARE_ONE: f64 = 0.6;
 /// Requests in the queue aimed at, at least, however slow the service.
@@ -49,6 +49,12 @@ const RAISE_PER_S: f64 = 1.5;
 const SILENCE_S_MAX: f64 = 60.0;
 /// Memory of calls per task and of deadlines, in seconds.
 const TASKS_S: f64 = 15.0;
+/// Memory of a call's work, in seconds.
+const WORK_S: f64 = 2.0;
+/// Work that a call should have time for, in means: some take longer.
+const WORK_SPREAD: f64 = 2.0;
+/// The least share of a call's time that may be spent waiting.
+const WAIT_SHARE_MIN: f64 = 0.1;
 /// Calls per task at most.
 const CALLS_MAX: f64 = 64.0;
 /// How sure overload must be, against the rule, once the queue is at its limit.
@@ -69,6 +75,8 @@ pub(super) struct Controller {
     first_calls: f64,
     calls: f64,
     remaining_us: f64,
+    /// Mean work of a call (inferred: its uncongested latency); 0 while unknown.
+    work_us: f64,
     offers_rps: f64,
     correction: f64,
     /// How long the queue has been nearly empty while overloaded.
@@ -110,6 +118,7 @@ impl Controller {
             first_calls: 0.0,
             calls: 0.0,
             remaining_us: config.task_timeout_us.max(1) as f64,
+            work_us: 0.0,
             offers_rps: 0.0,
             correction: 1.0,
             idle_s: 0.0,
@@ -152,14 +161,23 @@ impl Controller {
         if self.first_calls < 1.0 { 1.0 } else { (self.calls / self.first_calls).clamp(1.0, CALLS_MAX) }
     }
 
-    /// A task's time for each of its calls here, in microseconds.
+    /// A task's time for each of its calls here, in microseconds, without the work itself: what may be spent waiting.
     fn call_us(&self) -> f64 {
-        self.remaining_us / self.calls_per_task()
+        let each_us = self.remaining_us / self.calls_per_task();
+        (each_us - self.work_us * WORK_SPREAD).max(each_us * WAIT_SHARE_MIN)
     }
 
     fn fold_tasks(&mut self, closed: &Closed, seconds: f64) {
         let keep = TASKS_S / (TASKS_S + seconds);
         let tally = closed.tally;
+        let work_us = match self.signal {
+            Signal::Exact => closed.work.mean_us(),
+            Signal::Inferred => self.floor.us(self.remaining_us / self.calls_per_task()),
+        };
+        if let Some(work_us) = work_us {
+            let gain = if self.work_us == 0.0 { 1.0 } else { seconds / (WORK_S + seconds) };
+            self.work_us += (work_us - self.work_us) * gain;
+        }
         self.first_calls = self.first_calls * keep + f64::from(tally.admitted());
         self.calls = self.calls * keep + f64::from(tally.admitted()) + f64::from(tally.passes());
         if let Some(remaining_us) = closed.remaining.mean_us() {
