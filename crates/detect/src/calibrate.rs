@@ -12,7 +12,7 @@ const LOW: f32 = 0.3;
 /// Passages that make a level's count believed.
 const COUNT_MIN: f64 = 30.0;
 /// Samples below which nothing is concluded.
-const SAMPLES_MIN: f64 = 2e6;
+const SAMPLES_MIN: f64 = 5e5;
 /// Samples after which half is forgotten.
 const SAMPLES_MAX: f64 = 4e9;
 /// False runs wanted for each sample: one a day and 100,000 series.

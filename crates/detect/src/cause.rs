@@ -123,6 +123,8 @@ struct Candidate {
 const SIGNALS_LISTED_MAX: usize = 4;
 /// Share of a service's failures at which they count as those of a few instances.
 const CONCENTRATED: f32 = 0.6;
+/// Requests against those expected from which a service is crowded.
+const CROWDED: f32 = 1.15;
 /// What a release that fits is preferred by.
 const RELEASE_PRIOR: f32 = 1.15;
 
@@ -244,7 +246,9 @@ impl Ranker<'_> {
             let through = picture.callers(self.world, service);
             let explained = self.explained(|finding| self.of_service(finding, service), &through);
             let evidence = vec![Evidence::Own { share }, Evidence::Callers { count: through.len() as u32 }];
-            let fit = whole * (0.1 + 0.9 * share);
+            // Who is slow, or rejects, under more requests than ever is not the cause by itself.
+            let crowded = if self.crowded(service) && best.signal != Signal::Errors { 0.6 } else { 1.0 };
+            let fit = whole * crowded * (0.1 + 0.9 * share);
             self.push(kind_of(best.signal), Entity::Service(service), explained, fit, evidence);
         }
         for (&service, ill) in picture.ill.iter().filter(|(_, ill)| ill.len() >= 2) {
@@ -283,8 +287,9 @@ impl Ranker<'_> {
     /// Single instances.
     fn instances(&mut self) {
         let picture = self.picture;
+        let asked_max = if picture.all_ill().count() > MANY_ILL { 1 } else { INSTANCES_ASKED_MAX };
         for (&service, ill) in &picture.ill {
-            for &instance in ill.iter().take(INSTANCES_ASKED_MAX) {
+            for &instance in ill.iter().take(asked_max) {
                 let only: BTreeSet<u32> = [instance].into();
                 let share = self.world.share_of(service, only.iter().copied());
                 let (explained, concentration) = self.explained_by(&only, service, share);
@@ -449,6 +454,12 @@ impl Ranker<'_> {
         }
     }
 
+    /// True when a service gets clearly more requests than expected.
+    fn crowded(&self, service: u32) -> bool {
+        let state = &self.world.services[service as usize];
+        state.demand.factor(state.sums.requests) > CROWDED
+    }
+
     /// Demand that moved, at the services furthest up.
     fn demand(&mut self) {
         let (world, picture) = (self.world, self.picture);
@@ -465,7 +476,10 @@ impl Ranker<'_> {
             }
             let up = finding.observed > finding.baseline;
             let kind = if up { CauseKind::DemandSurge } else { CauseKind::DemandDrop };
-            let through: BTreeSet<u32> = if up { moved.keys().copied().collect() } else { BTreeSet::new() };
+            // A crowd makes slow whom it reaches, and whoever else calls those.
+            let crowded = || picture.whole.keys().copied().filter(|at| self.crowded(*at));
+            let reached = crowded().flat_map(|at| picture.callers(world, at)).chain(crowded());
+            let through: BTreeSet<u32> = if up { reached.collect() } else { BTreeSet::new() };
             let explained = self.explained(
                 |finding| match (finding.entity, finding.signal) {
                     (Entity::Service(at), Signal::Requests) => f32::from(u8::from(moved.contains_key(&at))),
@@ -489,8 +503,11 @@ impl Ranker<'_> {
             if !of.contains(&at) || !finding.opens {
                 continue;
             }
+            let state = &self.world.instances[at as usize];
             let (kind, vote) = match finding.signal {
                 Signal::Presence => (CauseKind::Loss, 4),
+                // All of its requests fail and it does not report: it is as good as gone.
+                Signal::Errors if finding.observed > GONE_SHARE && !state.presence.cusum.idle() => (CauseKind::Loss, 4),
                 Signal::Errors => (CauseKind::Errors, 2),
                 Signal::Rejects => (CauseKind::Rejects, 2),
                 _ => (CauseKind::Hot, 1),
@@ -501,8 +518,13 @@ impl Ranker<'_> {
     }
 }
 
+/// Ill instances from which single ones are hardly the cause.
+const MANY_ILL: usize = 100;
 /// Ill instances of one service asked one by one.
 const INSTANCES_ASKED_MAX: usize = 20;
+
+/// Share of failures from which an instance that does not report counts as gone.
+const GONE_SHARE: f32 = 0.8;
 
 fn is_latency(signal: Signal) -> bool {
     matches!(signal, Signal::Latency | Signal::LatencyTail)

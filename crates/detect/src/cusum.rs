@@ -12,6 +12,8 @@ const END_SHARE: f32 = 0.5;
 /// Share of the threshold from which the baseline learns no more: above what one second can add, so that lone bursts,
 /// which are usual, are learnt as such.
 const SUSPECT_SHARE: f32 = 0.7;
+/// Share of the threshold under which the sum is noise: the rise begins when it leaves that.
+const LOW_SHARE: f32 = 0.25;
 /// An alarm for this long is the new normal: the baseline may learn it.
 pub(crate) const HELD_S_MAX: u16 = 3_600;
 
@@ -29,12 +31,12 @@ pub(crate) struct Cusum {
 impl Cusum {
     /// Adds a second's evidence; `h` is the threshold.
     pub(crate) fn add(&mut self, evidence: f32, h: f32, second: u32) {
-        let was_zero = self.sum <= 0.0;
+        let was_low = self.sum < h * LOW_SHARE;
         let evidence = if evidence.is_nan() { 0.0 } else { evidence.min(h * SECOND_SHARE_MAX) };
         self.sum = (self.sum + evidence).clamp(0.0, SUM_MAX * h);
         if self.sum <= 0.0 {
             self.tripped = false;
-        } else if was_zero {
+        } else if was_low {
             self.rise_s = second;
         }
     }

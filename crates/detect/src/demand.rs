@@ -48,6 +48,11 @@ impl Demand {
         self.level.exp()
     }
 
+    /// Requests of a second against what was expected.
+    pub(crate) fn factor(&self, requests: f32) -> f32 {
+        requests / self.baseline().max(1.0)
+    }
+
     pub(crate) fn score(&self) -> f32 {
         self.up.score(H).max(self.down.score(H))
     }

@@ -19,6 +19,8 @@ const RECENT_S: u64 = 20;
 const YOUNG_S: u64 = 20;
 /// Seconds after opening in which the ranking may still change when more is found.
 const RANK_S: u64 = 120;
+/// Seconds after its onset for which a group may wait for silences to be settled.
+const BREW_S_MAX: u64 = 2;
 /// Share of a rack's or datacenter's instances that must be ill for the place to join what it holds.
 const PLACE_SHARE: f32 = 0.4;
 /// Ill instances in a place for the same.
@@ -67,6 +69,8 @@ struct Live {
     place: Option<Entity>,
     opened_s: u64,
     seen_s: u64,
+    /// Findings that open, at the most.
+    strength: u32,
 }
 
 /// All incidents.
@@ -159,6 +163,7 @@ impl Fusion {
         let opens = group.findings.iter().any(|finding| finding.opens);
         let number = match homes.first() {
             Some(first) => *first,
+            None if opens && brewing(world, &group, second) => return,
             None if opens => {
                 let number = self.next;
                 self.next += 1;
@@ -179,6 +184,7 @@ impl Fusion {
             live.incident.reopened += 1;
             (live.opened_s, live.incident.acknowledged_by) = (second, None);
             live.recent.clear();
+            live.strength = 0;
             changes.push(Change::Reopened(live.incident.id.clone()));
         }
         live.grow(world, &group, second, now_ms, changes);
@@ -190,7 +196,7 @@ impl Fusion {
         let mut ended = Vec::new();
         for (number, live) in &self.live {
             let open = live.incident.state.is_open();
-            let shares = !live.services.is_disjoint(&group.services);
+            let shares = !live.services.is_disjoint(&group.services) || live.houses(world, group, second);
             if open && (shares || live.adjoins(world, group, second) || live.holds(world, group)) {
                 homes.push(*number);
             } else if live.incident.state == IncidentState::Resolved && shares && second < live.seen_s + REOPEN_S {
@@ -245,6 +251,19 @@ impl Fusion {
     }
 }
 
+/// True while instances of the group are silent but not yet gone: what they bring about is not judged before that is
+/// settled, a second or two later, since they may be a host's or a rack's.
+fn brewing(world: &World<'_>, group: &Group, second: u64) -> bool {
+    let onset_s = group.findings.iter().map(|finding| u64::from(finding.since_s)).min().unwrap_or(0);
+    if second > onset_s + BREW_S_MAX {
+        return false;
+    }
+    group.services.iter().flat_map(|service| world.topology.members(*service)).any(|member| {
+        let presence = &world.instances[*member as usize].presence;
+        presence.brewing() && !world.context.absent[*member as usize]
+    })
+}
+
 fn services_of(to_new: &impl Fn(Entity) -> Option<Entity>, at: u32) -> Option<u32> {
     match to_new(Entity::Service(at)) {
         Some(Entity::Service(at)) => Some(at),
@@ -269,7 +288,7 @@ fn opened(number: u64, group: &Group, second: u64, now_ms: u64) -> Live {
         merged_into: None,
     };
     let services = BTreeSet::new();
-    Live { incident, recent: BTreeMap::new(), services, place: None, opened_s: second, seen_s: second }
+    Live { incident, recent: BTreeMap::new(), services, place: None, opened_s: second, seen_s: second, strength: 0 }
 }
 
 impl Live {
@@ -294,6 +313,21 @@ impl Live {
         young && !above(&group.services).is_disjoint(&self.services) && self.is_whole()
     }
 
+    /// True when all of the group's ill instances stand on hosts on which this incident's do, while it is young.
+    fn houses(&self, world: &World<'_>, group: &Group, second: u64) -> bool {
+        if second >= self.opened_s + YOUNG_S || group.findings.iter().any(|f| matches!(f.entity, Entity::Service(_))) {
+            return false;
+        }
+        let host_of = |at: u32| world.topology.instances[at as usize].host;
+        let mine = |entity: &Entity, signal: Signal| match entity {
+            Entity::Instance(at) if is_illness(signal) => Some(host_of(*at)),
+            _ => None,
+        };
+        let hosts: BTreeSet<u32> = self.recent.keys().filter_map(|(entity, signal)| mine(entity, *signal)).collect();
+        let mut theirs = group.ill().map(host_of).peekable();
+        theirs.peek().is_some() && theirs.all(|host| hosts.contains(&host))
+    }
+
     fn is_whole(&self) -> bool {
         self.recent.keys().any(|(entity, _)| matches!(entity, Entity::Service(_) | Entity::Pair(_)))
     }
@@ -308,7 +342,9 @@ impl Live {
 
     fn grow(&mut self, world: &World<'_>, group: &Group, second: u64, now_ms: u64, changes: &mut Vec<Change>) {
         let before = (self.services.len(), self.recent.len());
-        self.seen_s = second;
+        if group.findings.iter().any(|finding| finding.opens) {
+            self.seen_s = second;
+        }
         self.services.extend(&group.services);
         for finding in &group.findings {
             let key = (finding.entity, finding.signal);
@@ -324,6 +360,12 @@ impl Live {
             return;
         }
         let picture = Picture::of(world, self.recent.values().map(|(finding, _)| *finding));
+        let strength = picture.strength();
+        if strength * 2 < self.strength {
+            // What is left of a trouble that fades says less about its cause than the whole did.
+            return;
+        }
+        self.strength = self.strength.max(strength);
         let causes = cause::rank(world, &picture);
         let lead = |causes: &[cause::Cause]| causes.first().map(|cause| (cause.kind, cause.entity.clone()));
         let (was, is) = (lead(&self.incident.causes), lead(&causes));

@@ -11,10 +11,12 @@ const LEVEL_S: f32 = 120.0;
 const SCALE_S: f32 = 300.0;
 /// Mean absolute deviation to standard deviation, for a normal distribution.
 const MEAN_ABS_TO_STD: f32 = 1.2533;
+/// Samples that an adopted level stands for: it is believed, and corrected slowly.
+const ADOPTED_AGE: u16 = 60;
 /// Deviations beyond this many scales teach no more than this.
 const CLIP_LEARN: f32 = 3.0;
 /// Noise granted at most for a second with few requests.
-const NOISE_MAX: f32 = 6.0;
+const NOISE_MAX: f32 = 12.0;
 
 /// How strict a test is.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +64,7 @@ impl Level {
 
     /// Starts from a level and scale that others have shown.
     pub(crate) fn adopt(&mut self, level: f32, scale: f32) {
-        *self = Self { level, scale, age: 1, ..Self::default() };
+        *self = Self { level, scale, age: ADOPTED_AGE, ..Self::default() };
     }
 
     /// Tests one deviation; `noise` (at least 1) widens the scale of a second that rests on few requests.
@@ -97,10 +99,23 @@ impl Level {
     }
 }
 
-/// Natural log of a positive measure, bounded below so that zero has one.
+/// Natural log of a measure, bounded below so that zero has one. Right to 4e-5, and several times cheaper than the
+/// library's: it is the most frequent operation here.
 pub(crate) fn log(value: f32) -> f32 {
-    value.max(1e-3).ln()
+    let bits = value.max(LOG_FLOOR).to_bits();
+    let exponent = (bits >> 23) as i32 - 127;
+    let mantissa = f32::from_bits((bits & 0x007F_FFFF) | 0x3F80_0000);
+    // ln(m) = 2 artanh((m - 1) / (m + 1)), with m brought around 1.
+    let (mantissa, exponent) =
+        if mantissa > std::f32::consts::SQRT_2 { (mantissa * 0.5, exponent + 1) } else { (mantissa, exponent) };
+    let t = (mantissa - 1.0) / (mantissa + 1.0);
+    let square = t * t;
+    let series = 2.0 * t * (1.0 + square * (1.0 / 3.0 + square * 0.2));
+    series + exponent as f32 * std::f32::consts::LN_2
 }
+
+/// Smallest measure told apart.
+const LOG_FLOOR: f32 = 1e-3;
 
 #[cfg(test)]
 mod tests {
@@ -126,6 +141,15 @@ mod tests {
         assert!((701..760).all(|second| !level.test(0.0, 1.0, &TEST, second)));
         assert!(!level.test(0.69, 1.0, &TEST, 800));
         assert!(level.test(0.69, 1.0, &TEST, 801));
+    }
+
+    #[test]
+    fn the_log_is_right_to_four_digits() {
+        for at in 0..10_000 {
+            let value = 1e-3 * 1.004_f32.powi(at.min(9_000));
+            assert!((log(value) - value.ln()).abs() < 1e-4 * value.ln().abs().max(1.0), "{value}");
+        }
+        assert_eq!(log(0.0), log(1e-3));
     }
 
     #[test]

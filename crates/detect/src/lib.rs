@@ -10,6 +10,7 @@
 
 mod activity;
 mod calibrate;
+mod canary;
 mod cause;
 mod cusum;
 mod demand;

@@ -82,6 +82,11 @@ impl Picture {
         self.ill.get(&service).map_or(0, BTreeSet::len)
     }
 
+    /// Findings that open incidents.
+    pub(crate) fn strength(&self) -> u32 {
+        self.findings.iter().filter(|finding| finding.opens).count() as u32
+    }
+
     /// When the first finding began.
     pub(crate) fn onset_s(&self) -> u32 {
         self.findings.iter().map(|finding| finding.since_s).min().unwrap_or(0)
@@ -136,13 +141,11 @@ impl World<'_> {
                 (excess, pairs().map(of_pair).sum::<f32>())
             }
             Signal::Errors => {
-                let excess = (state.errors.recent() - state.errors.baseline()) * requests;
                 let of_pair = |pair: &PairState| {
-                    let share = (pair.errors.recent() - pair.errors.baseline()).max(0.0)
-                        + (pair.rejects.recent() - pair.rejects.baseline()).max(0.0);
-                    if share > 0.003 { share * pair.requests } else { 0.0 }
+                    let errors = pair.errors.lasting_excess(pair.errors.baseline());
+                    errors.max(0.0) + pair.rejects.lasting_excess(pair.rejects.baseline()).max(0.0)
                 };
-                (excess, pairs().map(of_pair).sum::<f32>())
+                (state.errors.lasting_excess(state.errors.baseline()), pairs().map(of_pair).sum::<f32>())
             }
             _ => return 1.0,
         };
@@ -163,12 +166,12 @@ impl World<'_> {
 
 impl InstanceState {
     fn failures_above(&self, share: f32) -> f32 {
-        (self.errors.recent_hits() + self.rejects.recent_hits() - share * self.errors.recent_trials()).max(0.0)
+        (self.errors.lasting_excess(share) + self.rejects.lasting_excess(0.0)).max(0.0)
     }
 }
 
 impl ServiceState {
     fn failures_above(&self, share: f32) -> f32 {
-        (self.errors.recent_hits() + self.rejects.recent_hits() - share * self.errors.recent_trials()).max(0.0)
+        (self.errors.lasting_excess(share) + self.rejects.lasting_excess(0.0)).max(0.0)
     }
 }

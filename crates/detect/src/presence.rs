@@ -14,6 +14,10 @@ const SHARE_S: f32 = 60.0;
 const QUIET_SHARE: f32 = 0.125;
 /// …and while the host is silent too. An agent that restarts is silent for a second or two, and that is no loss.
 const QUIET_HOST_SHARE: f32 = 0.34;
+/// Seconds for which a missing report makes what else is found wait.
+const QUIET_S_MAX: u16 = 2;
+/// Share of the threshold from which a silence is watched.
+const BREWING: f32 = 0.3;
 /// Reports needed before absence means anything.
 const AGE_MIN: u16 = 5;
 
@@ -22,6 +26,7 @@ const AGE_MIN: u16 = 5;
 pub(crate) struct Presence {
     share: f32,
     age: u16,
+    quiet_s: u16,
     pub(crate) cusum: Cusum,
 }
 
@@ -46,8 +51,15 @@ impl Presence {
         self.share * service_answered
     }
 
+    /// True in the second or two before silence becomes absence.
+    pub(crate) fn brewing(&self) -> bool {
+        let quiet = self.age >= AGE_MIN && (1..=QUIET_S_MAX).contains(&self.quiet_s);
+        !self.cusum.on() && (quiet || self.cusum.score(H) >= BREWING)
+    }
+
     /// Tests one second; `excused` says that its absence is intended.
     pub(crate) fn test(&mut self, at: Second, excused: bool) -> bool {
+        self.quiet_s = if at.beat { 0 } else { self.quiet_s.saturating_add(1) };
         if self.age < AGE_MIN || excused {
             self.cusum.reset();
             return false;

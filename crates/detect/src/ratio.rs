@@ -16,6 +16,8 @@ const PRIOR_TRIALS: f32 = 50.0;
 const SPREAD_MAX: f32 = 12.0;
 /// Share of the recent window kept each second.
 const RECENT_KEEP: f32 = 0.5;
+/// Share of the lasting window kept each second: who failed stays known for some ten seconds after it has gone.
+const LASTING_KEEP: f32 = 0.93;
 /// Largest share that counts as a baseline: of what fails always nothing more is expected.
 const SHARE_MAX: f32 = 0.6;
 
@@ -40,12 +42,23 @@ pub(crate) struct Ratio {
     spread: f32,
     recent_hits: f32,
     recent_trials: f32,
+    lasting_hits: f32,
+    lasting_trials: f32,
     pub(crate) cusum: Cusum,
 }
 
 impl Default for Ratio {
     fn default() -> Self {
-        Self { hits: 0.0, trials: 0.0, spread: 1.0, recent_hits: 0.0, recent_trials: 0.0, cusum: Cusum::default() }
+        Self {
+            hits: 0.0,
+            trials: 0.0,
+            spread: 1.0,
+            recent_hits: 0.0,
+            recent_trials: 0.0,
+            lasting_hits: 0.0,
+            lasting_trials: 0.0,
+            cusum: Cusum::default(),
+        }
     }
 }
 
@@ -65,6 +78,8 @@ impl Ratio {
         let hits = hits.min(trials);
         self.recent_hits = self.recent_hits * RECENT_KEEP + hits;
         self.recent_trials = self.recent_trials * RECENT_KEEP + trials;
+        self.lasting_hits = self.lasting_hits * LASTING_KEEP + hits;
+        self.lasting_trials = self.lasting_trials * LASTING_KEEP + trials;
         if trials <= 0.0 {
             let fade = -0.1 * self.cusum.score(1.0);
             self.cusum.add(fade, test.h, second);
@@ -110,14 +125,9 @@ impl Ratio {
         self.trials = PRIOR_TRIALS;
     }
 
-    /// Hits of the last two to three seconds.
-    pub(crate) fn recent_hits(&self) -> f32 {
-        self.recent_hits
-    }
-
-    /// Trials of the last two to three seconds.
-    pub(crate) fn recent_trials(&self) -> f32 {
-        self.recent_trials
+    /// Hits above a share of the trials, over the last ten seconds or so.
+    pub(crate) fn lasting_excess(&self, share: f32) -> f32 {
+        self.lasting_hits - share * self.lasting_trials
     }
 }
 

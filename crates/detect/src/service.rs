@@ -2,6 +2,7 @@
 
 use crate::activity::Context;
 use crate::calibrate::Tail;
+use crate::canary::Canary;
 use crate::demand::{Demand, Moved};
 use crate::finding::{Entity, Finding, Signal};
 use crate::frame::{Frame, count, measure};
@@ -18,6 +19,8 @@ const WARM_S: u16 = 60;
 const YOUNG_AGE: u16 = 30;
 /// What a young instance's deviation counts.
 const YOUNG_SHARE: f32 = 0.6;
+/// Seconds without traffic after which what was usual for an instance is stale: its peers went on.
+const STALE_S: u16 = 30;
 /// Samples of a newborn that start-up may have slowed.
 const NEWBORN_AGE: u16 = 4;
 
@@ -39,7 +42,7 @@ impl Default for Tests {
         Self {
             instance_ratio: RatioTest { h: 18.0, lift: 3.0, step: 0.03, effect_min: 0.02 },
             service_ratio: RatioTest { h: 14.0, lift: 2.5, step: 0.012, effect_min: 0.01 },
-            instance_latency: LevelTest { h: 9.0, ..latency },
+            instance_latency: LevelTest { h: 10.0, ..latency },
             service_latency: latency,
             service_tail: LevelTest { h: 12.0, effect_min: 0.6, scale_min: 0.08, ..latency },
             instance_cpu: LevelTest { h: 16.0, effect_min: 0.5, scale_min: 0.08, ..latency },
@@ -93,8 +96,12 @@ pub(crate) struct InstanceState {
     cpu: Level,
     in_flight: Level,
     memory: Level,
-    /// Seconds with traffic since it was first seen, saturating.
+    /// Requests a second at which the scales were learnt.
+    usual_requests: f32,
+    /// Seconds with traffic since it was first seen, or came back, saturating.
     pub(crate) age: u16,
+    /// Seconds without traffic, saturating.
+    idle_s: u16,
 }
 
 /// A service's second in sums.
@@ -112,8 +119,10 @@ pub(crate) struct ServiceState {
     pub(crate) rejects: Ratio,
     pub(crate) latency: Level,
     tail: Level,
-    demand: Demand,
+    pub(crate) demand: Demand,
     season: Season,
+    canary: Option<Box<Canary>>,
+    usual_requests: f32,
     pub(crate) age: u16,
     pub(crate) sums: Sums,
     /// Typical latency of the second, and what it would have been (ms).
@@ -148,6 +157,15 @@ struct Middles {
     latency: Option<f32>,
     tail: Option<f32>,
     cpu: Option<f32>,
+    /// Geometric mean of the members' usual latencies, ms.
+    usual_ms: f32,
+}
+
+/// Mean of the values that are numbers.
+fn mean(values: &[f32]) -> Option<f32> {
+    let known = values.iter().filter(|value| value.is_finite());
+    let (sum, count) = known.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
+    (count > 0.0).then_some(sum / count)
 }
 
 impl Pass<'_> {
@@ -172,7 +190,37 @@ impl Pass<'_> {
             let state = &mut instances[member as usize];
             self.presence(member, state, sums, warm);
             self.ratios(member, state, service, sums, (warm, frozen));
-            self.levels((member, at), state, middles, sums, (warm, frozen));
+            self.levels((member, at), state, middles, (warm, frozen));
+        }
+        if warm {
+            self.canary(id, service, instances);
+        }
+    }
+
+    /// While a release runs, its instances together against the others together.
+    fn canary(&mut self, id: u32, service: &mut ServiceState, instances: &[InstanceState]) {
+        let Some(release) = self.context.releases.get(&id).filter(|release| release.running) else {
+            service.canary = None;
+            return;
+        };
+        let canary = service.canary.get_or_insert_default();
+        canary.begin(release.version);
+        for (&member, off) in self.topology.members(id).iter().zip(&self.scratch.latency) {
+            let (at, columns) = (member as usize, &self.frame.instances);
+            let is_new = self.topology.instances[at].version == release.version;
+            let failed = count(columns.errors[at]) + count(columns.rejects[at]);
+            let grown = instances[at].age >= NEWBORN_AGE;
+            canary.add(is_new, count(columns.requests[at]), failed, if grown { *off } else { f32::NAN });
+        }
+        let tests = (&self.tests.service_ratio, &self.tests.service_latency);
+        let usual = service.errors.baseline() + service.rejects.baseline();
+        for (signal, level) in canary.close(tests, usual, self.frame.second as u32) {
+            for &member in self.topology.members(id) {
+                let is_new = self.topology.instances[member as usize].version == release.version;
+                if is_new && count(self.frame.instances.requests[member as usize]) > 0.0 {
+                    self.findings.push(Finding { entity: Entity::Instance(member), signal, ..level });
+                }
+            }
         }
     }
 
@@ -190,17 +238,22 @@ impl Pass<'_> {
         sums
     }
 
-    /// Gives a newborn the level and the failures of its peers, so that it can be compared from its first seconds.
+    /// Gives a newborn, and one that was long without traffic, the level and the failures of its peers, so that it can be
+    /// compared from its first seconds.
     fn adopt(&mut self, members: &[u32], service: &ServiceState, instances: &mut [InstanceState]) {
         if service.age < WARM_S {
             return;
         }
         for &member in members {
             let has_traffic = count(self.frame.instances.requests[member as usize]) > 0.0;
-            if !has_traffic || instances[member as usize].age > 0 {
+            let state = &mut instances[member as usize];
+            let is_new = state.age == 0 || state.idle_s >= STALE_S;
+            state.idle_s = if has_traffic { 0 } else { state.idle_s.saturating_add(1) };
+            if !has_traffic || !is_new {
                 continue;
             }
-            let peers = || members.iter().map(|peer| &instances[*peer as usize]).filter(|peer| peer.age >= WARM_S);
+            let grown = |peer: &&InstanceState| peer.age >= WARM_S && peer.idle_s == 0;
+            let peers = || members.iter().map(|peer| &instances[*peer as usize]).filter(grown);
             let middle = |of: &dyn Fn(&InstanceState) -> f32| {
                 let mut values: Vec<f32> = peers().map(of).collect();
                 lower_median(&mut values)
@@ -210,6 +263,7 @@ impl Pass<'_> {
                 middle(&|peer| peer.tail.level()).zip(middle(&|peer| peer.tail.scale())),
             );
             let state = &mut instances[member as usize];
+            state.age = 0;
             if let (Some(latency), Some(tail)) = adopted {
                 state.latency.adopt(latency.0, latency.1);
                 state.tail.adopt(tail.0, tail.1);
@@ -225,6 +279,7 @@ impl Pass<'_> {
         latency.clear();
         tail.clear();
         cpu.clear();
+        let (mut levels, mut heard) = (0.0, 0.0);
         for &member in members {
             let (at, state) = (member as usize, &instances[member as usize]);
             let has_traffic = count(columns.requests[at]) > 0.0;
@@ -233,6 +288,9 @@ impl Pass<'_> {
                 known.and_then(|value| level.residual(log(value))).unwrap_or(f32::NAN)
             };
             latency.push(residual(&state.latency, columns.latency_ms[at]));
+            if latency.last().is_some_and(|off| off.is_finite()) {
+                (levels, heard) = (levels + state.latency.level(), heard + 1.0_f32);
+            }
             tail.push(residual(&state.tail, columns.tail_ms[at]));
             let used = measure(columns.cpu[at]).and_then(|used| state.cpu.residual(log(used + CPU_FLOOR)));
             cpu.push(used.unwrap_or(f32::NAN));
@@ -242,7 +300,8 @@ impl Pass<'_> {
             sorted.extend_from_slice(values);
             lower_median(sorted)
         };
-        Middles { latency: middle(latency), tail: middle(tail), cpu: middle(cpu) }
+        let usual_ms = (levels / heard.max(1.0)).exp();
+        Middles { latency: middle(latency), tail: middle(tail), cpu: middle(cpu), usual_ms }
     }
 
     /// The service against its own past.
@@ -278,48 +337,28 @@ impl Pass<'_> {
     }
 
     fn whole_latency(&mut self, entity: Entity, service: &mut ServiceState, middles: Middles, warm: bool) {
-        let mean = |values: &[f32]| {
-            let known = values.iter().filter(|value| value.is_finite());
-            let (sum, count) = known.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
-            (count > 0.0).then_some(sum / count)
-        };
         let second = self.second();
-        let latency = middles.latency.or_else(|| mean(&self.scratch.latency));
-        let tail = middles.tail.or_else(|| mean(&self.scratch.tail));
-        let Some(off) = latency else { return };
-        let typical = self.typical_ms(entity);
-        (service.latency_ms, service.latency_usual_ms) = (typical, typical / off.exp());
-        let usual_now = service.season.usual(self.frame.second, typical.max(1e-3).ln());
+        let noise = noise(&mut service.usual_requests, service.sums.requests);
+        let Some(off) = middles.latency.or_else(|| mean(&self.scratch.latency)) else { return };
+        let typical = middles.usual_ms * off.exp();
+        (service.latency_ms, service.latency_usual_ms) = (typical, middles.usual_ms);
+        let usual_now = service.season.usual(self.frame.second, log(typical));
         let test = &self.tests.service_latency;
-        let on = service.latency.test(if usual_now { off.min(0.2) } else { off }, 1.0, test, second) && warm;
+        let on = service.latency.test(if usual_now { off.min(0.2) } else { off }, noise, test, second) && warm;
         self.tails.service_latency.count(service.latency.cusum.calm(self.base.service_latency.h));
         if on {
             self.findings.push(of_level(entity, Signal::Latency, &service.latency, test.h, typical, off, true));
         } else if !service.latency.cusum.suspects(test.h) {
-            service.season.learn(self.frame.second, typical.max(1e-3).ln());
+            service.season.learn(self.frame.second, log(typical));
         }
         // The level of a service's residual is zero by construction: only the scale is learnt.
         service.latency.learn(0.0, off, test.h, false);
-        if let Some(off) = tail {
+        if let Some(off) = middles.tail.or_else(|| mean(&self.scratch.tail)) {
             let test = &self.tests.service_tail;
-            if service.tail.test(off, 1.0, test, second) && warm {
-                self.findings.push(of_level(entity, Signal::LatencyTail, &service.tail, test.h, f32::NAN, off, true));
+            if service.tail.test(off, noise, test, second) && warm {
+                self.findings.push(of_level(entity, Signal::LatencyTail, &service.tail, test.h, off.exp(), off, true));
             }
             service.tail.learn(0.0, off, test.h, false);
-        }
-    }
-
-    /// Latency of the second, over the members: the lower median in ms.
-    fn typical_ms(&mut self, entity: Entity) -> f32 {
-        let Entity::Service(id) = entity else { return f32::NAN };
-        let columns = &self.frame.instances;
-        let sorted = &mut self.scratch.sorted;
-        sorted.clear();
-        sorted.extend(self.topology.members(id).iter().map(|member| columns.latency_ms[*member as usize]));
-        sorted.retain(|value| value.is_finite());
-        match sorted.len() {
-            0 => f32::NAN,
-            count => *sorted.select_nth_unstable_by((count - 1) / 2, f32::total_cmp).1,
         }
     }
 
@@ -382,14 +421,13 @@ impl Pass<'_> {
         (member, at): (u32, usize),
         state: &mut InstanceState,
         middles: Middles,
-        sums: Sums,
         (warm, frozen): (bool, bool),
     ) {
         let (id, columns) = (member as usize, &self.frame.instances);
         let requests = count(columns.requests[id]);
         let entity = Entity::Instance(member);
         let speaks = warm && !self.context.hot.contains(&member);
-        let noise = (state.presence.expected(sums.requests) / requests.max(1.0)).sqrt();
+        let noise = noise(&mut state.usual_requests, requests);
         if let Some(value) = measure(columns.latency_ms[id]).filter(|value| requests > 0.0 && *value > 0.0) {
             let own = self.scratch.latency[at];
             let off = patient(own - middles.latency.unwrap_or(f32::NAN), state.age);
@@ -405,7 +443,7 @@ impl Pass<'_> {
         let h = self.tests.instance_cpu.h;
         if let Some(value) = measure(columns.cpu[id]) {
             let off = patient(self.scratch.cpu[at] - middles.cpu.unwrap_or(f32::NAN), state.cpu.age());
-            let on = off.is_finite() && state.cpu.test(off, 1.0, &self.tests.instance_cpu, self.second());
+            let on = off.is_finite() && state.cpu.test(off, noise, &self.tests.instance_cpu, self.second());
             self.tails.instance_cpu.count(state.cpu.cusum.calm(self.base.instance_cpu.h));
             if on && speaks {
                 self.findings.push(of_level(entity, Signal::Cpu, &state.cpu, h, value, off, true));
@@ -437,6 +475,22 @@ impl Pass<'_> {
         }
     }
 }
+
+/// How much wider a second with these requests scatters than those that the scale was learnt on: a median of n requests
+/// scatters by 1/sqrt(n). Keeps track of the usual n.
+fn noise(usual: &mut f32, requests: f32) -> f32 {
+    if requests <= 0.0 {
+        return 1.0;
+    }
+    if *usual <= 0.0 {
+        *usual = requests;
+    }
+    *usual += (requests - *usual) / USUAL_S;
+    (*usual / requests).sqrt().max(1.0)
+}
+
+/// Seconds over which the usual number of requests forgets: as the scales do.
+const USUAL_S: f32 = 300.0;
 
 /// A young instance's deviation counts less, a newborn's not at all.
 fn patient(off: f32, age: u16) -> f32 {
