@@ -285,6 +285,10 @@ impl Client {
 
     fn initial(&self, asked: &mut Asked) -> Vec<DiscoveryRequest> {
         let first = |type_url: &&'static str| {
+            // Whoever does not enforce policies must not confirm them.
+            if *type_url == POLICIES && self.config.protection.is_none() {
+                return None;
+            }
             let names = self.wanted(type_url);
             // Asking for no name would subscribe to all: what depends on names waits until there are some.
             if names.is_empty() && matches!(*type_url, ENDPOINTS | ROUTES) {
