@@ -1,6 +1,7 @@
 //! Numbers on their way in: samples of agents and proxies become series, golden signals and observed traffic.
 
 mod process;
+mod protection;
 
 use crate::clock::now_ms;
 use api::fleet as wire;
@@ -10,6 +11,7 @@ use metrics::series::{Limits, SeriesStore};
 use metrics::{Golden, Selector, SeriesPoints};
 use model::{InstanceId, UnixMs};
 use process::Process;
+use protection::Protection;
 
 /// Time between writes of the golden signals into the series.
 const SERIES_MS: u64 = 1_000;
@@ -25,6 +27,7 @@ pub struct Feed {
     golden: Golden,
     series: SeriesStore,
     process: Process,
+    protection: Protection,
     wrote_series: UnixMs,
     wrote_traffic: UnixMs,
     forgot: UnixMs,
@@ -35,8 +38,9 @@ impl Default for Feed {
         let mut series = SeriesStore::new(Limits::default());
         Golden::describe(&mut series);
         Process::describe(&mut series);
-        let process = Process::default();
-        Self { golden: Golden::new(), series, process, wrote_series: 0, wrote_traffic: 0, forgot: 0 }
+        Protection::describe(&mut series);
+        let (process, protection) = (Process::default(), Protection::default());
+        Self { golden: Golden::new(), series, process, protection, wrote_series: 0, wrote_traffic: 0, forgot: 0 }
     }
 }
 
@@ -67,6 +71,7 @@ impl Feed {
     pub fn proxy_samples(&mut self, proxy: &str, samples: &wire::ProxySamples) {
         let edges: Vec<EdgeSample> = samples.edges.iter().take(SAMPLES_MAX).map(edge).collect();
         self.golden.proxy(proxy, samples.time_unix_us, &edges, now_ms());
+        self.protection.take(proxy, &samples.protection, now_ms());
     }
 
     /// True when it is time to bring the traffic of instances under judgement up to date.
@@ -102,6 +107,7 @@ impl Feed {
         self.wrote_series = now;
         self.golden.tick(now, &mut self.series);
         self.process.write(&mut self.series, now, own());
+        self.protection.write(&mut self.series, now);
         if now.saturating_sub(self.forgot) >= FORGET_MS {
             self.forgot = now;
             self.series.forget_idle(now);

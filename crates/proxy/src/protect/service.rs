@@ -189,7 +189,10 @@ impl Service {
         if self.sent.load(Relaxed) < THROTTLE_AFTER {
             self.sent.fetch_add(1, Relaxed);
         }
-        if !self.throttle.allows(rand::random(), now_us) && !self.is_well() && !self.probes(now_us) {
+        let well = self.is_well();
+        // Counted all the same; the greatest number is never refused, and drawing one costs.
+        let random = if well { u64::MAX } else { rand::random() };
+        if !self.throttle.allows(random, now_us) && !well && !self.probes(now_us) {
             return Err(Why::Throttle);
         }
         Ok(admitted)

@@ -98,7 +98,7 @@ async fn session(
             }
         }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
-        let samples = ProxySamples { time_unix_us: now.as_micros() as u64, edges, policies: Vec::new() };
+        let samples = ProxySamples { time_unix_us: now.as_micros() as u64, edges, ..ProxySamples::default() };
         to.send(ProxyUp { message: Some(proxy_up::Message::Samples(samples)) }).await.ok()?;
     }
 }
