@@ -25,6 +25,7 @@ pub use start::{Handle, start, start_on};
 
 /// Serves until SIGTERM or SIGINT, or until something fails.
 pub async fn run(config: Config) -> Result<(), Error> {
+    raise_open_files();
     let mut handle = start(config).await?;
     tracing::info!(socket = %handle.socket.display(), fleet = %handle.fleet, "the server is ready");
     let signal = |kind| {
@@ -44,5 +45,14 @@ pub async fn run(config: Config) -> Result<(), Error> {
             handle.close().await;
             Err(error)
         }
+    }
+}
+
+/// Each agent and each proxy is a connection or two, and each connection a file: the soft limit of most systems is 1,024.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::warn!(%error, current = ?limit.current, "cannot raise the limit of open files");
     }
 }
