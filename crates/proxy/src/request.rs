@@ -56,7 +56,7 @@ enum Decision {
     /// The proxy answers it.
     Answer(Own),
     /// Protection answers it.
-    Reply(Reply),
+    Reply(Box<Reply>),
     /// It waits in the slow lane of this policy.
     Slow(Context, Arc<policy::Entry>),
 }
@@ -104,7 +104,7 @@ impl Call<'_> {
                 self.send(&cluster, request, context, ticket).await
             }
             Decision::Answer(answer) => self.refuse(Some(&cluster), &request, &answer),
-            Decision::Reply(reply) => self.reply(&cluster, request.headers(), reply),
+            Decision::Reply(reply) => self.reply(&cluster, request.headers(), *reply),
             Decision::Slow(context, entry) => Box::pin(self.slow(&cluster, &context, &entry, request)).await,
         }
     }

@@ -30,7 +30,7 @@ pub enum Verdict {
     /// It goes on to an endpoint.
     Go(Ticket),
     /// It is answered here.
-    Reply(Reply),
+    Reply(Box<Reply>),
     /// It waits in the slow lane of this policy.
     Slow(Arc<Entry>),
 }
@@ -148,7 +148,7 @@ impl Protection {
 
     fn refuse(&self, service: &Service, why: Why) -> Verdict {
         service.counted.reject(why);
-        Verdict::Reply(Reply::reject(why, &service.name))
+        Verdict::Reply(Box::new(Reply::reject(why, &service.name)))
     }
 
     /// The answer to a request whose time ran out while it waited: it is dropped unstarted.
@@ -182,12 +182,12 @@ impl Protection {
     ) -> Result<Option<Key>, Verdict> {
         let answered = |reply| {
             service.counted.policy_answers.fetch_add(1, Relaxed);
-            Err(Verdict::Reply(reply))
+            Err(Verdict::Reply(Box::new(reply)))
         };
         match &entry.policy.action {
             PolicyAction::Throttle(_) => {
                 service.counted.reject(Why::Policy);
-                Err(Verdict::Reply(Reply::reject(Why::Policy, entry.policy.name.as_str())))
+                Err(Verdict::Reply(Box::new(Reply::reject(Why::Policy, entry.policy.name.as_str()))))
             }
             PolicyAction::Suppress(answer) => answered(Reply::configured(answer)),
             // What the lane releases must not be slowed again.

@@ -100,7 +100,6 @@ impl World {
             revision: 1,
             policies: policies.iter().enumerate().map(one).collect(),
             proxies: [("east".to_owned(), 1)].into(),
-            ..Default::default()
         };
         let any =
             Any { type_url: proxy::xds::policies::POLICIES.to_owned(), value: prost::Message::encode_to_vec(&message) };
