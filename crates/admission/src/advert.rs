@@ -4,9 +4,12 @@ use crate::priority::LEVEL_ALL;
 use std::fmt;
 
 /// A rate beyond this (calls per second) is nonsense.
-const RATE_MAX: f64 = 1e9;
+pub(crate) const RATE_MAX: f64 = 1e9;
 /// A queue delay beyond this (ten minutes, in microseconds) is nonsense.
 const QUEUE_DELAY_US_MAX: f64 = 600e6;
+
+/// A service that rejects has at least this share of its capacity asked of it, or its report contradicts itself.
+const DEMAND_SHARE_MIN: f64 = 0.5;
 
 /// A service's load, as of one of its instances, on every response including rejects.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,15 +36,17 @@ impl Advert {
         queue_delay_ms: f64,
     ) -> Result<Self, AdvertFault> {
         let check = |name, value: f64, max: f64| {
-            if (0.0..=max).contains(&value) { Ok(value) } else { Err(AdvertFault { name, value, max }) }
+            if (0.0..=max).contains(&value) { Ok(value) } else { Err(AdvertFault::Beyond { name, value, max }) }
         };
-        Ok(Self {
+        let advert = Self {
             level: check("level", level, f64::from(LEVEL_ALL))? as u32,
             demand_rps: check("demand_rps", demand_rps, RATE_MAX)? as f32,
             capacity_rps: check("capacity_rps", capacity_rps, RATE_MAX)? as f32,
             queue_delay_us: check("queue_delay_ms", queue_delay_ms, QUEUE_DELAY_US_MAX / 1e3)
                 .map(|ms| (ms * 1e3) as u32)?,
-        })
+        };
+        let idle = demand_rps < capacity_rps * DEMAND_SHARE_MIN;
+        if advert.overloaded() && idle { Err(AdvertFault::Idle { level: advert.level }) } else { Ok(advert) }
     }
 
     /// Whether some priorities are rejected.
@@ -50,20 +55,33 @@ impl Advert {
     }
 }
 
-/// A number in an advert that cannot be: the whole advert is ignored.
+/// An advert that cannot be true: the whole of it is ignored.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdvertFault {
-    /// Which number.
-    pub name: &'static str,
-    /// What came.
-    pub value: f64,
-    /// The greatest value that is believed; the least is 0.
-    pub max: f64,
+pub enum AdvertFault {
+    /// A number out of its bounds.
+    Beyond {
+        /// Which number.
+        name: &'static str,
+        /// What came.
+        value: f64,
+        /// The greatest value that is believed; the least is 0.
+        max: f64,
+    },
+    /// It rejects, and yet is asked for less than half of what it says it can do.
+    Idle {
+        /// The level that came.
+        level: u32,
+    },
 }
 
 impl fmt::Display for AdvertFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "load report: {} is {}, not within 0 to {}", self.name, self.value, self.max)
+        match self {
+            Self::Beyond { name, value, max } => write!(f, "load report: {name} is {value}, not within 0 to {max}"),
+            Self::Idle { level } => {
+                write!(f, "load report: level {level} rejects, but demand_rps is below half of capacity_rps")
+            }
+        }
     }
 }
 

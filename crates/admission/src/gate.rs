@@ -7,7 +7,7 @@ mod demand;
 mod floor;
 mod window;
 
-use crate::advert::Advert;
+use crate::advert::{Advert, RATE_MAX};
 use crate::priority::{BUCKETS, Bucket, LEVEL_ALL, Priority};
 use controller::{Controller, STEPS};
 use std::sync::Mutex;
@@ -375,8 +375,8 @@ impl Gate {
         self.table.0.offers_max.store(outcome.offers_max, Relaxed);
         self.table.0.floor_us.store(outcome.floor_us, Relaxed);
         let published = &self.published;
-        published.demand_rps.store((outcome.demand_rps as f32).to_bits(), Relaxed);
-        published.capacity_rps.store((outcome.capacity_rps as f32).to_bits(), Relaxed);
+        published.demand_rps.store((outcome.demand_rps.min(RATE_MAX) as f32).to_bits(), Relaxed);
+        published.capacity_rps.store((outcome.capacity_rps.min(RATE_MAX) as f32).to_bits(), Relaxed);
         published.queue_delay_us.store(outcome.queue_delay_us as u32, Relaxed);
         published.calls_per_task.store((outcome.calls_per_task as f32).to_bits(), Relaxed);
         published.overloaded.store(u32::from(outcome.overloaded), Relaxed);

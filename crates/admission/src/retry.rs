@@ -82,7 +82,7 @@ impl RetryBudget {
 
     /// May the call be tried again after attempt number `attempt` (0 is the first)? On `Ok`, the back-off in microseconds.
     ///
-    /// `allowed` is [`crate::Callee::allows`] for its priority, `remaining_us` what is left of its deadline, `random`
+    /// `allowed`: the service's level admits its priority ([`crate::Callee::level`]; not `allows`, which may spend a probe), `remaining_us` what is left of its deadline, `random`
     /// any uniform number (full jitter: the wait is uniform in `0..=bound`).
     pub fn retry(
         &self,

@@ -51,6 +51,9 @@ fn nonsense_load_is_never_believed() {
     }
     let long = format!("TEXT {}", "a=1,".repeat(2_000));
     assert_eq!(parse_orca_text(&long), Err(Fault::TooLong { header: ORCA, bytes: long.len() }));
+    let idle = orca_text(&Advert { capacity_rps: 4_000.0, ..ADVERT });
+    let fault = parse_orca_text(&idle).expect_err("it rejects while it idles");
+    assert_eq!(fault.to_string(), "load report: level 40000 rejects, but demand_rps is below half of capacity_rps");
     let fault = parse_orca_text("TEXT named_metrics.springtide_level=NaN").expect_err("not a number");
     assert_eq!(fault.to_string(), "load report: level is NaN, not within 0 to 65536");
 }

@@ -64,6 +64,9 @@ proptest! {
             prop_assert!(snapshot.advert.demand_rps.is_finite() && snapshot.advert.demand_rps >= 0.0);
             prop_assert!(snapshot.advert.capacity_rps.is_finite() && snapshot.advert.capacity_rps >= 0.0);
             prop_assert!(snapshot.calls_per_task >= 1.0);
+            // Whatever it was told, what it says of itself is believed by those who hear it.
+            let heard = wire::parse_orca_text(&wire::orca_text(&snapshot.advert));
+            prop_assert!(matches!(heard, Ok(Some(read)) if read.level == snapshot.advert.level), "{:?}", heard);
         }
     }
 
@@ -107,6 +110,7 @@ proptest! {
 
     #[test]
     fn adverts_survive_the_wire(level in 0..=LEVEL_ALL, demand_rps in 0.0..1e9_f32, capacity_rps in 0.0..1e9_f32, queue_delay_us in 0..600_000_000_u32) {
+        let level = if demand_rps < capacity_rps * 0.5 { LEVEL_ALL } else { level };
         let advert = Advert { level, demand_rps, capacity_rps, queue_delay_us };
         let near = |read: Advert| read.queue_delay_us.abs_diff(queue_delay_us) <= 1 && Advert { queue_delay_us, ..read } == advert;
         let text = wire::parse_orca_text(&wire::orca_text(&advert));
