@@ -76,3 +76,9 @@ fn a_wrong_expression_is_told_with_file_line_and_field() {
     assert!(found[0].starts_with("a.yaml:6: policies[1].when: column "), "{found:?}");
     assert!(found[1].starts_with("a.yaml:7: policies[1].action: would reject every user"), "{found:?}");
 }
+
+#[test]
+fn the_preset_of_the_sample_business_is_right() {
+    let text = include_str!("../../../../examples/red-packet/presets/midnight-surge.yaml");
+    assert_eq!(faults(text, false), [""; 0]);
+}
