@@ -156,7 +156,8 @@ impl Caller for View {
         self.callee.heard(told, now_us);
     }
     fn retry(&mut self, head: &Head, _why: Refusal, _wait_us: u64, now_us: u64, rng: &mut Rng) -> Option<u64> {
-        let allowed = head.admitted || self.callee.allows(priority_of(head), now_us);
+        // Not `allows`, whose now and then a probe is meant for first attempts.
+        let allowed = head.admitted || priority_of(head).within(self.callee.level(now_us));
         let remaining_us = Some(head.task_deadline_us.saturating_sub(now_us));
         self.budget.retry(head.attempt, allowed, remaining_us, rng.bits(), now_us).ok()
     }
