@@ -7,6 +7,7 @@ use crate::edge::Outcome;
 use crate::exchange::Link;
 use crate::flight::Flight;
 use crate::own;
+use crate::worker::Busy;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::cell::Cell;
@@ -109,6 +110,8 @@ pub struct Passing {
     first: Option<Piece>,
     /// Until the end: the request it answers and the connection it comes from.
     rest: Option<(Flight, Link)>,
+    /// Until then the caller's connection does not idle.
+    busy: Option<Busy>,
     /// On silence and on the whole; none for gRPC, whose streams may rest: pings tell whether the peer lives.
     limit: Option<Duration>,
     head_at: Instant,
@@ -119,7 +122,7 @@ impl Passing {
     /// The answer to `flight`, just begun.
     pub fn new(inner: Incoming, flight: Flight, link: Link, limit: Option<Duration>) -> Self {
         let now = Instant::now();
-        Self { inner, first: None, rest: Some((flight, link)), limit, head_at: now, last: now }
+        Self { inner, first: None, rest: Some((flight, link)), busy: None, limit, head_at: now, last: now }
     }
 
     /// Takes the first piece if it is there already, as it is for most answers: head and body then leave in one write.
@@ -222,6 +225,15 @@ pub enum AnswerBody {
 }
 
 impl AnswerBody {
+    /// Keeps the caller's connection busy until a body from an endpoint ends; one of our own is as good as written.
+    pub fn keep(&mut self, busy: Busy) {
+        match self {
+            Self::Own(_) => {}
+            Self::Passing(passing) => passing.busy = Some(busy),
+            Self::Logged(logged) => logged.inner.keep(busy),
+        }
+    }
+
     /// The same, written to the access log when it ends.
     pub fn logged(self, line: Box<Line>) -> Self {
         Self::Logged(Box::new(Logged { inner: self, line: Some(line) }))

@@ -6,7 +6,7 @@
 use crate::headers::Peer;
 use crate::request::{self, Side};
 use crate::tls::ALPN_HTTP2;
-use crate::worker::{Drain, Stage, Worker};
+use crate::worker::{Drain, IDLE_S_MAX, Idle, Stage, Worker};
 use hyper::rt::{Read, Write};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -27,8 +27,8 @@ use tokio_rustls::TlsAcceptor;
 const CONNECTIONS_MAX: usize = 20_000;
 /// Largest head of a request.
 const REQUEST_HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Longest that a head may take, and that a connection may idle.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// Longest wait for the first bytes of a connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(IDLE_S_MAX);
 /// Longest TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests on one HTTP/2 connection at the same time.
@@ -156,19 +156,24 @@ async fn one(
     side: Side,
     entered: &Entered<'_>,
 ) -> hyper::Result<()> {
-    let service =
-        service_fn(|request| async move { Ok::<_, Infallible>(request::answer(worker, side, from, request).await) });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_header_size(REQUEST_HEAD_BYTES_MAX)
-        .serve_connection(io, service);
+    let service = service_fn(|request| async move {
+        let busy = entered.idle.begin();
+        let mut response = request::answer(worker, side, from, request).await;
+        response.body_mut().keep(busy);
+        Ok::<_, Infallible>(response)
+    });
+    // No timer of hyper's: it would be set for each request. The worker's sweep finds who waits for too long.
+    let connection = http1::Builder::new().max_header_size(REQUEST_HEAD_BYTES_MAX).serve_connection(io, service);
     let mut connection = pin!(connection);
     let mut closing = false;
     poll_fn(|cx| {
-        if !closing && entered.stage(cx.waker()) == Stage::Closing {
-            closing = true;
-            connection.as_mut().graceful_shutdown();
+        match entered.stage(cx.waker()) {
+            Stage::Closing if !closing => {
+                closing = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            _ if entered.overdue() => return Poll::Ready(Ok(())),
+            _ => {}
         }
         connection.as_mut().poll(cx)
     })
@@ -215,12 +220,14 @@ async fn many(
 struct Entered<'a> {
     drain: &'a Drain,
     id: u64,
+    idle: Rc<Idle>,
     known: Cell<bool>,
 }
 
 impl<'a> Entered<'a> {
     fn new(drain: &'a Drain) -> Self {
-        Self { drain, id: drain.enter(), known: Cell::new(false) }
+        let (id, idle) = drain.enter();
+        Self { drain, id, idle, known: Cell::new(false) }
     }
 
     /// How far the worker's end is. A task's waker stays the same, so it is kept once.
@@ -240,6 +247,13 @@ impl<'a> Entered<'a> {
             Poll::Pending => Poll::Pending,
         })
         .await
+    }
+}
+
+impl Entered<'_> {
+    /// Idle, or at one head, for too long.
+    fn overdue(&self) -> bool {
+        self.idle.age_s() >= IDLE_S_MAX
     }
 }
 

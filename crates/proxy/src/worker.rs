@@ -28,7 +28,9 @@ use tokio::task::JoinSet;
 const STOP_IDLE: Duration = Duration::from_secs(1);
 /// While stopping, requests in flight get this long to end.
 const STOP_MAX: Duration = Duration::from_secs(30);
-/// Time between sweeps of the pools.
+/// Longest that a head of HTTP/1.1 may take, and that a connection may idle, in seconds.
+pub const IDLE_S_MAX: u64 = 75;
+/// Time between sweeps of the pools, and the unit in which idle connections age.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// What a worker's connections share.
@@ -64,7 +66,37 @@ impl Worker {
 pub struct Drain {
     stage: Cell<Stage>,
     next: Cell<u64>,
-    wakers: RefCell<HashMap<u64, Waker>>,
+    open: RefCell<HashMap<u64, (Waker, Rc<Idle>)>>,
+}
+
+/// How long a connection has had no request under way: what a timer for each request would tell, at the cost of a cell.
+#[derive(Debug, Default)]
+pub struct Idle {
+    busy: Cell<u32>,
+    age_s: Cell<u64>,
+}
+
+impl Idle {
+    /// Seconds without a request under way, to the next sweep.
+    pub fn age_s(&self) -> u64 {
+        self.age_s.get()
+    }
+
+    /// A request begins; it ends with what is returned.
+    pub fn begin(self: &Rc<Self>) -> Busy {
+        self.busy.set(self.busy.get() + 1);
+        Busy(Rc::clone(self))
+    }
+}
+
+/// A request under way on a connection.
+pub struct Busy(Rc<Idle>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.set(self.0.busy.get() - 1);
+        self.0.age_s.set(0);
+    }
 }
 
 /// How far a worker's end is.
@@ -94,31 +126,44 @@ impl Drain {
     pub fn advance(&self, stage: Stage) {
         if stage > self.stage.get() {
             self.stage.set(stage);
-            self.wakers.borrow().values().for_each(Waker::wake_by_ref);
+            self.open.borrow().values().for_each(|(waker, _)| waker.wake_by_ref());
+        }
+    }
+
+    /// A second went by: wakes whoever has been idle for `age_s_max`.
+    fn age(&self, age_s_max: u64) {
+        for (waker, idle) in self.open.borrow().values().filter(|(_, idle)| idle.busy.get() == 0) {
+            idle.age_s.set(idle.age_s.get() + 1);
+            if idle.age_s.get() >= age_s_max {
+                waker.wake_by_ref();
+            }
         }
     }
 
     /// Open connections.
     pub fn open(&self) -> usize {
-        self.wakers.borrow().len()
+        self.open.borrow().len()
     }
 
     /// A connection opens.
-    pub fn enter(&self) -> u64 {
+    pub fn enter(&self) -> (u64, Rc<Idle>) {
         let id = self.next.get();
         self.next.set(id + 1);
-        self.wakers.borrow_mut().insert(id, Waker::noop().clone());
-        id
+        let idle = Rc::<Idle>::default();
+        self.open.borrow_mut().insert(id, (Waker::noop().clone(), Rc::clone(&idle)));
+        (id, idle)
     }
 
     /// What wakes it when the stage changes.
     pub fn wake_by(&self, id: u64, waker: Waker) {
-        self.wakers.borrow_mut().insert(id, waker);
+        if let Some((kept, _)) = self.open.borrow_mut().get_mut(&id) {
+            *kept = waker;
+        }
     }
 
     /// It closed.
     pub fn leave(&self, id: u64) {
-        self.wakers.borrow_mut().remove(&id);
+        self.open.borrow_mut().remove(&id);
     }
 }
 
@@ -200,6 +245,7 @@ async fn follow(worker: Rc<Worker>, mut tables: watch::Receiver<Arc<Table>>, in_
             }
             _ = sweep.tick() => {
                 worker.local().sweep(Instant::now());
+                worker.drain.age(IDLE_S_MAX);
                 worker.protection.iter().for_each(Protection::tick);
             }
         }
@@ -218,5 +264,28 @@ async fn finish(worker: &Worker) {
     }
     if worker.drain.open() > 0 {
         tracing::warn!(connections = worker.drain.open(), "stopped with requests in flight: they took too long");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_ages_only_without_a_request_under_way() {
+        let drain = Drain::default();
+        let (id, idle) = drain.enter();
+        let ages = |times: u32| (0..times).for_each(|_| drain.age(3));
+        ages(2);
+        assert_eq!(idle.age_s(), 2, "since it opened");
+        let busy = idle.begin();
+        ages(9);
+        assert_eq!(idle.age_s(), 2, "not while a request is under way");
+        drop(busy);
+        assert_eq!(idle.age_s(), 0, "anew after each");
+        ages(3);
+        assert_eq!(idle.age_s(), 3, "overdue");
+        drain.leave(id);
+        assert_eq!(drain.open(), 0);
     }
 }
