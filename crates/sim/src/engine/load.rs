@@ -4,6 +4,7 @@ use super::events::Event;
 use super::plan::finished;
 use super::{Engine, Progress, Task, Waiter, us};
 use crate::rng::{Rng, mix_all};
+use crate::scheme::Refusal;
 use crate::script::{Load, Stream};
 
 /// The arrivals of one stream.
@@ -85,10 +86,10 @@ impl Engine<'_> {
     }
 
     /// A task is over: its front knows how it went.
-    pub(super) fn task_ends(&mut self, id: super::Id, outcome: Result<(), crate::scheme::Refusal>) {
+    pub(super) fn task_ends(&mut self, id: super::Id, outcome: Result<(), Refusal>) {
         let Some(task) = self.tasks.remove(id) else { return };
-        let outcome = outcome
-            .and_then(|()| if self.now_us <= task.deadline_us { Ok(()) } else { Err(crate::scheme::Refusal::Timeout) });
+        let in_time = if self.now_us <= task.deadline_us { Ok(()) } else { Err(Refusal::Timeout) };
+        let outcome = outcome.and(in_time);
         self.record.ended(&finished(&task, outcome), self.now_us);
     }
 }

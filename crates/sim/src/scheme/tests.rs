@@ -1,3 +1,5 @@
+//! The baselines, against the figures of their papers.
+
 use super::*;
 use crate::rng::Rng;
 
