@@ -29,6 +29,8 @@ const LIMIT_SHARE: f64 = 1.0;
 const LIMIT_SHARE_ONE: f64 = 0.6;
 /// Requests in the queue aimed at, at least, however slow the service.
 const QUEUE_MIN: f64 = 3.0;
+/// The limit while overloaded, in targets at most: a task that may take long need not.
+const LIMIT_TARGETS: f64 = 8.0;
 /// How much more than capacity is admitted into an empty queue, and how much less into one twice its target.
 const EMPTY_GAIN: f64 = 0.7;
 const FULL_LOSS: f64 = 0.25;
@@ -57,7 +59,8 @@ const WORK_SPREAD: f64 = 2.0;
 const WAIT_SHARE_MIN: f64 = 0.1;
 /// Calls per task at most.
 const CALLS_MAX: f64 = 64.0;
-/// How sure overload must be, against the rule, once the queue is at its limit.
+/// How sure overload must be, against the rule, once the queue is so many times its target, or at its limit.
+const LONG_TARGETS: f64 = 5.0;
 const CARE_AT_LIMIT: f64 = 0.4;
 /// Demand below this share of capacity for so long (seconds) ends overload: reports come in lumps, with gaps.
 const CALM: f64 = 0.95;
@@ -148,7 +151,8 @@ impl Controller {
         let least_us = self.capacity.rps().map_or(0.0, |rps| QUEUE_MIN / rps * 1e6);
         let target_us = self.target_us.max(least_us).min(each_us * TARGET_SHARE);
         let limit_us = |one: f64| (each_us * LIMIT_SHARE).min(self.remaining_us * one).max(target_us * 1.5);
-        let (limit_calm_us, limit_overloaded_us) = (limit_us(LIMIT_SHARE), limit_us(LIMIT_SHARE_ONE));
+        let limit_calm_us = limit_us(LIMIT_SHARE);
+        let limit_overloaded_us = limit_us(LIMIT_SHARE_ONE).min(target_us * LIMIT_TARGETS);
         self.judge(target_us, limit_calm_us, seconds);
         let limit_us = if self.overloaded { limit_overloaded_us } else { limit_calm_us };
         if let Some(rps) = self.capacity.rps() {
@@ -239,7 +243,8 @@ impl Controller {
         let Some(capacity_rps) = self.capacity.rps() else { return };
         let calls_per_task = self.calls_per_task();
         let queued = self.queue_delay_us > target_us * 0.5;
-        let care = if self.queue_delay_us > limit_us { CARE_AT_LIMIT } else { 1.0 };
+        let long_us = limit_us.min(target_us * LONG_TARGETS);
+        let care = if self.queue_delay_us > long_us { CARE_AT_LIMIT } else { 1.0 };
         if queued && self.demand.exceeds(capacity_rps / calls_per_task, self.capacity.doubt(), care) {
             if !self.overloaded {
                 self.capacity.yield_to_overload();
