@@ -6,6 +6,8 @@
 mod admission_sim;
 mod agent_kill;
 mod demo;
+mod detect_delay;
+mod detect_nab;
 mod policy_push;
 mod proxy_bench;
 mod scale_out;
@@ -38,13 +40,27 @@ enum Bench {
     AdmissionSim(admission_sim::Args),
     /// One click to in force on 1,000 proxies; kill -9 of the server; ends kept everywhere
     PolicyPush(policy_push::Args),
+    /// Faults in virtual time straight into the detectors: delay, recall, precision, causes; a week without faults
+    DetectDelay(detect_delay::Args),
+    /// NAB's files by NAB's scoring rule, parameters frozen
+    DetectNab(detect_nab::Args),
     /// CPU of a request and p99, beside nginx, HAProxy and Envoy; the cost of protection
     Proxy(proxy_bench::Args),
     /// kill -9 of the server at every journal point: resumes, loses nothing, each effect once
     ServerKill(server_kill::Args),
 }
 
-const NAMES: &[&str] = &["scale-out", "stress", "agent-kill", "server-kill", "proxy", "admission-sim", "policy-push"];
+const NAMES: &[&str] = &[
+    "scale-out",
+    "stress",
+    "agent-kill",
+    "server-kill",
+    "proxy",
+    "admission-sim",
+    "policy-push",
+    "detect-delay",
+    "detect-nab",
+];
 
 fn main() -> ExitCode {
     match run() {
@@ -82,6 +98,8 @@ async fn bench(bench: Bench) -> anyhow::Result<bool> {
         Bench::Stress(args) => stress::run(args).await,
         Bench::AgentKill(args) => agent_kill::run(args).await,
         Bench::PolicyPush(args) => policy_push::run(args).await,
+        Bench::DetectDelay(args) => detect_delay::run(&args),
+        Bench::DetectNab(args) => detect_nab::run(&args),
         Bench::Proxy(args) => proxy_bench::run(args).await,
         Bench::ServerKill(args) => server_kill::run(args).await,
         Bench::AdmissionSim(args) => admission_sim::run(args).await,

@@ -9,6 +9,8 @@ const SECOND_SHARE_MAX: f32 = 0.6;
 const SUM_MAX: f32 = 1.5;
 /// Share of the threshold under which an alarm ends.
 const END_SHARE: f32 = 0.5;
+/// Share of the threshold that evidence of an effect too small to matter may keep.
+const IDLE_SHARE_MAX: f32 = 0.39;
 /// Share of the threshold from which the baseline learns no more: above what one second can add, so that lone bursts,
 /// which are usual, are learnt as such.
 const SUSPECT_SHARE: f32 = 0.7;
@@ -49,6 +51,9 @@ impl Cusum {
             self.held_s = self.held_s.saturating_add(1);
         } else if self.sum >= h && effect >= 1.0 {
             (self.on, self.tripped, self.held_s) = (true, true, 0);
+        } else if effect < END_SHARE {
+            // A shift that does not matter is to be learnt, and must not leave the test loaded for the next lone spike.
+            self.sum = self.sum.min(h * IDLE_SHARE_MAX);
         }
         if self.on && self.held_s >= HELD_S_MAX {
             *self = Self::default();

@@ -41,7 +41,7 @@ impl Default for Tests {
         let latency = LevelTest { h: 8.0, drift: 1.5, clip: 6.0, effect_min: 0.3, scale_min: 0.04 };
         Self {
             instance_ratio: RatioTest { h: 18.0, lift: 3.0, step: 0.03, effect_min: 0.02 },
-            service_ratio: RatioTest { h: 14.0, lift: 2.5, step: 0.012, effect_min: 0.01 },
+            service_ratio: RatioTest { h: 20.0, lift: 2.5, step: 0.012, effect_min: 0.01 },
             instance_latency: LevelTest { h: 10.0, ..latency },
             service_latency: latency,
             service_tail: LevelTest { h: 12.0, effect_min: 0.6, scale_min: 0.08, ..latency },
@@ -262,8 +262,12 @@ impl Pass<'_> {
                 middle(&|peer| peer.latency.level()).zip(middle(&|peer| peer.latency.scale())),
                 middle(&|peer| peer.tail.level()).zip(middle(&|peer| peer.tail.scale())),
             );
+            let cpu = middle(&|peer| peer.cpu.level()).zip(middle(&|peer| peer.cpu.scale()));
             let state = &mut instances[member as usize];
-            state.age = 0;
+            (state.age, state.in_flight) = (0, Level::default());
+            if let Some(cpu) = cpu {
+                state.cpu.adopt(cpu.0, cpu.1);
+            }
             if let (Some(latency), Some(tail)) = adopted {
                 state.latency.adopt(latency.0, latency.1);
                 state.tail.adopt(tail.0, tail.1);
@@ -442,7 +446,7 @@ impl Pass<'_> {
         }
         let h = self.tests.instance_cpu.h;
         if let Some(value) = measure(columns.cpu[id]) {
-            let off = patient(self.scratch.cpu[at] - middles.cpu.unwrap_or(f32::NAN), state.cpu.age());
+            let off = patient(self.scratch.cpu[at] - middles.cpu.unwrap_or(f32::NAN), state.age.min(state.cpu.age()));
             let on = off.is_finite() && state.cpu.test(off, noise, &self.tests.instance_cpu, self.second());
             self.tails.instance_cpu.count(state.cpu.cusum.calm(self.base.instance_cpu.h));
             if on && speaks {
