@@ -8,6 +8,7 @@ use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use sdk::{CallError, Context};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -25,8 +26,9 @@ const CALLER: HeaderName = HeaderName::from_static("x-springtide-caller");
 /// Marks a 429 or 503 as a rejection by protection; passed on.
 pub const REJECT: HeaderName = HeaderName::from_static("x-springtide-reject");
 
-/// The way to the other services.
+/// The way to the other services: the SDK's where the role has it, else a plain client.
 pub struct Mesh {
+    sdk: Option<sdk::Client>,
     client: Client<HttpConnector, Full<Bytes>>,
     address: Option<String>,
     caller: HeaderValue,
@@ -56,7 +58,7 @@ pub enum Why {
 
 impl Mesh {
     /// Calls are made in the name of the place's service.
-    pub fn new(place: &Place, timeout_ms: u64) -> anyhow::Result<Self> {
+    pub fn new(place: &Place, timeout_ms: u64, sdk: Option<sdk::Client>) -> anyhow::Result<Self> {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new())
@@ -64,6 +66,7 @@ impl Mesh {
             .pool_idle_timeout(Duration::from_secs(IDLE_SECONDS_MAX))
             .build(connector);
         Ok(Self {
+            sdk,
             client,
             address: place.mesh.clone(),
             caller: HeaderValue::from_str(&place.service)?,
@@ -79,8 +82,15 @@ impl Mesh {
         path: &str,
         user: &HeaderValue,
         body: Bytes,
+        task: &mut Option<Context>,
     ) -> Result<Bytes, Failed> {
-        let answer = tokio::time::timeout(self.timeout, self.exchange(service, path, user, body)).await;
+        let called = async {
+            match (&self.sdk, task) {
+                (Some(client), Some(context)) => protected(client, context, service, path, user, body).await,
+                _ => self.exchange(service, path, user, body).await,
+            }
+        };
+        let answer = tokio::time::timeout(self.timeout, called).await;
         answer.unwrap_or(Err(Why::Timeout)).map_err(|why| Failed { service, why })
     }
 
@@ -101,6 +111,30 @@ impl Mesh {
         let whole = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(broken)?;
         Ok(whole.to_bytes())
     }
+}
+
+/// A call by the SDK: it carries the task's priority and deadline on, and sheds what would be rejected.
+async fn protected(
+    client: &sdk::Client,
+    context: &mut Context,
+    service: &str,
+    path: &str,
+    user: &HeaderValue,
+    body: Bytes,
+) -> Result<Bytes, Why> {
+    let request = Request::builder().method(Method::POST).uri(path).header(USER, user).body(body).map_err(broken)?;
+    let answer = client.call(context, service, request).await.map_err(|error| match error {
+        CallError::Deadline { .. } => Why::Timeout,
+        CallError::Shed { .. } => {
+            let by = HeaderValue::from_str(&format!("overload; by={service}")).ok();
+            Why::Status(StatusCode::SERVICE_UNAVAILABLE, by)
+        }
+        CallError::Broken { why, .. } => Why::Broken(why),
+    })?;
+    if !answer.status().is_success() {
+        return Err(Why::Status(answer.status(), answer.headers().get(REJECT).cloned()));
+    }
+    Ok(answer.into_body())
 }
 
 fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Why {

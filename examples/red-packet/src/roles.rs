@@ -10,10 +10,14 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use sdk::{Context as Task, Protected, Sdk, Start, Ticket};
 use serde_json::{Value, json};
+use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
+use tower::{Layer, Service, service_fn};
 
 /// Largest body accepted.
 const BODY_BYTES_MAX: usize = 64 * 1_024;
@@ -26,6 +30,8 @@ pub struct App {
     place: Place,
     config: Config,
     work: Work,
+    /// `lottery` and `pay` protect themselves; the others show that it also goes without.
+    sdk: Option<Sdk>,
     mesh: Mesh,
     records: Option<Records>,
     delay_ms: AtomicU64,
@@ -67,6 +73,8 @@ struct Asked {
     path: String,
     user: HeaderValue,
     body: Bytes,
+    ticket: Option<Ticket>,
+    task: Option<Task>,
 }
 
 impl App {
@@ -80,10 +88,15 @@ impl App {
             }
             _ => None,
         };
+        let sdk = match role {
+            Role::Lottery | Role::Pay => Some(protection(&config)?),
+            _ => None,
+        };
         Ok(Self {
             role,
             work: Work::new(&config),
-            mesh: Mesh::new(&place, config.call_timeout_ms)?,
+            mesh: Mesh::new(&place, config.call_timeout_ms, sdk.as_ref().map(Sdk::client))?,
+            sdk,
             records,
             delay_ms: AtomicU64::new(config.delay_ms),
             turns: AtomicU64::new(0),
@@ -93,8 +106,18 @@ impl App {
         })
     }
 
-    /// Answers one request.
-    pub async fn answer(&self, request: Request<Incoming>) -> Answer {
+    /// Answers one request, behind the SDK's protection where the role has it.
+    pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Protected<Infallible>> {
+        let Some(sdk) = self.sdk.clone() else { return self.served(request).await.map(BodyExt::boxed_unsync) };
+        let served = service_fn(move |request| {
+            let app = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(app.served(request).await) }
+        });
+        let answered = sdk.layer().layer(served).call(request).await;
+        answered.unwrap_or_else(|never| match never {})
+    }
+
+    async fn served(&self, request: Request<Incoming>) -> Answer {
         let answered = match request.uri().path() {
             "/healthz" => self.health(),
             "/stats" => Ok(self.stats()),
@@ -151,21 +174,22 @@ impl App {
     }
 
     /// Entry: whoever comes without a name plays as a guest.
-    async fn enter(&self, asked: Asked) -> Result<Answer, Refusal> {
+    async fn enter(&self, mut asked: Asked) -> Result<Answer, Refusal> {
         self.work.run().await;
-        let drawn = self.mesh.post("lottery", "/draw", &asked.user, Bytes::new()).await?;
+        let drawn = self.mesh.post("lottery", "/draw", &asked.user, Bytes::new(), &mut asked.task).await?;
         Ok(as_json(drawn))
     }
 
-    async fn draw(&self, asked: Asked) -> Result<Answer, Refusal> {
-        self.work.run().await;
+    async fn draw(&self, mut asked: Asked) -> Result<Answer, Refusal> {
+        self.work_of(&asked).await?;
         let user = asked.user.to_str().unwrap_or_default().to_owned();
         if self.roll() >= self.config.win_rate {
             return Ok(give(&json!({"user": user, "won": false})));
         }
-        let gift = self.mesh.post("gift", "/gift", &asked.user, Bytes::new()).await?;
-        let paid = self.mesh.post("pay", "/pay", &asked.user, gift.clone()).await?;
-        self.mesh.post("message", "/message", &asked.user, gift.clone()).await?;
+        let Asked { user: who, task, .. } = &mut asked;
+        let gift = self.mesh.post("gift", "/gift", who, Bytes::new(), task).await?;
+        let paid = self.mesh.post("pay", "/pay", who, gift.clone(), task).await?;
+        self.mesh.post("message", "/message", who, gift.clone(), task).await?;
         Ok(give(&json!({"user": user, "won": true, "gift": parsed("gift", &gift)?, "paid": parsed("pay", &paid)?})))
     }
 
@@ -176,16 +200,28 @@ impl App {
         Ok(give(&json!({"gift": GIFTS[at.min(GIFTS.len() - 1)], "cents": cents})))
     }
 
-    async fn pay(&self, asked: Asked) -> Result<Answer, Refusal> {
-        self.work.run().await;
+    async fn pay(&self, mut asked: Asked) -> Result<Answer, Refusal> {
+        self.work_of(&asked).await?;
         let gift: Value = serde_json::from_slice(&asked.body)
             .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the body is no JSON; give {\"cents\": N}"))?;
         let transfer = format!("{}.{}", self.place.instance, self.turns.fetch_add(1, Relaxed) + 1);
-        self.mesh.post("bank", "/transfer", &asked.user, asked.body).await?;
-        let user = asked.user.to_str().unwrap_or_default();
+        let Asked { user: who, task, body, .. } = &mut asked;
+        self.mesh.post("bank", "/transfer", who, body.clone(), task).await?;
+        let user = who.to_str().unwrap_or_default();
         let record = json!({"user": user, "cents": gift["cents"]}).to_string();
-        self.mesh.post("records", &format!("/records/{transfer}"), &asked.user, record.into()).await?;
+        self.mesh.post("records", &format!("/records/{transfer}"), who, record.into(), task).await?;
         Ok(give(&json!({"transfer": transfer})))
+    }
+
+    /// The role's own work, on a worker of the SDK's: waiting for others, afterwards, holds none.
+    async fn work_of(&self, asked: &Asked) -> Result<(), Refusal> {
+        let late = |_| Refusal::new(StatusCode::GATEWAY_TIMEOUT, "the time for it was over before its work began");
+        let _working = match &asked.ticket {
+            Some(ticket) => Some(ticket.start().await.map_err(late)?),
+            None => None,
+        };
+        self.work.run().await;
+        Ok(())
     }
 
     fn set_delay(&self, asked: &Asked) -> Result<Answer, Refusal> {
@@ -229,11 +265,19 @@ impl App {
 }
 
 async fn read(request: Request<Incoming>) -> Result<Asked, Refusal> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let user = parts.headers.get(USER).cloned().unwrap_or(HeaderValue::from_static("guest"));
     let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
     let body = body.map_err(|_| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is cut off or above 64 KiB"))?;
-    Ok(Asked { method: parts.method, path: parts.uri.path().to_owned(), user, body: body.to_bytes() })
+    let (ticket, task) = (parts.extensions.remove(), parts.extensions.remove());
+    Ok(Asked { method: parts.method, path: parts.uri.path().to_owned(), user, body: body.to_bytes(), ticket, task })
+}
+
+/// One worker: the process has one thread, and its work is CPU.
+fn protection(config: &Config) -> Result<Sdk> {
+    let workers = config.workers.unwrap_or(1);
+    let own = sdk::Config { workers, start: Start::Service, timeout_ms: config.call_timeout_ms };
+    Ok(Sdk::from_environment(own)?)
 }
 
 fn parsed(service: &str, answer: &[u8]) -> Result<Value, Refusal> {

@@ -15,6 +15,7 @@ const MAY_STAND_ON: &[(&str, &[&str])] = &[
     ("store", &["model"]),
     ("metrics", &["model"]),
     ("policy", &["admission", "model"]),
+    ("sdk", &["admission", "model", "policy"]),
     ("sim", &["admission"]),
     ("api", &["model"]),
     ("loadgen", &[]),
