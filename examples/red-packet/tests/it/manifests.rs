@@ -68,5 +68,5 @@ fn the_unchanged_program_of_others_can_be_applied() {
     let folder = example("hello");
     let declared = declared(&folder);
     plan::plan(&Snapshot::default(), &declared, false).unwrap_or_else(|faults| panic!("{faults:#?}"));
-    assert!(folder.join("../package/index.html").exists());
+    assert!(folder.join("../package/site/index.html").exists());
 }
