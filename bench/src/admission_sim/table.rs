@@ -86,12 +86,15 @@ pub fn verdicts(verdicts: &[Verdict]) {
     println!("  goals: {}", goals.join(", "));
 }
 
+/// A number of a run.
+type Value = fn(&Report) -> f64;
+
 /// One script from outside, under every control.
 pub fn outside(rows: &[(&str, Vec<Report>)]) {
     let heads = ["% of optimum", "goodput/s", "wasted %", "p99 ms", "shed %", "Jain"];
     let heads: Vec<String> = heads.iter().map(|head| format!("{head:>17}")).collect();
     println!("  {:<NAME$}{}", "", heads.join(""));
-    let values: [(fn(&Report) -> f64, usize); 6] = [
+    let values: [(Value, usize); 6] = [
         (|run| run.of_optimum * 100.0, 1),
         (|run| run.goodput_rps, 1),
         (|run| run.wasted_work * 100.0, 2),

@@ -37,7 +37,7 @@ pub fn named(name: &str, script: &Script) -> Option<Box<dyn Scheme>> {
         "dagor-tuned" => Box::new(Dagor {
             label: "dagor-tuned",
             delay_us: 40_000,
-            alpha: 0.01,
+            alpha: 0.005,
             drop_expired: true,
             retry_share: Some(0.1),
             ..Dagor::paper(rotation_us)
