@@ -27,7 +27,7 @@ use std::path::PathBuf;
 #[derive(Parser)]
 pub struct Args {
     /// Seed of fleets, faults and noise; 1 to 99 are those of tuning
-    #[arg(long, default_value_t = 2027)]
+    #[arg(long, default_value_t = 40_961)]
     seed: u64,
     /// Faults and shapes, YAML (see docs/detection.md)
     #[arg(long)]

@@ -67,6 +67,12 @@ impl Level {
         *self = Self { level, scale, age: ADOPTED_AGE, ..Self::default() };
     }
 
+    /// Moves the level by what its peers' moved while it learnt nothing.
+    pub(crate) fn shift(&mut self, by: f32) {
+        self.level += by;
+        self.cusum.reset();
+    }
+
     /// Tests one deviation; `noise` (at least 1) widens the scale of a second that rests on few requests.
     pub(crate) fn test(&mut self, deviation: f32, noise: f32, test: &LevelTest, second: u32) -> bool {
         let scale = self.scale.max(test.scale_min) * noise.clamp(1.0, NOISE_MAX);

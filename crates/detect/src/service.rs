@@ -102,6 +102,8 @@ pub(crate) struct InstanceState {
     pub(crate) age: u16,
     /// Seconds without traffic, saturating.
     idle_s: u16,
+    /// Its service's drift when it last had traffic.
+    drift: f32,
 }
 
 /// A service's second in sums.
@@ -123,6 +125,8 @@ pub(crate) struct ServiceState {
     season: Season,
     canary: Option<Box<Canary>>,
     usual_requests: f32,
+    /// What its members' levels moved together, so far (natural log).
+    drift: f32,
     pub(crate) age: u16,
     pub(crate) sums: Sums,
     /// Typical latency of the second, and what it would have been (ms).
@@ -161,6 +165,26 @@ struct Middles {
     usual_ms: f32,
 }
 
+/// A newborn starts from the middle of its grown peers.
+fn newborn(member: u32, members: &[u32], service: &ServiceState, instances: &mut [InstanceState]) {
+    let grown = |peer: &&InstanceState| peer.age >= WARM_S && peer.idle_s == 0;
+    let middle = |of: &dyn Fn(&InstanceState) -> f32| {
+        let peers = members.iter().map(|peer| &instances[*peer as usize]).filter(grown);
+        lower_median(&mut peers.map(of).collect())
+    };
+    let latency = middle(&|peer| peer.latency.level()).zip(middle(&|peer| peer.latency.scale()));
+    let tail = middle(&|peer| peer.tail.level()).zip(middle(&|peer| peer.tail.scale()));
+    let cpu = middle(&|peer| peer.cpu.level()).zip(middle(&|peer| peer.cpu.scale()));
+    let state = &mut instances[member as usize];
+    for (level, adopted) in [(&mut state.latency, latency), (&mut state.tail, tail), (&mut state.cpu, cpu)] {
+        if let Some((value, scale)) = adopted {
+            level.adopt(value, scale);
+        }
+    }
+    state.errors.adopt(service.errors.baseline());
+    state.rejects.adopt(service.rejects.baseline());
+}
+
 /// Mean of the values that are numbers.
 fn mean(values: &[f32]) -> Option<f32> {
     let known = values.iter().filter(|value| value.is_finite());
@@ -186,12 +210,18 @@ impl Pass<'_> {
         self.whole(id, service, sums, middles);
         let frozen = service.latency.cusum.on() || service.errors.cusum.on() || service.rejects.cusum.on();
         let warm = service.age >= WARM_S;
+        let (mut moved, mut learnt) = (0.0, 0.0_f32);
         for (at, &member) in members.iter().enumerate() {
             let state = &mut instances[member as usize];
+            let before = state.latency.level();
             self.presence(member, state, sums, warm);
             self.ratios(member, state, service, sums, (warm, frozen));
             self.levels((member, at), state, middles, (warm, frozen));
+            if state.age > YOUNG_AGE && state.idle_s == 0 {
+                (moved, learnt) = (moved + state.latency.level() - before, learnt + 1.0);
+            }
         }
+        service.drift += moved / learnt.max(1.0);
         if warm {
             self.canary(id, service, instances);
         }
@@ -238,8 +268,8 @@ impl Pass<'_> {
         sums
     }
 
-    /// Gives a newborn, and one that was long without traffic, the level and the failures of its peers, so that it can be
-    /// compared from its first seconds.
+    /// Gives a newborn the level and the failures of its peers, so that it can be compared from its first seconds; and one
+    /// that comes back what its peers' levels moved meanwhile.
     fn adopt(&mut self, members: &[u32], service: &ServiceState, instances: &mut [InstanceState]) {
         if service.age < WARM_S {
             return;
@@ -247,33 +277,19 @@ impl Pass<'_> {
         for &member in members {
             let has_traffic = count(self.frame.instances.requests[member as usize]) > 0.0;
             let state = &mut instances[member as usize];
-            let is_new = state.age == 0 || state.idle_s >= STALE_S;
+            let back = has_traffic && state.idle_s >= STALE_S && state.age > 0;
             state.idle_s = if has_traffic { 0 } else { state.idle_s.saturating_add(1) };
-            if !has_traffic || !is_new {
-                continue;
+            if back {
+                let moved = service.drift - state.drift;
+                state.latency.shift(moved);
+                state.tail.shift(moved);
+                state.age = 1;
+            } else if has_traffic && state.age == 0 {
+                newborn(member, members, service, instances);
             }
-            let grown = |peer: &&InstanceState| peer.age >= WARM_S && peer.idle_s == 0;
-            let peers = || members.iter().map(|peer| &instances[*peer as usize]).filter(grown);
-            let middle = |of: &dyn Fn(&InstanceState) -> f32| {
-                let mut values: Vec<f32> = peers().map(of).collect();
-                lower_median(&mut values)
-            };
-            let adopted = (
-                middle(&|peer| peer.latency.level()).zip(middle(&|peer| peer.latency.scale())),
-                middle(&|peer| peer.tail.level()).zip(middle(&|peer| peer.tail.scale())),
-            );
-            let cpu = middle(&|peer| peer.cpu.level()).zip(middle(&|peer| peer.cpu.scale()));
-            let state = &mut instances[member as usize];
-            (state.age, state.in_flight) = (0, Level::default());
-            if let Some(cpu) = cpu {
-                state.cpu.adopt(cpu.0, cpu.1);
+            if has_traffic {
+                instances[member as usize].drift = service.drift;
             }
-            if let (Some(latency), Some(tail)) = adopted {
-                state.latency.adopt(latency.0, latency.1);
-                state.tail.adopt(tail.0, tail.1);
-            }
-            state.errors.adopt(service.errors.baseline());
-            state.rejects.adopt(service.rejects.baseline());
         }
     }
 
@@ -445,7 +461,7 @@ impl Pass<'_> {
             state.latency.learn(log(value), if spread.is_finite() { spread } else { 0.0 }, test.h, frozen);
         }
         let h = self.tests.instance_cpu.h;
-        if let Some(value) = measure(columns.cpu[id]) {
+        if let Some(value) = measure(columns.cpu[id]).filter(|_| requests > 0.0) {
             let off = patient(self.scratch.cpu[at] - middles.cpu.unwrap_or(f32::NAN), state.age.min(state.cpu.age()));
             let on = off.is_finite() && state.cpu.test(off, noise, &self.tests.instance_cpu, self.second());
             self.tails.instance_cpu.count(state.cpu.cusum.calm(self.base.instance_cpu.h));

@@ -1,0 +1,5 @@
+//! The detector as its user sees it: frames in, incidents out.
+
+mod fleet;
+mod incidents;
+mod input;
