@@ -66,6 +66,7 @@ pub fn run(args: &Args) -> Result<bool> {
         let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0xFAF);
         let faults = scenario.lay_out(wanted, &run.fleet, &mut random, BEGIN_S)?;
         let end_s = faults.iter().map(|fault| fault.until_ms / 1_000).max().unwrap_or(BEGIN_S) + 90;
+        run.kept = faults.iter().map(|fault| fault.target.clone()).collect();
         play(&mut run, &faults, end_s);
         let (more, false_ones) = judge(&run.fleet, &faults, &run.said);
         verdicts.extend(more);

@@ -54,6 +54,8 @@ pub struct Run {
     crowd: Option<(u64, f32, u64, u64)>,
     drill_until_s: u64,
     bad: Option<u32>,
+    /// Instances that faults will hit: a rollout replaces others.
+    pub kept: BTreeSet<String>,
     /// CPU time of the detector alone.
     pub detect_ns: u64,
     /// Time stands at this second.
@@ -76,6 +78,7 @@ impl Run {
             crowd: None,
             drill_until_s: 0,
             bad: None,
+            kept: BTreeSet::new(),
             detect_ns: 0,
             second: begin_s,
         }
@@ -185,9 +188,10 @@ impl Run {
 
     /// Replaces one in `every` instances of a service by ones of a new version.
     fn roll_out(&mut self, service: u32, every: usize, until_ms: u64) {
-        let members = self.fleet.of(service).to_vec();
+        let mut members = self.fleet.of(service).to_vec();
+        members.retain(|at| !self.kept.contains(&self.fleet.members[*at as usize].name));
         let version = members.iter().map(|at| self.fleet.members[*at as usize].version).max().unwrap_or(1) + 1;
-        let count = members.len().div_ceil(every);
+        let count = self.fleet.of(service).len().div_ceil(every);
         let old: Vec<u32> = members.sample(&mut self.random, count).copied().collect();
         for at in &old {
             let host = self.fleet.members[*at as usize].host;
