@@ -93,7 +93,8 @@ impl Service {
             aware_until_us: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             sent: AtomicU64::new(0),
-            well_run: AtomicU32::new(0),
+            // Well until it refuses: many requests at once before the first answer are no refusal.
+            well_run: AtomicU32::new(WELL_RUN),
             probed_us: AtomicU64::new(0),
         }
     }
