@@ -109,3 +109,61 @@ fn a_service_that_is_busy_but_not_overloaded_loses_nothing() {
     let lost: usize = threads.into_iter().map(|thread| thread.join().expect("no panic")).sum();
     assert_eq!(lost, 0, "every worker busy all the time, nobody waiting: nothing to shed");
 }
+
+#[test]
+fn a_tenant_gets_its_share_and_leaves_the_rest_to_others() {
+    let fixture = Fixture::with(1, |config, _| {
+        let tenant = Some("header:x-tenant=30%".parse().expect("well formed"));
+        config.protection = Some(proxy::protect::Settings { tenant, ..Default::default() });
+    });
+    let upstream = Upstream::start();
+    fixture.tell(World::web(vec![endpoint("w-1", upstream.address, 1000)]));
+    let mesh = fixture.mesh;
+    let began = std::time::Instant::now();
+    // What the service can do is known once it was busy.
+    let crowd: Vec<_> = (0..24)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let mut client = Client::connect(mesh);
+                let (mut served, mut capped) = (0_u32, 0_u32);
+                while began.elapsed() < Duration::from_secs(5) {
+                    let answer = client.get_with("web", &format!("/work?{WORK_MS}"), "x-tenant: crowd\r\n");
+                    let late = began.elapsed() > Duration::from_secs(3);
+                    served += u32::from(late && answer.status == 200);
+                    if answer.header("x-springtide-reject") == Some("tenant; by=web") {
+                        assert_eq!(answer.status, 429);
+                        capped += 1;
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                }
+                (served, capped)
+            })
+        })
+        .collect();
+    std::thread::sleep(Duration::from_secs(3));
+    let mut client = Client::connect(mesh);
+    let other: Vec<u16> =
+        (0..40).map(|_| client.get_with("web", &format!("/work?{WORK_MS}"), "x-tenant: other\r\n").status).collect();
+    assert!(other.iter().all(|status| *status == 200), "another tenant has room: {other:?}");
+    let (mut served, mut capped) = (0, 0);
+    for thread in crowd {
+        let (of, rejected) = thread.join().expect("no panic");
+        (served, capped) = (served + of, capped + rejected);
+    }
+    let most = 2 * CAPACITY as u32 * 6 / 10;
+    assert!(
+        capped > 50 && served <= most,
+        "{served} served in 2 s, {capped} held back; its share is {most} at the most"
+    );
+}
+
+#[test]
+fn a_cold_start_of_many_at_once_rejects_nobody() {
+    let (fixture, upstream) = (Fixture::start(), Upstream::start());
+    fixture.tell(World::web(vec![endpoint("w-1", upstream.address, 1000)]));
+    let mesh = fixture.mesh;
+    let crowd: Vec<_> =
+        (0..256).map(|_| std::thread::spawn(move || Client::connect(mesh).get("web", "/slow?300").status)).collect();
+    let answers: Vec<u16> = crowd.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+    assert!(answers.iter().all(|status| *status == 200), "{answers:?}");
+}
