@@ -9,12 +9,16 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// Bytes of each answer's body.
 pub const BODY_BYTES: usize = 1024;
+/// Connections that wait in the kernel.
+const CONNECTIONS_QUEUED_MAX: i32 = 4_096;
 /// Largest head of a request.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Serves on a free port, on a thread of its own that ends with the process.
 pub fn start() -> Result<SocketAddr> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    // A proxy may open all its connections at once: the usual queue of 128 would drop some, and cost it a second.
+    rustix::net::listen(&listener, CONNECTIONS_QUEUED_MAX)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     std::thread::Builder::new().name("origin".into()).spawn(move || {
