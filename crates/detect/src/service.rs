@@ -42,7 +42,7 @@ impl Default for Tests {
         Self {
             instance_ratio: RatioTest { h: 18.0, lift: 3.0, step: 0.03, effect_min: 0.02 },
             service_ratio: RatioTest { h: 20.0, lift: 2.5, step: 0.012, effect_min: 0.01 },
-            instance_latency: LevelTest { h: 10.0, ..latency },
+            instance_latency: LevelTest { h: 13.0, effect_min: 0.4, ..latency },
             service_latency: latency,
             service_tail: LevelTest { h: 12.0, effect_min: 0.6, scale_min: 0.08, ..latency },
             instance_cpu: LevelTest { h: 16.0, effect_min: 0.5, scale_min: 0.08, ..latency },
