@@ -8,7 +8,7 @@ use cel::common::traits::{Container, Indexer};
 use cel::common::types::{CelDouble, CelInt, CelString, MAP_TYPE, Type};
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
-use cel::{Context, Env, ExecutionError, Program, Value};
+use cel::{Context, Env, ExecutionError, IdedExpr, Value};
 use model::nearest;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -57,7 +57,7 @@ impl std::fmt::Display for ExpressionFault {
 /// A compiled expression.
 #[derive(Debug)]
 pub struct Expression {
-    program: Program,
+    parsed: IdedExpr,
     constant: bool,
 }
 
@@ -68,20 +68,17 @@ impl Expression {
     /// It is not CEL, it names something unknown, or it cannot give true or false.
     pub fn compile(text: &str) -> Result<Self, ExpressionFault> {
         let parser = ENV.parser().max_recursion_depth(NESTING_MAX);
-        let parsed = catch_unwind(AssertUnwindSafe(|| parser.parse(text).map(|_| ()).and_then(|()| ENV.compile(text))));
-        let program = match parsed {
-            Ok(Ok(program)) => program,
+        let parsed = match catch_unwind(AssertUnwindSafe(|| parser.parse(text))) {
+            Ok(Ok(parsed)) => parsed,
             Ok(Err(errors)) => return Err(refused(&errors)),
             Err(_) => {
-                return Err(ExpressionFault {
-                    column: 0,
-                    message: "the compiler gave up on it; write it simpler".to_owned(),
-                });
+                let message = "the compiler gave up on it; write it simpler".to_owned();
+                return Err(ExpressionFault { column: 0, message });
             }
         };
-        check_names(&program)?;
-        let constant = program.references().variables().is_empty();
-        let compiled = Self { program, constant };
+        check_names(&parsed)?;
+        let constant = parsed.references().variables().is_empty();
+        let compiled = Self { parsed, constant };
         compiled.check_type()?;
         Ok(compiled)
     }
@@ -108,7 +105,7 @@ impl Expression {
         let evaluated = catch_unwind(AssertUnwindSafe(|| {
             let mut context = Context::with_env(Arc::clone(&ENV));
             context.set_variable_resolver(&variables);
-            self.program.execute(&context)
+            Value::resolve(&self.parsed, &context)
         }));
         match evaluated {
             Ok(value) => value.map_err(|failed| in_words(&failed)),
@@ -168,8 +165,8 @@ fn refused(errors: &cel::ParseErrors) -> ExpressionFault {
     ExpressionFault { column, message: format!("not CEL: {message}") }
 }
 
-fn check_names(program: &Program) -> Result<(), ExpressionFault> {
-    let references = program.references();
+fn check_names(parsed: &IdedExpr) -> Result<(), ExpressionFault> {
+    let references = parsed.references();
     let known = |name: &str, of: &[&str], what: &str| {
         if of.contains(&name) {
             return Ok(());
@@ -186,7 +183,7 @@ fn check_names(program: &Program) -> Result<(), ExpressionFault> {
     let named = functions.into_iter().filter(|name| name.bytes().all(|c| c.is_ascii_alphanumeric()));
     named.into_iter().try_for_each(|name| known(name, FUNCTIONS, "function"))?;
     let mut fields = BTreeSet::new();
-    fields_of_request(&program.expression().expr, &mut fields);
+    fields_of_request(&parsed.expr, &mut fields);
     fields.into_iter().try_for_each(|name| known(name, FIELDS, "field of request"))
 }
 
