@@ -8,7 +8,7 @@ use std::process::Command;
 /// Arguments of `bench`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Which: scale-out, stress, agent-kill, server-kill, proxy, admission-sim (`list` shows them all)
+    /// Which: scale-out, stress, agent-kill, server-kill, proxy, admission-sim, policy-push (`list` shows them all)
     name: String,
     /// Passed on to the benchmark: --seed N, --rounds N, …
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
