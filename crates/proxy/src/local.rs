@@ -199,7 +199,7 @@ impl Local {
     }
 
     /// Takes over a new table.
-    pub fn follow(&self, table: Arc<Table>, workers: usize, protection: Option<&Protection>, now_us: u64) -> Self {
+    pub fn follow(&self, table: Arc<Table>, workers: usize, protection: Option<&Protection>) -> Self {
         let clusters = table
             .clusters
             .iter()
@@ -207,7 +207,7 @@ impl Local {
                 let local = match self.clusters.get(name) {
                     Some(old) if Arc::ptr_eq(&old.shared, shared) => Rc::clone(old),
                     old => {
-                        let service = protection.map(|protection| protection.service(name, now_us));
+                        let service = protection.map(|protection| protection.service(name));
                         Rc::new(LocalCluster::new(shared, old.map(Rc::as_ref), workers, service, rand::random()))
                     }
                 };

@@ -23,6 +23,7 @@ pub use service::{Counted, Service};
 pub use settings::{LaneAt, Settings, Source, TenantLimit, UserSource};
 
 use crate::dry_run::WorkerSample;
+use crate::endpoint::Clock;
 use crate::table::Table;
 use admission::UserKey;
 use cache::AnswerCache;
@@ -45,6 +46,7 @@ pub struct Shared {
     services: Mutex<BTreeMap<Arc<str>, Arc<Service>>>,
     lane: Option<Arc<Lane>>,
     datacenter: Arc<str>,
+    clock: Clock,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -53,7 +55,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     /// Of a proxy in `datacenter` whose fleet has this token.
-    pub fn new(settings: Settings, token: &str, datacenter: &str, lane: Option<Arc<Lane>>) -> Self {
+    pub fn new(settings: Settings, token: &str, datacenter: &str, lane: Option<Arc<Lane>>, clock: Clock) -> Self {
         let half = |salt: u8| UserKey::from_bytes([salt; 16]).hash(token.as_bytes()).as_u64().to_le_bytes();
         let mut key = [0; 16];
         key[..8].copy_from_slice(&half(1));
@@ -64,11 +66,12 @@ impl Shared {
             services: Mutex::default(),
             lane,
             datacenter: datacenter.into(),
+            clock,
         }
     }
 
     /// The state of a service, the same for all workers and across routing tables.
-    pub fn service(&self, name: &Arc<str>, now_us: u64) -> Arc<Service> {
+    pub fn service(&self, name: &Arc<str>) -> Arc<Service> {
         let mut services = locked(&self.services);
         if let Some(service) = services.get(name) {
             return Arc::clone(service);
@@ -76,7 +79,7 @@ impl Shared {
         if services.len() >= SERVICES_MAX {
             services.retain(|_, service| Arc::strong_count(service) > 1);
         }
-        let service = Arc::new(Service::new(Arc::clone(name), self.settings.tenant.as_ref(), now_us));
+        let service = Arc::new(Service::new(Arc::clone(name), self.settings.tenant.as_ref(), self.clock));
         if services.len() < SERVICES_MAX {
             services.insert(Arc::clone(name), Arc::clone(&service));
         }
@@ -117,8 +120,8 @@ impl Protection {
     }
 
     /// The state of a service.
-    pub fn service(&self, name: &Arc<str>, now_us: u64) -> Arc<Service> {
-        self.shared.service(name, now_us)
+    pub fn service(&self, name: &Arc<str>) -> Arc<Service> {
+        self.shared.service(name)
     }
 
     /// Takes over what a new table brings.

@@ -192,7 +192,10 @@ impl Call<'_> {
             Err(failure) => Came::Failure(failure),
         };
         let now_us = self.now_us();
-        if let Came::Answer(response) = &came {
+        // A refusal tells the level that a retry is weighed by; what a good answer tells is heard once, when it is passed on.
+        if let Came::Answer(response) = &came
+            && !response.status().is_success()
+        {
             protection.hear(service, response.headers(), now_us);
         }
         let wait = protection.again(service, context, attempt, &came, now_us)?;

@@ -226,7 +226,7 @@ pub fn start(config: Config) -> Result<Handle, Error> {
     let (tls, tls_now) = watch::channel(certificate);
     let (reporter, announced) = std::sync::mpsc::channel();
     let samples = Samples::new(clock);
-    let protection = protection(&config, mesh)?;
+    let protection = protection(&config, mesh, clock)?;
     let (tls_files, giver_path) = (config.tls.clone(), config.handover.clone());
     let config = Arc::new(config);
     let of = Arc::clone(&config);
@@ -316,10 +316,10 @@ fn share_out(
 }
 
 /// What the workers' protection shares, with the slow lane open and releasing.
-fn protection(config: &Config, mesh: SocketAddr) -> Result<Option<Arc<Shared>>, Error> {
+fn protection(config: &Config, mesh: SocketAddr, clock: Clock) -> Result<Option<Arc<Shared>>, Error> {
     let Some(settings) = &config.protection else { return Ok(None) };
     let lane = Lane::start(&settings.lane, &config.name, mesh)?;
-    Ok(Some(Arc::new(Shared::new(settings.clone(), &config.token, &config.datacenter, lane))))
+    Ok(Some(Arc::new(Shared::new(settings.clone(), &config.token, &config.datacenter, lane, clock))))
 }
 
 fn taken(config: &Config) -> Result<Option<Taken>, Error> {

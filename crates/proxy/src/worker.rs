@@ -205,7 +205,7 @@ pub fn run(start: Start) -> io::Result<()> {
         if let Some(protection) = &protection {
             protection.take(&table);
         }
-        let first = Local::empty().follow(Arc::clone(&table), workers, protection.as_ref(), clock.now_us());
+        let first = Local::empty().follow(Arc::clone(&table), workers, protection.as_ref());
         let local = RefCell::new(Rc::new(first));
         in_force.send_replace(table);
         let worker =
@@ -238,8 +238,7 @@ async fn follow(worker: Rc<Worker>, mut tables: watch::Receiver<Arc<Table>>, in_
                 if let Some(protection) = protection {
                     protection.take(&table);
                 }
-                let now_us = worker.clock.now_us();
-                let next = Rc::new(worker.local().follow(Arc::clone(&table), worker.workers, protection, now_us));
+                let next = Rc::new(worker.local().follow(Arc::clone(&table), worker.workers, protection));
                 *worker.local.borrow_mut() = next;
                 in_force.send_replace(table);
             }

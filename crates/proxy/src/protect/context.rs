@@ -23,6 +23,8 @@ pub const ATTEMPT: HeaderName = HeaderName::from_static(wire::ATTEMPT);
 pub const ADMITTED: HeaderName = HeaderName::from_static(wire::ADMITTED);
 /// Calls shed by the caller.
 pub const SHED: HeaderName = HeaderName::from_static(wire::SHED);
+/// A stress test of the called service is on.
+pub const UNGATED: HeaderName = HeaderName::from_static(wire::UNGATED);
 /// A delivery of the slow lane.
 pub const LANE: HeaderName = HeaderName::from_static(slowlane::deliver::LANE);
 

@@ -1,7 +1,7 @@
 //! Phase *decide*: whether a request goes on, and what else becomes of it.
 
 use super::cache::{BODY_BYTES_MAX, Found, Key};
-use super::context::{self, Arrival, SHED};
+use super::context::{self, Arrival, SHED, UNGATED};
 use super::service::Admitted;
 use super::{Context, Protection, Reply, Service, locked};
 use crate::body::AnswerBody;
@@ -224,9 +224,15 @@ impl Protection {
         }
     }
 
-    /// What the next hop is told besides the context: calls that were shed on behalf of its callers.
+    /// What the next hop is told besides the context: calls that were shed on behalf of its callers, and that a stress test
+    /// is on (also said by others, it would open their gates: only the proxy's word stands).
     pub fn prepare(&self, cluster: &LocalCluster, context: &Context, headers: &mut HeaderMap, now_us: u64) {
         context.write(headers, now_us);
+        if cluster.shared.balance.leased(now_us / 1_000) {
+            headers.insert(UNGATED, HeaderValue::from_static("1"));
+        } else {
+            headers.remove(UNGATED);
+        }
         let Some(service) = &cluster.service else { return };
         if service.is_aware(now_us)
             && !headers.contains_key(SHED)

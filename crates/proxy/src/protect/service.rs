@@ -3,6 +3,7 @@
 //! One for all workers, kept across routing tables; everything in it is atomic.
 
 use super::settings::TenantLimit;
+use crate::endpoint::Clock;
 use admission::wire::Why;
 use admission::{
     Advert, Callee, ClientThrottle, Config, Gate, Priority, RetryBudget, RetryConfig, Signal, TenantCap, Verdict,
@@ -66,6 +67,7 @@ pub struct Service {
     pub budget: RetryBudget,
     /// Its level as it tells it.
     pub callee: Callee,
+    clock: Clock,
     gate: Gate,
     throttle: ClientThrottle,
     tenants: Option<TenantCap>,
@@ -80,13 +82,15 @@ pub struct Service {
 
 impl Service {
     /// One that nothing is known about.
-    pub fn new(name: Arc<str>, tenant: Option<&TenantLimit>, now_us: u64) -> Self {
+    pub fn new(name: Arc<str>, tenant: Option<&TenantLimit>, clock: Clock) -> Self {
+        let now_us = clock.now_us();
         let config = Config { signal: Signal::Inferred, task_timeout_us: TASK_US, ..Config::default() };
         Self {
             name,
             counted: Counted::default(),
             budget: RetryBudget::new(RetryConfig::default(), now_us),
             callee: Callee::new(),
+            clock,
             gate: Gate::new(config, now_us),
             throttle: ClientThrottle::new(),
             tenants: tenant.map(|limit| TenantCap::new(limit.share, TENANTS_MAX)),
@@ -250,8 +254,7 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         if self.gated {
             self.service.in_flight.fetch_sub(1, Relaxed);
-            // The time of the last window will do: an abandoned request says nothing about when.
-            self.service.gate.abandoned(self.sent_us);
+            self.service.gate.abandoned(self.service.clock.now_us());
         }
     }
 }

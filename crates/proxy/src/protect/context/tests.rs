@@ -2,13 +2,17 @@
 
 use super::*;
 use crate::dry_run::WorkerSample;
+use crate::endpoint::Clock;
 use crate::protect::{Shared, UserSource};
 use std::sync::Arc;
 
 const SECOND_US: u64 = 1_000_000;
 
 fn protection() -> Protection {
-    Protection::new(Arc::new(Shared::new(Settings::default(), "token", "east", None)), WorkerSample::default())
+    Protection::new(
+        Arc::new(Shared::new(Settings::default(), "token", "east", None, Clock::start())),
+        WorkerSample::default(),
+    )
 }
 
 fn arrival(outside: bool, now_us: u64) -> Arrival<'static> {
