@@ -26,6 +26,8 @@ pub const ATTEMPT: &str = "x-springtide-attempt";
 pub const ADMITTED: &str = "x-springtide-admitted";
 /// Calls that this caller shed since its last call, as `bucket:count` pairs.
 pub const SHED: &str = "x-springtide-shed";
+/// Set by a proxy during a stress test of the called service: its controller judges, no gate does.
+pub const UNGATED: &str = "x-springtide-ungated";
 /// On an answer: who rejected, and why.
 pub const REJECT: &str = "x-springtide-reject";
 /// On an answer: the ORCA load report in its text form.

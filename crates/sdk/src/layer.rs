@@ -157,6 +157,10 @@ impl Sdk {
         if let Some(instead) = self.policy(&context, headers, request, now_us) {
             return Err(instead);
         }
+        // A stress test drives this instance to its knee on purpose: a gate would hide where that is.
+        if headers.contains_key(wire::UNGATED) {
+            return Ok((Ticket::ungated(self, now_us, context.deadline), context));
+        }
         let passes = wire::admitted_has(&context.admitted, &shared.place.service);
         match shared.gate.offer(context.priority, passes, Some(context.deadline.at_us()), now_us) {
             Verdict::Reject(reason) => Err(self.rejected(Why::from(reason))),

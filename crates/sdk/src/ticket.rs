@@ -56,6 +56,11 @@ impl Ticket {
         Self(Arc::new(Waiting { sdk: sdk.clone(), admitted_us, deadline, begun: AtomicBool::new(false) }))
     }
 
+    /// Of a request that the gate was not asked about, and hears nothing of.
+    pub(crate) fn ungated(sdk: &Sdk, admitted_us: u64, deadline: Deadline) -> Self {
+        Self(Arc::new(Waiting { sdk: sdk.clone(), admitted_us, deadline, begun: AtomicBool::new(true) }))
+    }
+
     /// Waits for a worker, in order of arrival.
     ///
     /// # Errors

@@ -111,3 +111,30 @@ async fn the_policies_of_the_hosts_file_act_and_change() {
     };
     tokio::time::timeout(Duration::from_secs(5), lifted).await.expect("lifted");
 }
+
+#[tokio::test]
+async fn a_stress_test_finds_no_gate_in_its_way() {
+    let sdk = Sdk::new(place(), Config { workers: 1, ..Config::default() }).expect("a good config");
+    let slow = service_fn(|_: Request<Full<Bytes>>| async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+    });
+    let mut service = sdk.layer().layer(slow);
+    let last = |ungated: bool| {
+        let mut request = request(u16::MAX, 5_000);
+        if ungated {
+            request.headers_mut().insert("x-springtide-ungated", http::HeaderValue::from_static("1"));
+        }
+        request
+    };
+    let crowd = async {
+        let mut calls = tokio::task::JoinSet::new();
+        while sdk.admits(admission::Priority::LAST) {
+            calls.spawn(service.call(request(60_000, 400)));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), crowd).await.expect("ten times what it can: it sheds");
+    assert_eq!(service.call(last(false)).await.expect("answered").status(), 503);
+    assert_eq!(service.call(last(true)).await.expect("answered").status(), 200);
+}
