@@ -16,5 +16,5 @@ mod users;
 
 pub use handle::Handle;
 pub use plan::{Arrivals, Error, Plan, Profile, RPS_MAX, Step, USERS_MAX, Users};
-pub use run::{run, run_with};
-pub use stats::{Errors, Latency, Progress, Report, Second};
+pub use run::{run, run_watched, run_with};
+pub use stats::{End, Ended, Errors, Latency, Progress, Report, Second};

@@ -65,7 +65,8 @@ impl Pool {
 
     async fn finish(&self, sender: Sender, response: Response<Incoming>) -> Outcome {
         let status = response.status().as_u16();
-        let rejected = matches!(status, 429 | 503) && response.headers().contains_key(REJECT_HEADER);
+        let reject = response.headers().get(REJECT_HEADER).filter(|_| matches!(status, 429 | 503));
+        let reject = reject.map(|why| String::from_utf8_lossy(why.as_bytes()).into_owned());
         let mut body = response.into_body();
         while let Some(frame) = body.frame().await {
             if frame.is_err() {
@@ -75,7 +76,7 @@ impl Pool {
         if !sender.is_closed() {
             self.idle.lock().expect("no holder of this lock panics").push(sender);
         }
-        if rejected { Outcome::Rejected } else { Outcome::Status(status) }
+        reject.map_or(Outcome::Status(status), Outcome::Rejected)
     }
 }
 

@@ -4,7 +4,7 @@ use crate::handle::{Handle, Orders};
 use crate::plan::{Arrivals, Error, Plan, Template};
 use crate::pool::Pool;
 use crate::schedule::Schedule;
-use crate::stats::{Outcome, Progress, Report, Stats};
+use crate::stats::{End, Ended, Outcome, Progress, Report, Stats};
 use crate::timer::Timer;
 use crate::users::Crowd;
 use http::{HeaderName, HeaderValue, Request};
@@ -23,8 +23,18 @@ pub async fn run(plan: Plan, progress: impl FnMut(Progress)) -> Result<Report, E
 }
 
 /// Runs a plan that the handle may stop or steer.
-pub async fn run_with(plan: Plan, handle: &Handle, mut progress: impl FnMut(Progress)) -> Result<Report, Error> {
-    let mut run = Run::new(plan)?;
+pub async fn run_with(plan: Plan, handle: &Handle, progress: impl FnMut(Progress)) -> Result<Report, Error> {
+    run_watched(plan, handle, progress, |_| ()).await
+}
+
+/// The same, with each request told to `watch` as it ends. `watch` must be quick: the next requests wait for it.
+pub async fn run_watched(
+    plan: Plan,
+    handle: &Handle,
+    mut progress: impl FnMut(Progress),
+    watch: impl Fn(Ended) + Send + Sync + 'static,
+) -> Result<Report, Error> {
+    let mut run = Run::new(plan, Arc::new(watch))?;
     let mut timer = Timer::new()?;
     loop {
         let orders = handle.orders();
@@ -49,6 +59,9 @@ pub async fn run_with(plan: Plan, handle: &Handle, mut progress: impl FnMut(Prog
     run.drain(&mut timer, &mut progress).await
 }
 
+/// Told of each request at its end.
+type Watch = Arc<dyn Fn(Ended) + Send + Sync>;
+
 /// Everything of a run that its turns share.
 struct Run {
     plan: Plan,
@@ -62,10 +75,11 @@ struct Run {
     turn: usize,
     start: Instant,
     next_tick_s: f64,
+    watch: Watch,
 }
 
 impl Run {
-    fn new(plan: Plan) -> Result<Self, Error> {
+    fn new(plan: Plan, watch: Watch) -> Result<Self, Error> {
         let template = plan.template()?;
         let mut crowd = Crowd::new(plan.users, plan.seed);
         // Half a gap before the first, so that rounding at the very end neither adds nor loses a request.
@@ -82,6 +96,7 @@ impl Run {
             turn: 0,
             start: Instant::now(),
             next_tick_s: 1.0,
+            watch,
             plan,
         })
     }
@@ -110,12 +125,16 @@ impl Run {
 
     fn dispatch(&mut self, due_s: f64) {
         let user = self.crowd.user();
+        let due = self.start + Duration::from_secs_f64(due_s);
         let at = self.turn % self.pools.len();
         self.turn = self.turn.wrapping_add(1);
         let mut stats = lock(&self.stats);
         stats.offered();
         if self.tasks.len() >= self.plan.in_flight_max as usize {
             stats.dropped();
+            drop(stats);
+            let late_us = due.elapsed().as_micros() as u64;
+            (self.watch)(Ended { user, due, lag_us: late_us, latency_us: late_us, end: End::Dropped });
             return;
         }
         drop(stats);
@@ -125,12 +144,15 @@ impl Run {
         *request.headers_mut() = self.template.headers[at].clone();
         request.headers_mut().insert(USER_HEADER, HeaderValue::from(user));
         let (pool, stats) = (Arc::clone(&self.pools[at]), Arc::clone(&self.stats));
-        let due = self.start + Duration::from_secs_f64(due_s);
+        let watch = Arc::clone(&self.watch);
         let deadline = due + Duration::from_millis(self.plan.timeout_ms.into());
         self.tasks.spawn(async move {
-            lock(&stats).lag_us(due.elapsed().as_micros() as u64);
+            let lag_us = due.elapsed().as_micros() as u64;
+            lock(&stats).lag_us(lag_us);
             let answer = tokio::time::timeout_at(deadline.into(), pool.send(request)).await;
-            lock(&stats).ended(answer.unwrap_or(Outcome::Timeout), due.elapsed().as_micros() as u64);
+            let (outcome, latency_us) = (answer.unwrap_or(Outcome::Timeout), due.elapsed().as_micros() as u64);
+            lock(&stats).ended(&outcome, latency_us);
+            watch(Ended { user, due, lag_us, latency_us, end: outcome.into() });
         });
     }
 

@@ -5,18 +5,58 @@
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
+use std::time::Instant;
 
 /// Longest latency told apart.
 const LATENCY_US_MAX: u64 = 600_000_000;
 
 /// How one request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Status(u16),
-    Rejected,
+    /// By protection, for this reason.
+    Rejected(String),
     Timeout,
     Connect,
     Broken,
+}
+
+/// How one request ended, for who watches a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// Answered with 2xx.
+    Served,
+    /// Answered 429 or 503 with this value of `x-springtide-reject`.
+    Rejected(String),
+    /// Any other answer, or none.
+    Failed,
+    /// Never sent: as many as the bound allows were in flight.
+    Dropped,
+}
+
+impl From<Outcome> for End {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Status(200..300) => Self::Served,
+            Outcome::Rejected(why) => Self::Rejected(why),
+            Outcome::Status(_) | Outcome::Timeout | Outcome::Connect | Outcome::Broken => Self::Failed,
+        }
+    }
+}
+
+/// One request of a run, at its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Who sent it.
+    pub user: u64,
+    /// When it was to be sent.
+    pub due: Instant,
+    /// From then until the generator got to sending it.
+    pub lag_us: u64,
+    /// From then until its end.
+    pub latency_us: u64,
+    /// How it ended.
+    pub end: End,
 }
 
 /// One second of a run. Counts belong to the second in which they happened.
@@ -77,12 +117,12 @@ impl Errors {
         answered + self.timeouts + self.connect + self.broken
     }
 
-    fn of(&mut self, outcome: Outcome) -> &mut u64 {
+    fn of(&mut self, outcome: &Outcome) -> &mut u64 {
         match outcome {
             Outcome::Status(..200) => &mut self.informational_1xx,
             Outcome::Status(200..400) => &mut self.redirect_3xx,
             Outcome::Status(400..500) => &mut self.client_4xx,
-            Outcome::Status(_) | Outcome::Rejected => &mut self.server_5xx,
+            Outcome::Status(_) | Outcome::Rejected(_) => &mut self.server_5xx,
             Outcome::Timeout => &mut self.timeouts,
             Outcome::Connect => &mut self.connect,
             Outcome::Broken => &mut self.broken,
@@ -179,13 +219,13 @@ impl Stats {
         self.lag.saturating_record(lag_us.max(1));
     }
 
-    pub(crate) fn ended(&mut self, outcome: Outcome, latency_us: u64) {
+    pub(crate) fn ended(&mut self, outcome: &Outcome, latency_us: u64) {
         match outcome {
             Outcome::Status(200..300) => {
                 self.report.done += 1;
                 self.second.done += 1;
             }
-            Outcome::Rejected => {
+            Outcome::Rejected(_) => {
                 self.report.rejected += 1;
                 self.second.rejected += 1;
             }

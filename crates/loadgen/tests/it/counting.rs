@@ -1,7 +1,7 @@
 //! Every intended request is accounted for, whatever becomes of it.
 
 use crate::server::{Server, block_on};
-use loadgen::{Errors, Plan, Profile, Report, Users, run};
+use loadgen::{End, Errors, Handle, Plan, Profile, Report, Users, run, run_watched};
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::TcpListener;
@@ -44,6 +44,30 @@ fn what_overflows_is_dropped_and_counted() {
     assert_eq!((report.done, report.dropped), (5, report.offered - 5));
     assert_eq!(server.seen.lock().unwrap().requests.len(), 5);
     assert_eq!(report.seconds.iter().map(|second| second.dropped).sum::<u64>(), report.dropped);
+}
+
+#[test]
+fn who_watches_hears_of_each_request_once() {
+    let server = Server::start();
+    let ends = |path: &str, in_flight_max: u32| {
+        let mut plan = Plan::new(server.address, path, SHORT);
+        (plan.in_flight_max, plan.users) = (in_flight_max, Users { count: 3, zipf_exponent: None });
+        let (tell, told) = std::sync::mpsc::channel();
+        let watch = move |ended| tell.send(ended).expect("somebody listens");
+        let report = block_on(run_watched(plan, &Handle::new(), |_| {}, watch)).unwrap();
+        let told: Vec<_> = told.iter().collect();
+        assert_eq!(told.len() as u64, report.offered);
+        assert!(told.iter().all(|ended| (1..=3).contains(&ended.user) && ended.lag_us <= ended.latency_us));
+        let count = |wanted: fn(&End) -> bool| told.iter().filter(|ended| wanted(&ended.end)).count() as u64;
+        let [served, failed] = [count(|end| *end == End::Served), count(|end| *end == End::Failed)];
+        assert_eq!((served, failed), (report.done, report.errors.total()));
+        assert_eq!(count(|end| *end == End::Dropped), report.dropped);
+        assert_eq!(count(|end| matches!(end, End::Rejected(why) if !why.is_empty())), report.rejected);
+        report
+    };
+    assert_eq!(ends("/reject/429", 1_000).rejected, 50);
+    assert_eq!(ends("/status/404", 1_000).errors.total(), 50);
+    assert!(ends("/sleep/300", 5).dropped > 0);
 }
 
 #[test]
