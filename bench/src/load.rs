@@ -1,7 +1,7 @@
 //! Load in the background, on a thread of its own.
 
 use anyhow::{Context, Result};
-use loadgen::{Arrivals, Handle, Plan, Profile, Report};
+use loadgen::{Arrivals, Ended, Handle, Plan, Profile, Report};
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
 
@@ -14,16 +14,26 @@ pub struct Load {
     thread: JoinHandle<Result<Report>>,
 }
 
+/// GETs of `path`, `rate` a second, as a crowd sends them (Poisson), for as long as nobody stops them.
+pub fn crowd(target: SocketAddr, path: &str, rate: f64, seed: u64) -> Plan {
+    let profile = Profile::Constant { rps: rate, seconds: SECONDS_MAX };
+    Plan { seed, arrivals: Arrivals::Poisson, ..Plan::new(target, path, profile) }
+}
+
 impl Load {
     /// Sends `rate` requests a second, as a crowd does (Poisson), until stopped.
     pub fn start(target: SocketAddr, path: &str, rate: f64, seed: u64) -> Self {
-        let profile = Profile::Constant { rps: rate, seconds: SECONDS_MAX };
-        let plan = Plan { seed, arrivals: Arrivals::Poisson, ..Plan::new(target, path, profile) };
+        Self::watched(crowd(target, path, rate, seed), |_| ())
+    }
+
+    /// Runs a plan until stopped, and tells of each request as it ends.
+    pub fn watched(plan: Plan, watch: impl Fn(Ended) + Send + Sync + 'static) -> Self {
         let handle = Handle::new();
         let steered = handle.clone();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(loadgen::run_with(plan, &steered, |_| ())).context("the load could not run")
+            let run = loadgen::run_watched(plan, &steered, |_| (), watch);
+            runtime.block_on(run).context("the load could not run")
         });
         Self { handle, thread }
     }

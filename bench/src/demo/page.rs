@@ -75,7 +75,8 @@ impl Page {
 
     /// The whole page.
     pub fn html(&self, seconds: &[Second]) -> String {
-        let (offered, failed) = seconds.iter().fold((0, 0), |sum, at| (sum.0 + at.offered, sum.1 + at.errors));
+        let sum = |of: fn(&Second) -> u64| seconds.iter().map(of).sum::<u64>();
+        let (offered, rejected, failed) = (sum(|at| at.offered), sum(|at| at.rejected), sum(|at| at.errors));
         let most = seconds.iter().map(|second| second.offered).max().unwrap_or_default();
         let mut body = String::new();
         for Chapter { at, title, body: text, figures } in &self.chapters {
@@ -89,7 +90,7 @@ impl Page {
             "<!doctype html>\n<html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width,initial-scale=1\">\
              <title>Springtide: New Year's Eve</title><style>{STYLE}</style>\n<h1>New Year's Eve</h1>\n\
              <p class=lead>A red-packet business on one machine, from a quiet evening through midnight and back: \
-             {offered} draws asked for, {failed} failed, {most} in the busiest second.</p>\n{}\n{body}</html>\n",
+             {offered} draws asked for, {rejected} turned away, {failed} failed, {most} in the busiest second.</p>\n{}\n{body}</html>\n",
             crowd::plots(seconds, &self.marks()),
         )
     }
@@ -123,7 +124,7 @@ mod tests {
         page.text("<b> & co");
         page.link(Path::new("target/op-9.html"));
         let html = page.html(&(1..100).map(second).collect::<Vec<_>>());
-        assert!(html.contains("17850 draws asked for, 1 failed, 300 in the busiest second"));
+        assert!(html.contains("17850 draws asked for, 0 turned away, 1 failed, 300 in the busiest second"));
         assert!(html.contains("<pre>&lt;b&gt; &amp; co</pre>") && html.contains("<a href=\"op-9.html\">"));
         assert!(html.contains(">stress test of lottery</text>") && html.contains(">midnight</text>"));
         assert!(!html.contains("NaN") && !html.contains("inf"));

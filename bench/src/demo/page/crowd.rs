@@ -18,15 +18,20 @@ const LETTER: f64 = 6.0;
 /// A line: its class, and its value each second.
 type Line<'a> = (&'a str, &'a dyn Fn(&Second) -> f64);
 
-/// Two plots: what was asked for and failed, and how long it took.
+/// Two plots: what was asked for, turned away and failed, and how long it took.
 pub fn plots(seconds: &[Second], marks: &[(f64, String)]) -> String {
-    let requests: [Line<'_>; 2] = [("c0", &|second| second.offered as f64), ("bad", &|second| second.errors as f64)];
+    let requests: [Line<'_>; 3] = [
+        ("c0", &|second| second.offered as f64),
+        ("c1", &|second| second.rejected as f64),
+        ("bad", &|second| second.errors as f64),
+    ];
     let latency: [Line<'_>; 2] = [("c1", &|second| second.p99_ms), ("c0", &|second| second.p50_ms)];
     let key = |class: &str, name: &str| format!("<span class=\"key k{class}\"></span>{name}");
     format!(
-        "<figure><figcaption><b>The crowd at the entry</b> requests a second {}{}</figcaption>{}</figure>\n\
+        "<figure><figcaption><b>The crowd at the entry</b> requests a second {}{}{}</figcaption>{}</figure>\n\
          <figure><figcaption><b>Latency as the crowd saw it</b> ms {}{}</figcaption>{}</figure>",
         key("0", "asked for"),
+        key("1", "turned away"),
         key("bad", "failed"),
         plot(seconds, marks, &requests),
         key("1", "p99"),
