@@ -3,6 +3,7 @@
 //! Each benchmark takes `--seed`, prints its raw rounds and a table with the truth or the floor beside ours, and last one
 //! line `bench NAME: key=value …`; it exits non-zero when a floor is missed. Rounds with steal over 5% are void.
 
+mod admission_real;
 mod admission_sim;
 mod agent_kill;
 mod demo;
@@ -38,6 +39,11 @@ enum Bench {
     AgentKill(agent_kill::Args),
     /// Protection in virtual time beside DAGOR, CoDel, random shedding, Gradient2 and credits
     AdmissionSim(admission_sim::Args),
+    /// Protection in real processes beside none, random shedding, DAGOR and the simulator
+    AdmissionReal(admission_real::Args),
+    /// What it serves behind the proxy
+    #[command(hide = true)]
+    AdmissionService(admission_real::service::Args),
     /// One click to in force on 1,000 proxies; kill -9 of the server; ends kept everywhere
     PolicyPush(policy_push::Args),
     /// Faults in virtual time straight into the detectors: delay, recall, precision, causes; a week without faults
@@ -57,6 +63,7 @@ const NAMES: &[&str] = &[
     "server-kill",
     "proxy",
     "admission-sim",
+    "admission-real",
     "policy-push",
     "detect-delay",
     "detect-nab",
@@ -102,6 +109,8 @@ async fn bench(bench: Bench) -> anyhow::Result<bool> {
         Bench::DetectNab(args) => detect_nab::run(&args),
         Bench::Proxy(args) => proxy_bench::run(args).await,
         Bench::ServerKill(args) => server_kill::run(args).await,
+        Bench::AdmissionReal(args) => admission_real::run(args).await,
+        Bench::AdmissionService(args) => admission_real::service::run(args).await,
         Bench::AdmissionSim(args) => admission_sim::run(args).await,
     }
 }

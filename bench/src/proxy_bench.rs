@@ -6,7 +6,7 @@
 
 mod load;
 mod origin;
-mod peers;
+pub mod peers;
 mod state;
 
 use anyhow::{Result, ensure};
