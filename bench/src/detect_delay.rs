@@ -27,7 +27,7 @@ use std::path::PathBuf;
 #[derive(Parser)]
 pub struct Args {
     /// Seed of fleets, faults and noise; 1 to 99 are those of tuning
-    #[arg(long, default_value_t = 40_961)]
+    #[arg(long, default_value_t = 52_711)]
     seed: u64,
     /// Faults and shapes, YAML (see docs/detection.md)
     #[arg(long)]
@@ -145,7 +145,7 @@ fn report(verdicts: &[Verdict], rounds: bool) {
 /// Prints an incident that no fault accounts for, and the fault before it.
 fn tell_false(one: &run::Said, faults: &[Fault]) {
     let cause = one.later.first().map_or_else(String::new, |cause| format!("{} {}", cause.kind, cause.entity));
-    let before = faults.iter().filter(|fault| fault.onset_ms <= one.at_ms).next_back();
+    let before = faults.iter().rfind(|fault| fault.onset_ms <= one.at_ms);
     let before = before.map_or_else(String::new, |fault| {
         let (since_ms, over) = (one.at_ms - fault.onset_ms, fault.until_ms < one.at_ms);
         format!("{} {} began {since_ms} ms before{}", fault.kind.name(), fault.target, if over { ", over" } else { "" })

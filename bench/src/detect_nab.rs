@@ -144,7 +144,7 @@ fn score(rows: &Rows, windows: &[[String; 2]], alarms: &[usize]) -> Result<Score
         score.raw += first.map_or(-1.0, |at| (sigmoid(-((to - at + 1) as f64) / width) / best).max(-1.0));
     }
     for at in counted.iter().filter(|at| !places.iter().any(|(from, to)| (*from..=*to).contains(at))) {
-        let behind = places.iter().filter(|(_, to)| to < at).next_back();
+        let behind = places.iter().rfind(|(_, to)| to < at);
         let distance = behind.map_or(3.0, |(from, to)| (at - to) as f64 / ((to - from) as f64).max(1.0));
         score.wrong += 1;
         score.raw += FALSE_WEIGHT * sigmoid(distance);

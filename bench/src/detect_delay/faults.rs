@@ -84,7 +84,7 @@ impl FaultKind {
             Self::Errors => 0.05,
             Self::HotInstance => random.random_range(1.8..4.0),
             Self::SlowHost => random.random_range(1.8..3.0),
-            Self::ErroringInstance => random.random_range(0.1..0.5),
+            Self::ErroringInstance => random.random_range(0.15..0.5),
             Self::BadRelease => random.random_range(0.05..0.3),
             Self::DemandSurge => random.random_range(2.5..6.0),
             Self::InstanceLoss | Self::HostLoss | Self::RackLoss | Self::DatacenterLoss => 1.0,

@@ -78,7 +78,13 @@ fn one(seed: u64, instances: u32, days: u64) -> (Quiet, f64) {
 fn tell(one: &Said) {
     let cause = one.first.first().map_or_else(String::new, |cause| format!("{} {}", cause.kind, cause.entity));
     let since_s = one.at_ms / 1_000 - BEGIN_S;
-    println!("  false: day {} second {}: {cause}; {:?}", since_s / 86_400, since_s % 86_400, one.services);
+    let evidence = one.first.first().map(|cause| &cause.evidence);
+    println!(
+        "  false: day {} second {}: {cause}; {:?}; {evidence:?}",
+        since_s / 86_400,
+        since_s % 86_400,
+        one.services
+    );
 }
 
 fn turn(run: &mut Run, day: u64, of_day: u64) {

@@ -40,9 +40,9 @@ impl Default for Tests {
     fn default() -> Self {
         let latency = LevelTest { h: 8.0, drift: 1.5, clip: 6.0, effect_min: 0.3, scale_min: 0.04 };
         Self {
-            instance_ratio: RatioTest { h: 18.0, lift: 3.0, step: 0.03, effect_min: 0.02 },
+            instance_ratio: RatioTest { h: 14.0, lift: 3.0, step: 0.03, effect_min: 0.02 },
             service_ratio: RatioTest { h: 20.0, lift: 2.5, step: 0.012, effect_min: 0.01 },
-            instance_latency: LevelTest { h: 13.0, effect_min: 0.4, ..latency },
+            instance_latency: LevelTest { h: 10.5, effect_min: 0.4, ..latency },
             service_latency: latency,
             service_tail: LevelTest { h: 12.0, effect_min: 0.6, scale_min: 0.08, ..latency },
             instance_cpu: LevelTest { h: 16.0, effect_min: 0.5, scale_min: 0.08, ..latency },
@@ -446,30 +446,33 @@ impl Pass<'_> {
         let (id, columns) = (member as usize, &self.frame.instances);
         let requests = count(columns.requests[id]);
         let entity = Entity::Instance(member);
-        let speaks = warm && !self.context.hot.contains(&member);
+        // What is to be away, or is just back from a drill, is cold or alone: its own latency says nothing.
+        let speaks = warm && !self.context.absent[id] && !self.context.hot.contains(&member);
         let noise = noise(&mut state.usual_requests, requests);
         if let Some(value) = measure(columns.latency_ms[id]).filter(|value| requests > 0.0 && *value > 0.0) {
             let own = self.scratch.latency[at];
-            let off = patient(own - middles.latency.unwrap_or(f32::NAN), state.age);
+            let apart = own - middles.latency.unwrap_or(f32::NAN);
+            let off = patient(apart, state.age);
             let test = &self.tests.instance_latency;
             let on = off.is_finite() && state.latency.test(off, noise, test, self.second());
             self.tails.instance_latency.count(state.latency.cusum.calm(self.base.instance_latency.h));
             if on && speaks {
                 self.findings.push(of_level(entity, Signal::Latency, &state.latency, test.h, value, off, true));
             }
-            let spread = if off.is_finite() { off } else { own };
+            // The scale is learnt on the whole deviation: patience is for the judgement only.
+            let spread = if apart.is_finite() { apart } else { own };
             state.latency.learn(log(value), if spread.is_finite() { spread } else { 0.0 }, test.h, frozen);
         }
         let h = self.tests.instance_cpu.h;
         if let Some(value) = measure(columns.cpu[id]).filter(|_| requests > 0.0) {
-            let off = patient(self.scratch.cpu[at] - middles.cpu.unwrap_or(f32::NAN), state.age.min(state.cpu.age()));
+            let apart = self.scratch.cpu[at] - middles.cpu.unwrap_or(f32::NAN);
+            let off = patient(apart, state.age.min(state.cpu.age()));
             let on = off.is_finite() && state.cpu.test(off, noise, &self.tests.instance_cpu, self.second());
             self.tails.instance_cpu.count(state.cpu.cusum.calm(self.base.instance_cpu.h));
             if on && speaks {
                 self.findings.push(of_level(entity, Signal::Cpu, &state.cpu, h, value, off, true));
             }
-            let off = if off.is_finite() { off } else { 0.0 };
-            state.cpu.learn(log(value + CPU_FLOOR), off, h, frozen);
+            state.cpu.learn(log(value + CPU_FLOOR), if apart.is_finite() { apart } else { 0.0 }, h, frozen);
         }
         self.evidence(member, at, state, middles, speaks);
     }

@@ -129,7 +129,7 @@ fn a_new_topology_takes_states_and_incidents_along() {
     watch.detector.retarget(detect::Topology::new(parts).unwrap());
     // The hot one is now one place further up.
     watch.run(10, |_, frame| slow(frame, 8..9, 2.5));
-    assert_eq!(watch.opened(), [id.clone()]);
+    assert_eq!(watch.opened(), std::slice::from_ref(&id));
     assert_eq!(watch.detector.incident(&id).unwrap().state, IncidentState::Open);
     assert!(!watch.changes.iter().any(|(_, change)| matches!(change, Change::Resolved(_))));
 }
