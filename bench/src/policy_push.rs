@@ -178,7 +178,7 @@ fn check(round: u32, proxies: &Proxies, response: &ProtectResponse) -> Result<()
         at.proxies,
         proxies.count()
     );
-    if round % 3 == 0 {
+    if round.is_multiple_of(3) {
         let name = format!("click-{round}");
         ensure!(proxies.taking(&name) == proxies.count(), "click {round}: not every proxy takes its requests");
     }
