@@ -35,6 +35,8 @@ pub(crate) struct Presence {
 pub(crate) struct Second {
     /// Requests answered, failed ones aside.
     pub(crate) answered: f32,
+    /// Its traffic was reported, be it none.
+    pub(crate) heard: bool,
     /// Requests that its whole service answered.
     pub(crate) service_answered: f32,
     /// Its agent reports it.
@@ -67,8 +69,15 @@ impl Presence {
         let evidence = match (at.answered > 0.0, at.beat) {
             (true, _) => -H,
             (false, false) => {
-                let quiet = if at.host_beat { QUIET_SHARE } else { QUIET_HOST_SHARE };
-                quiet * H + 0.5 * self.expected(at.service_answered)
+                let quiet = match (at.host_beat, self.quiet_s) {
+                    (true, _) => QUIET_SHARE,
+                    // Silent seconds of one stall are one piece of evidence, not several.
+                    (false, 2) => QUIET_HOST_SHARE / 2.0,
+                    (false, 3) => 0.0,
+                    (false, _) => QUIET_HOST_SHARE,
+                };
+                let due = if at.heard { 0.5 * self.expected(at.service_answered) } else { 0.0 };
+                quiet * H + due
             }
             (false, true) => (self.expected(at.service_answered) - 1.0).clamp(-2.0, 0.34 * H),
         };
@@ -96,7 +105,7 @@ mod tests {
     use super::*;
 
     fn at(answered: f32, beat: bool, second: u32) -> Second {
-        Second { answered, service_answered: 1_000.0, beat, host_beat: true, second }
+        Second { answered, heard: true, service_answered: 1_000.0, beat, host_beat: true, second }
     }
 
     fn warm(answered: f32) -> Presence {
@@ -116,6 +125,16 @@ mod tests {
             assert_eq!(first, Some(seconds - 1));
             assert!(!presence.test(at(answered.max(1.0), true, 230), false));
         }
+    }
+
+    #[test]
+    fn a_stalled_agent_of_a_quiet_instance_is_no_loss() {
+        let mut presence = warm(5.0);
+        for second in 0..3 {
+            let stalled = Second { host_beat: false, heard: second != 1, ..at(0.0, false, 200 + second) };
+            assert!(!presence.test(stalled, false), "{second}");
+        }
+        assert!(!presence.test(at(5.0, true, 203), false));
     }
 
     #[test]

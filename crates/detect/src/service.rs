@@ -389,6 +389,7 @@ impl Pass<'_> {
         let host = self.topology.instances[at].host;
         let one = presence::Second {
             answered,
+            heard: columns.requests[at].is_finite(),
             service_answered: (sums.requests - failed(sums)).max(0.0),
             beat: columns.cpu[at].is_finite(),
             host_beat: self.frame.hosts.cpu[host as usize].is_finite(),
