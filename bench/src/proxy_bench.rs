@@ -207,10 +207,8 @@ fn floor(kind: Kind) -> f64 {
 }
 
 fn judge(cells: &[Cell]) -> bool {
-    let peers = cells.iter().filter(|cell| cell.kind != Kind::Ours);
-    peers.fold(true, |passed, cell| {
-        passed && ahead(cells, cell.kind, cell.connections).is_none_or(|ratio| ratio >= floor(cell.kind))
-    })
+    let mut peers = cells.iter().filter(|cell| cell.kind != Kind::Ours);
+    peers.all(|cell| ahead(cells, cell.kind, cell.connections).is_none_or(|ratio| ratio >= floor(cell.kind)))
 }
 
 fn print_table(cells: &[Cell], peers: &[Peer]) -> Result<()> {

@@ -8,12 +8,12 @@ pub mod listener;
 pub mod logs;
 
 use crate::control_loop::{Input, Loop};
+use crate::policies::dry_runs::DryRuns;
 use api::fleet::fleet_server::Fleet;
 use api::fleet::{
-    AgentDown, AgentHello, AgentSamples, AgentUp, InstanceReport, DryRunRequest, LogRequest, ProxyDown, ProxyHello, ProxySamples,
-    ProxyUp, agent_up, proxy_up,
+    AgentDown, AgentHello, AgentSamples, AgentUp, DryRunRequest, InstanceReport, LogRequest, ProxyDown, ProxyHello,
+    ProxySamples, ProxyUp, agent_up, proxy_up,
 };
-use crate::policies::dry_runs::DryRuns;
 use links::{AgentSender, DOWN_QUEUED_MAX, ProxySender};
 use logs::Logs;
 use model::HostName;

@@ -157,7 +157,8 @@ async fn an_unusable_cgroup_tree_is_named_with_what_to_do() {
             assert!(message.contains(part), "{part:?} is not in: {message}");
         }
     }
-    let left: Vec<_> = std::fs::read_dir("/sys/fs/cgroup").expect("there").flatten().map(|entry| entry.path()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir("/sys/fs/cgroup").expect("there").flatten().map(|entry| entry.path()).collect();
     for hierarchy in left {
         for root in ["springtide-it/ro", "springtide-it/hidden"] {
             assert!(!hierarchy.join(root).exists(), "{} was left behind", hierarchy.join(root).display());

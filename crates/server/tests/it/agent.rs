@@ -4,7 +4,7 @@
 use api::fleet::fleet_client::FleetClient;
 use api::fleet::{
     AgentDown, AgentHello, AgentSamples, AgentUp, Assignment, Assignments, InstanceReport, InstanceReports, Intent,
-    LogChunk, Policies, PoliciesTaken, Phase, SliceSample, agent_down, agent_up,
+    LogChunk, Phase, Policies, PoliciesTaken, SliceSample, agent_down, agent_up,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
