@@ -110,7 +110,8 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn of<'a>(ended: impl Iterator<Item = &'a Ended>, seconds: f64) -> Self {
+    /// Of these requests, over so many seconds.
+    pub fn of<'a>(ended: impl Iterator<Item = &'a Ended>, seconds: f64) -> Self {
         let mut tally = Self { seconds, ..Self::default() };
         let (mut latencies_us, mut lags_us) = (Vec::new(), Vec::new());
         for one in ended {
@@ -137,6 +138,11 @@ impl Tally {
         }
         (tally.p99_ms, tally.lag_p99_ms) = (p99_ms(latencies_us), p99_ms(lags_us));
         tally
+    }
+
+    /// Rejected by whomever.
+    pub fn rejected(&self) -> u64 {
+        self.by_level + self.by_policy + self.by_other
     }
 
     /// Requests a second, of so many.

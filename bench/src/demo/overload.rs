@@ -2,7 +2,7 @@
 //! preset that was made ready before the night. One table tells who was served; a verdict judges it.
 
 use super::crowd::{PATIENCE, Tally};
-use super::{Night, show};
+use super::{Night, show, show_where};
 use anyhow::{Context, Result, bail};
 use std::time::{Duration, Instant};
 
@@ -59,9 +59,9 @@ impl Night {
         show(&table);
         self.page.text(&table);
         let misses = misses(&phases[1..]);
-        for miss in &misses {
-            println!("    missed: {miss}");
-        }
+        misses.iter().for_each(|miss| println!("    missed: {miss}"));
+        let unknown = phases[1..].iter().filter(|phase| phase.tally.lag_p99_ms > LAG_MS_MAX);
+        unknown.for_each(|phase| println!("    not judged: {}: the generator itself was late", phase.name));
         Ok(misses.is_empty())
     }
 
@@ -83,9 +83,10 @@ impl Night {
         self.crowd.set_rate(rate);
         let protected = self.phase(PHASE).await?;
         self.say(&format!("one click: the preset made ready for it, `springtide protect fire {PRESET}`"));
-        show(&self.fleet.cli(&["protect", "fire", PRESET])?);
+        show_where(&self.fleet.cli(&["protect", "fire", PRESET])?, |line| line.starts_with("in force"));
         let preset = self.phase(PHASE).await?;
-        show(&self.fleet.cli(&["protect", "list"])?);
+        let wanted = |line: &str| line.starts_with("NAME") || line.starts_with(PRESET);
+        show_where(&self.fleet.cli(&["protect", "list"])?, wanted);
         self.say("the wave is over: the preset is lifted, what waits in the slow lane is paid");
         self.crowd.set_rate(super::MEASURED_AT / 2.0);
         show(&self.fleet.cli(&["protect", "lift", "--preset", PRESET])?);
@@ -148,13 +149,13 @@ fn table(phases: &[Phase]) -> String {
             tally.p99_ms
         ));
     }
-    for Phase { name, tally, .. } in &phases[1..] {
+    for Phase { name, tally, .. } in phases.iter().filter(|phase| phase.tally.rejected() > 0) {
         lines.push(format!("{name}: {}", tally.users_served()));
         let (throttled, past) = tally.users_throttled();
         if throttled > 0 {
-            let asked = tally.users_asked();
             lines.push(format!(
-                "{name}: the policy turned {throttled} of {asked} users away, {past} of them not each time"
+                "{name}: the policy turned {throttled} of {} users away, the same ones all along ({past} of them got past it once)",
+                tally.users_asked()
             ));
         }
     }
@@ -163,20 +164,61 @@ fn table(phases: &[Phase]) -> String {
 
 /// What falls short of what protection promises. Phases in which the generator was late say nothing.
 fn misses(phases: &[Phase]) -> Vec<String> {
+    phases.iter().filter(|phase| phase.tally.lag_p99_ms <= LAG_MS_MAX).flat_map(misses_of).collect()
+}
+
+fn misses_of(Phase { name, provisioned, tally }: &Phase) -> Vec<String> {
+    let (goodput, failed) = (tally.rate(tally.served), tally.share(tally.failed));
+    let wanted = provisioned.min(tally.rate(tally.offered)) * GOODPUT_MIN;
     let mut misses = Vec::new();
-    for Phase { name, provisioned, tally } in phases.iter().filter(|phase| phase.tally.lag_p99_ms <= LAG_MS_MAX) {
-        let wanted = provisioned.min(tally.rate(tally.offered)) * GOODPUT_MIN;
-        let goodput = tally.rate(tally.served);
-        if goodput < wanted {
-            misses.push(format!("{name}: {goodput:.0} draws a second served, {wanted:.0} wanted"));
-        }
-        if tally.p99_ms > P99_MS_MAX {
-            misses.push(format!("{name}: p99 {:.0} ms, {P99_MS_MAX:.0} at most", tally.p99_ms));
-        }
-        let failed = tally.share(tally.failed);
-        if failed > FAILED_MAX {
-            misses.push(format!("{name}: {:.1}% failed, {:.0}% at most", failed * 100.0, FAILED_MAX * 100.0));
-        }
+    if goodput < wanted {
+        misses.push(format!("{name}: {goodput:.0} draws a second served, {wanted:.0} wanted"));
+    }
+    if tally.p99_ms > P99_MS_MAX {
+        misses.push(format!("{name}: p99 {:.0} ms, {P99_MS_MAX:.0} at most", tally.p99_ms));
+    }
+    if failed > FAILED_MAX {
+        misses.push(format!("{name}: {:.1}% failed, {:.0}% at most", failed * 100.0, FAILED_MAX * 100.0));
     }
     misses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use loadgen::{End, Ended};
+
+    /// A second in which so many were served, rejected and failed.
+    fn phase(served: u64, rejected: u64, failed: u64, latency_ms: u64, lag_ms: u64) -> Phase {
+        let ended = |user, end| {
+            let (lag_us, latency_us) = (lag_ms * 1_000, latency_ms * 1_000);
+            Ended { user, due: Instant::now(), lag_us, latency_us, end }
+        };
+        let policy = || End::Rejected("policy; by=half".to_owned());
+        let mut all: Vec<Ended> = (0..served).map(|user| ended(user, End::Served)).collect();
+        all.extend((0..rejected).map(|user| ended(1_000 + user, policy())));
+        all.extend((0..failed).map(|user| ended(2_000 + user, End::Failed)));
+        Phase { name: "5×", provisioned: 100.0, tally: Tally::of(all.iter(), 1.0) }
+    }
+
+    #[test]
+    fn the_verdict_wants_goodput_in_time_without_failures() {
+        let miss = |phase| misses(&[phase]).join("; ");
+        assert_eq!(miss(phase(95, 405, 0, 300, 1)), "");
+        assert_eq!(miss(phase(79, 421, 0, 300, 1)), "5×: 79 draws a second served, 80 wanted");
+        assert_eq!(miss(phase(95, 405, 0, 501, 1)), "5×: p99 501 ms, 500 at most");
+        assert_eq!(miss(phase(95, 395, 10, 300, 1)), "5×: 2.0% failed, 1% at most");
+        assert_eq!(miss(phase(40, 0, 0, 20, 1)), "", "no more than come can be served");
+        assert_eq!(miss(phase(10, 400, 90, 3_000, 60)), "", "the generator was late: nothing is known");
+    }
+
+    #[test]
+    fn the_table_has_a_line_for_each_phase_and_tells_of_users_where_some_were_rejected() {
+        let text = table(&[phase(62, 0, 0, 20, 1), phase(95, 405, 0, 300, 1)]);
+        let lines: Vec<&str> = text.lines().collect();
+        let words: Vec<&str> = lines[2].split_whitespace().collect();
+        assert_eq!(words, ["5×", "500", "95", "95%", "0", "405", "0", "0", "300"]);
+        assert_eq!(lines.len(), 5, "{text}");
+        assert!(lines[4].contains("turned 405 of 500 users away"), "{text}");
+    }
 }
