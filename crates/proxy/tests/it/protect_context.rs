@@ -134,3 +134,18 @@ fn a_service_that_tells_nonsense_is_not_believed() {
     *upstream.seen.load.lock().expect("not poisoned") = None;
     assert_eq!(call(&fixture, "/", wrong).status, 200);
 }
+
+#[test]
+fn only_a_stress_test_opens_the_gates_of_a_service() {
+    let (fixture, upstream) = (Fixture::start(), Upstream::start());
+    let mut endpoint = endpoint("w-1", upstream.address, 1000);
+    fixture.tell(World::web(vec![endpoint.clone()]));
+    let ungated = |headers: &str| {
+        assert_eq!(call(&fixture, "/", headers).status, 200);
+        seen(&upstream).contains_key("x-springtide-ungated")
+    };
+    assert!(!ungated("x-springtide-ungated: 1\r\n"), "no caller opens them");
+    endpoint.leased = Some((500, 60_000));
+    fixture.tell(World::web(vec![endpoint]));
+    until("the override is in force", || ungated(""));
+}
