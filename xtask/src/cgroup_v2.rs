@@ -55,7 +55,8 @@ impl Drop for Folder {
 
 /// Builds the agent's tests; returns their executables.
 fn build() -> Result<Vec<PathBuf>> {
-    let mut command = cargo(&["test", "-p", "agent", "--no-run", "--quiet", "--message-format=json"]);
+    // Of the whole workspace, as the test runner will want it: the agent alone would be built with other features, anew.
+    let mut command = cargo(&["test", "--workspace", "--no-run", "--quiet", "--message-format=json"]);
     let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     ensure!(output.status.success(), "the agent's tests do not build");
     let text = String::from_utf8(output.stdout).context("cargo's messages are text")?;
@@ -67,7 +68,7 @@ fn build() -> Result<Vec<PathBuf>> {
 /// The executable of a test's build message. Paths with quotes are not expected in a target folder.
 fn test_executable(message: &str) -> Option<PathBuf> {
     let (profile, _) = message.split_once(r#""profile":{"#)?.1.split_once('}')?;
-    if !profile.contains(r#""test":true"#) {
+    if !profile.contains(r#""test":true"#) || !message.contains("/crates/agent#") {
         return None;
     }
     let (_, rest) = message.split_once(r#""executable":""#)?;
@@ -80,8 +81,9 @@ fn script(binaries: &[PathBuf], filter: &[String]) -> String {
     let mut lines = vec![
         "#!/bin/sh".to_owned(),
         "mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t cgroup2 none /sys/fs/cgroup".to_owned(),
-        "mount -t tmpfs -o mode=1777 tmp /tmp; mount -t tmpfs run /run; ip link set lo up".to_owned(),
-        "export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp".to_owned(),
+        // Not over /tmp: this checkout may lie there.
+        "mount -t tmpfs run /run; mkdir -m 1777 /run/tmp; ip link set lo up".to_owned(),
+        "export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/run TMPDIR=/run/tmp".to_owned(),
     ];
     for binary in binaries {
         let package = "crates/agent";
@@ -95,7 +97,6 @@ fn script(binaries: &[PathBuf], filter: &[String]) -> String {
 }
 
 fn boot(folder: &Path, init: &Path) -> Result<Child> {
-    // The guest covers /tmp with its own: its init must be somewhere else once that is mounted, and a shell has read it by then.
     let mut command = Command::new("timeout");
     command.arg(GUEST_SECONDS_MAX.to_string()).arg("linux.uml");
     command.args([&format!("mem={GUEST_MEMORY_MIB}M"), "rootfstype=hostfs", "rootflags=/", "ro", "quiet"]);
