@@ -43,6 +43,8 @@ const SATURATION_S: f64 = 6.0;
 const SATURATION_WARM_S: f64 = 2.0;
 /// How long its callers wait: its queue only grows.
 const SATURATION_TIMEOUT_MS: u32 = 20_000;
+/// Load before each cell, as a multiple of the capacity.
+const LEAD: f64 = 0.5;
 /// Void runs tried again, in all.
 const VOIDS_MAX: u32 = 12;
 /// Longest run, in seconds, so that no combination of options runs away.
@@ -58,7 +60,10 @@ pub struct Args {
     /// Time measured in each run, in seconds
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
-    /// Load before that, in seconds
+    /// Half the capacity's load at the very first, in seconds, so that the service was in use before (0: from cold)
+    #[arg(long, default_value_t = 4.0)]
+    lead: f64,
+    /// Load before the measurement, in seconds
     #[arg(long, default_value_t = 8.0)]
     warm: f64,
     /// Runs of each cell; medians are compared
@@ -125,14 +130,18 @@ pub async fn run(args: Args) -> Result<bool> {
 }
 
 fn check(args: &Args) -> Result<()> {
-    ensure!(args.seconds >= 2.0 && args.warm >= 0.0, "--seconds is at least 2, --warm at least 0");
+    ensure!(
+        args.seconds >= 2.0 && args.warm >= 0.0 && args.lead >= 0.0,
+        "--seconds is at least 2, --warm and --lead at least 0"
+    );
     ensure!(args.rounds > 0 && !args.rows.is_empty(), "--rounds and --rows are at least one");
     ensure!(
         args.generator_core != args.service_core,
         "the generator needs a core of its own: give --service-core another"
     );
     let warm_s = |row: &Row| LOADS.iter().map(|load| row.warm_s(*load, args.warm)).sum::<f64>();
-    let one_s: f64 = args.rows.iter().map(|row| warm_s(row) + LOADS.len() as f64 * (args.seconds + 1.0)).sum();
+    let one_s: f64 =
+        args.rows.iter().map(|row| warm_s(row) + LOADS.len() as f64 * (args.lead + args.seconds + 1.0)).sum();
     let whole_s = one_s * args.rounds as f64;
     ensure!(
         whole_s <= RUN_S_MAX,
@@ -156,12 +165,14 @@ impl Bench<'_> {
             target: stack.entry(),
             path: Stack::path(),
             rps: nominal_rps * SATURATION,
+            lead_rps: 0.0,
+            lead_s: 0.0,
             warm_s: 0.0,
             seconds: SATURATION_WARM_S + SATURATION_S,
             timeout_ms: SATURATION_TIMEOUT_MS,
             seed: self.args.seed,
         };
-        let report = load.send(self.args.generator_core).await?;
+        let (_, report) = load.send(self.args.generator_core).await?;
         let counted = report
             .seconds
             .iter()
@@ -225,12 +236,22 @@ impl Bench<'_> {
         let folder = tempfile::tempdir()?;
         let mut stack = Stack::start(self.args, &self.slices, row, capacity_rps, folder.path())?;
         let warm_s = row.warm_s(load, self.args.warm);
-        let sent = Load::new(self.args, stack.entry(), Stack::path(), capacity_rps * load, warm_s, seed);
+        let load_of = Load {
+            target: stack.entry(),
+            path: Stack::path(),
+            rps: capacity_rps * load,
+            lead_rps: capacity_rps * LEAD,
+            lead_s: self.args.lead,
+            warm_s,
+            seconds: self.args.seconds,
+            timeout_ms: DEADLINE_MS,
+            seed,
+        };
         let (service_before, proxy_before) = stack.cpu_seconds()?;
-        let report = sent.send(self.args.generator_core).await?;
+        let (sent, report) = load_of.send(self.args.generator_core).await?;
         let (service_after, proxy_after) = stack.cpu_seconds()?;
         drop(stack);
-        let span_s = warm_s + report.duration_s;
+        let span_s = self.args.lead + warm_s + report.duration_s;
         let offered_rps = report.offered as f64 / self.args.seconds;
         Ok(Cell {
             row,
@@ -244,7 +265,7 @@ impl Bench<'_> {
             lag_p99_ms: report.lag_p99_ms,
             service_cores: (service_after - service_before) / span_s,
             proxy_cores: (proxy_after - proxy_before) / span_s,
-            expected: virtual_time::expect(self.args, row, load, offered_rps, capacity_rps)?,
+            expected: virtual_time::expect(self.args, row, &sent, capacity_rps)?,
         })
     }
 }

@@ -1,10 +1,10 @@
 //! The generator: open loop on a core of its own, timed from the intended send.
 
-use super::{Args, DEADLINE_MS};
 use crate::proxy_bench::peers::only;
 use anyhow::{Context, Result};
-use loadgen::{Arrivals, Plan, Profile, Report, Users};
+use loadgen::{Arrivals, Plan, Profile, Report, Step, Users};
 use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Lag of the generator at its 99th percentile above which a run is void, in milliseconds.
@@ -13,8 +13,18 @@ pub const LAG_P99_MS_MAX: f64 = 1.0;
 pub const USERS: u32 = 10_000;
 /// Connections: more than are ever in flight.
 const CONNECTIONS_MAX: u32 = 4_096;
-/// Precedence of the generator over whatever else its core is given.
-const NICE: i32 = -10;
+/// Real-time priority of the generator, so that whatever else its core is given does not delay a send.
+const PRIORITY: &str = "10";
+
+/// What was sent, for the simulator.
+pub struct Sent {
+    /// From when on, in seconds, and how many calls a second.
+    pub rates: Vec<(f64, f64)>,
+    /// When the measurement began, in seconds.
+    pub measured_from_s: f64,
+    /// When the last call was due.
+    pub end_s: f64,
+}
 
 /// A load to send.
 #[derive(Clone, Copy)]
@@ -25,7 +35,11 @@ pub struct Load {
     pub path: &'static str,
     /// Calls a second.
     pub rps: f64,
-    /// Time before the measurement, in seconds.
+    /// Calls a second at the very first, as on a common day.
+    pub lead_rps: f64,
+    /// For how long, in seconds.
+    pub lead_s: f64,
+    /// Time at `rps` before the measurement, in seconds.
     pub warm_s: f64,
     /// The measurement, in seconds.
     pub seconds: f64,
@@ -36,12 +50,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Of a cell.
-    pub fn new(args: &Args, target: SocketAddr, path: &'static str, rps: f64, warm_s: f64, seed: u64) -> Self {
-        Self { target, path, rps, warm_s, seconds: args.seconds, timeout_ms: DEADLINE_MS, seed }
-    }
-
-    fn plan(&self, seconds: f64, seed: u64) -> Plan {
+    fn plan(&self, steps: Vec<Step>, seed: u64) -> Plan {
         Plan {
             arrivals: Arrivals::Poisson,
             users: Users { count: u64::from(USERS), zipf_exponent: None },
@@ -49,12 +58,12 @@ impl Load {
             timeout_ms: self.timeout_ms,
             connections_max: CONNECTIONS_MAX,
             lag_p99_ms_max: LAG_P99_MS_MAX,
-            ..Plan::new(self.target, self.path, Profile::Constant { rps: self.rps, seconds })
+            ..Plan::new(self.target, self.path, Profile::Steps(steps))
         }
     }
 
     /// Sends it all; gives what the measured part showed. The part before goes over into it without a pause.
-    pub async fn send(self, core: usize) -> Result<Report> {
+    pub async fn send(self, core: usize) -> Result<(Sent, Report)> {
         let (tell, told) = tokio::sync::oneshot::channel();
         std::thread::Builder::new().name("generator".into()).spawn(move || {
             // Nobody hears it any more when the benchmark was interrupted.
@@ -63,24 +72,55 @@ impl Load {
         told.await.context("the generator panicked")?
     }
 
-    fn send_here(self, core: usize) -> Result<Report> {
+    fn send_here(self, core: usize) -> Result<(Sent, Report)> {
         rustix::thread::sched_setaffinity(None, &only(core))?;
-        // Only a help on a busy machine: what it could not prevent shows in the lag.
-        let _ = rustix::process::nice(NICE);
+        take_precedence();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
+            let before_s = self.lead_s + self.warm_s;
+            let lead = Step { rps: self.lead_rps, seconds: self.lead_s };
+            let step = |seconds| Step { rps: self.rps, seconds };
             let before = async {
-                if self.warm_s > 0.0 {
-                    loadgen::run(self.plan(self.warm_s, self.seed ^ (1 << 32)), |_| ()).await?;
+                if before_s <= 0.0 {
+                    return Ok::<_, loadgen::Error>(Report::default());
                 }
-                Ok::<_, loadgen::Error>(())
+                loadgen::run(self.plan(vec![lead, step(self.warm_s)], self.seed ^ (1 << 32)), |_| ()).await
             };
             let measured = async {
-                tokio::time::sleep(Duration::from_secs_f64(self.warm_s)).await;
-                loadgen::run(self.plan(self.seconds, self.seed), |_| ()).await
+                tokio::time::sleep(Duration::from_secs_f64(before_s)).await;
+                loadgen::run(self.plan(vec![step(self.seconds)], self.seed), |_| ()).await
             };
-            let ((), report) = tokio::try_join!(before, measured)?;
-            Ok(report)
+            let (before, report) = tokio::try_join!(before, measured)?;
+            let mut sent = rates(&before, 0.0, before_s);
+            sent.extend(rates(&report, before_s, self.seconds));
+            Ok((Sent { rates: sent, measured_from_s: before_s, end_s: before_s + self.seconds }, report))
         })
     }
+}
+
+/// Calls sent in each second of a run of `length_s` that began at `from_s`: (when, calls a second).
+fn rates(report: &Report, from_s: f64, length_s: f64) -> Vec<(f64, f64)> {
+    let mut start_s = 0.0;
+    let mut rates = Vec::new();
+    for second in &report.seconds {
+        let end_s = second.at_s.min(length_s);
+        // What lies behind the end is only waiting for the last answers.
+        if end_s - start_s > 0.01 {
+            rates.push((from_s + start_s, second.offered as f64 / (end_s - start_s)));
+        }
+        start_s = end_s;
+    }
+    rates
+}
+
+/// By `chrt`, where it is installed and allowed. Only a help on a busy machine: what it cannot prevent shows in the lag.
+fn take_precedence() {
+    let thread = rustix::thread::gettid().to_string();
+    let mut command = Command::new("chrt");
+    command
+        .args(["--fifo", "--pid", PRIORITY, &thread])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let _ = command.status();
 }

@@ -26,15 +26,13 @@ impl Control {
     pub fn scheme(self) -> Box<dyn Scheme> {
         match self {
             Self::None => Box::new(Nothing),
-            Self::Random => Box::new(random(1.0)),
+            Self::Random => {
+                Box::new(Random { label: "random", headroom: 1.0, window_us: 200_000, fixed: None, drop_expired: true })
+            }
             Self::Dagor => Box::new(Dagor { window_us: 100_000, drop_expired: true, ..Dagor::paper(ROTATION_US) }),
             Self::DagorPaper => Box::new(Dagor { drop_expired: true, ..Dagor::paper(ROTATION_US) }),
         }
     }
-}
-
-fn random(headroom: f64) -> Random {
-    Random { label: "random", headroom, window_us: 200_000, fixed: None, drop_expired: true }
 }
 
 /// A row of the table.
@@ -120,13 +118,14 @@ impl Row {
         }
     }
 
-    /// The same in the simulator. Its copies count on a whole core; random shedding is told what the quota leaves of it.
-    pub fn simulated(self, quota_cores: f64) -> Box<dyn Scheme> {
+    /// The same in the simulator.
+    pub fn simulated(self) -> Box<dyn Scheme> {
         match self {
-            Self::Random => Box::new(random(quota_cores)),
             Self::Springtide => Box::new(Ours::inferred(ROTATION_US)),
             Self::SpringtideSdk | Self::SdkAlone => Box::new(Ours::shipped(ROTATION_US)),
-            Self::None | Self::Dagor | Self::DagorPaper => self.control().unwrap_or(Control::None).scheme(),
+            Self::None | Self::Random | Self::Dagor | Self::DagorPaper => {
+                self.control().unwrap_or(Control::None).scheme()
+            }
         }
     }
 }

@@ -1,20 +1,17 @@
 //! The same cell in virtual time: the same load, capacity, deadline and users, the same code of each control.
 //!
-//! The quota is in the script as the kernel enforces it: in each period the copy works for its share at full speed and
-//! stands still for the rest. Absent, as in the simulator at large: what it costs to say no, and the proxy's own time.
+//! A quota makes a slow worker: the script's works at the measured capacity, evenly. Arrivals are Poisson at the rate that the
+//! generator really sent in each second. Absent, as in the simulator at large: what it costs to say no, the periods in which
+//! a quota is used up, and the proxy's own time.
 
-use super::load::USERS;
+use super::load::{Sent, USERS};
 use super::schemes::Row;
 use super::{Args, DEADLINE_MS};
 use anyhow::{Result, ensure};
-use sim::script::{Balancer, Calls, Load, Retries, Script, Service, Shape, Stream, Trouble, Work};
+use sim::script::{Balancer, Calls, Load, Retries, Script, Service, Shape, Stream, Work};
 
 /// Seeds of which the mean is taken.
-const SEEDS: u64 = 5;
-/// Period of the agent's CPU quotas, in seconds.
-const PERIOD_S: f64 = 0.1;
-/// Time measured in each.
-const SECONDS: f64 = 30.0;
+const SEEDS: u64 = 10;
 
 /// What the simulator expects.
 #[derive(Debug, Clone, Copy)]
@@ -25,42 +22,25 @@ pub struct Expected {
     pub p99_ms: f64,
 }
 
-/// Runs a row at `offered_rps` against a service that can do `capacity_rps`.
-pub fn expect(args: &Args, row: Row, load: f64, offered_rps: f64, capacity_rps: f64) -> Result<Expected> {
-    let quota_cores = f64::from(args.quota_millis) / 1_000.0;
-    let script = script(quota_cores, row.warm_s(load, args.warm), offered_rps, capacity_rps);
+/// Runs a row on what was sent, against a service that can do `capacity_rps`.
+pub fn expect(args: &Args, row: Row, sent: &Sent, capacity_rps: f64) -> Result<Expected> {
+    let script = script(sent, capacity_rps);
     let faults = sim::script::check::check(&script);
     ensure!(faults.is_empty(), "the script of {} is refused: {faults:?}", row.name());
-    let scheme = row.simulated(quota_cores);
+    let scheme = row.simulated();
     let reports: Vec<_> = (args.seed..args.seed + SEEDS).map(|seed| sim::run(&script, &*scheme, seed)).collect();
     let mean = |of: fn(&sim::Report) -> f64| reports.iter().map(of).sum::<f64>() / SEEDS as f64;
     Ok(Expected { goodput_rps: mean(|report| report.goodput_rps), p99_ms: mean(|report| report.all.p99_ms) })
 }
 
-fn script(quota_cores: f64, warm_s: f64, offered_rps: f64, capacity_rps: f64) -> Script {
-    let duration_s = warm_s + SECONDS;
-    let pause = Trouble {
-        service: "web".to_owned(),
-        instance: None,
-        at_s: 0.0,
-        for_s: PERIOD_S * (1.0 - quota_cores),
-        every_s: Some(PERIOD_S),
-        staggered: false,
-        slowdown: None,
-    };
-    let work = Work {
-        shape: Shape::Fixed,
-        mean_ms: 1_000.0 * quota_cores / capacity_rps,
-        cv: None,
-        slow_share: None,
-        slow_ms: None,
-    };
+fn script(sent: &Sent, capacity_rps: f64) -> Script {
+    let work = Work { shape: Shape::Fixed, mean_ms: 1_000.0 / capacity_rps, cv: None, slow_share: None, slow_ms: None };
     Script {
         name: "admission-real".to_owned(),
         about: String::new(),
         seed: 1,
-        duration_s,
-        measure_from_s: warm_s,
+        duration_s: sent.end_s,
+        measure_from_s: sent.measured_from_s,
         deadline_ms: f64::from(DEADLINE_MS),
         users: USERS,
         rotation_s: 3_600.0,
@@ -80,9 +60,9 @@ fn script(quota_cores: f64, warm_s: f64, offered_rps: f64, capacity_rps: f64) ->
             name: "calls".to_owned(),
             class: 0,
             calls: vec![Calls { to: "web".to_owned(), times: 1, parallel: false }],
-            load: vec![Load { at_s: 0.0, rps: offered_rps, ramp: false }],
+            load: sent.rates.iter().map(|(at_s, rps)| Load { at_s: *at_s, rps: *rps, ramp: false }).collect(),
         }],
-        faults: if quota_cores < 1.0 { vec![pause] } else { Vec::new() },
+        faults: Vec::new(),
     }
 }
 
@@ -91,11 +71,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_scripted_quota_leaves_the_capacity_asked_for() {
-        let script = script(0.4, 2.0, 150.0, 100.0);
+    fn the_script_follows_what_was_sent() {
+        let sent = Sent { rates: vec![(0.0, 50.0), (2.0, 300.0)], measured_from_s: 4.0, end_s: 14.0 };
+        let script = script(&sent, 100.0);
         assert!(sim::script::check::check(&script).is_empty());
-        let scheme = Row::Random.simulated(0.4);
-        let report = sim::run(&script, &*scheme, 1);
+        let report = sim::run(&script, &*Row::Random.simulated(), 1);
+        assert!((2_700..3_300).contains(&report.all.arrived), "{}", report.all.arrived);
         assert!((85.0..=101.0).contains(&report.goodput_rps), "{}", report.goodput_rps);
     }
 }
