@@ -1,16 +1,35 @@
 // Questions to the server, and its refusals in its own words.
+// The token lives in this tab's storage, which belongs to this port alone: a cookie would go to every port of the host.
 
 interface Problem {
   code: string;
   message: string;
 }
 
+const KEY = "springtide-token";
+
+/** Keeps the token for this tab. */
+export const setToken = (token: string) => sessionStorage.setItem(KEY, token);
+
+/** Headers that say who asks. */
+export function who(): Record<string, string> {
+  const token = sessionStorage.getItem(KEY);
+  return token ? { authorization: `Bearer ${token}` } : {};
+}
+
 export async function get<T>(path: string): Promise<T> {
-  return answer<T>(await fetch(path, { headers: { accept: "application/json" } }));
+  return answer<T>(await fetch(path, { headers: { accept: "application/json", ...who() } }));
+}
+
+/** A file of the server's as an address that an image or a new tab can show. */
+export async function blobUrl(path: string): Promise<string> {
+  const response = await fetch(path, { headers: who() });
+  if (!response.ok) throw new Error(response.statusText);
+  return URL.createObjectURL(await response.blob());
 }
 
 export async function post<T>(path: string, body?: unknown): Promise<T> {
-  const headers = { "content-type": "application/json" };
+  const headers = { "content-type": "application/json", ...who() };
   return answer<T>(await fetch(path, { method: "POST", headers, body: JSON.stringify(body ?? {}) }));
 }
 

@@ -41,7 +41,6 @@
 //! | `GET /v1/live` | → server-sent events `layout`, data [`crate::live::Layout`], and `tick`, data [`crate::live::Tick`] |
 //! | `GET /v1/watch` | → server-sent events `change`, data [`ChangeView`] |
 //! | `GET /v1/status` | → [`Status`] |
-//! | `POST /v1/login` | → 204 and a session cookie for the page at `/` |
 //! | `GET /openapi.json`, `GET /healthz` | |
 
 mod protect;

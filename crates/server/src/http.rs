@@ -115,7 +115,6 @@ pub fn router(app: App) -> Router {
         .route("/v1/audit", get(status::audit))
         .route("/v1/watch", get(watch::changes))
         .route("/v1/status", get(status::status))
-        .route("/v1/login", post(page::login))
         .route("/", get(page::index))
         .route("/assets/{*path}", get(page::asset))
         .route("/openapi.json", get(openapi::document))

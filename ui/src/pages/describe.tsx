@@ -1,6 +1,6 @@
 // One service, instance or host: its numbers over time, what the server says of it, and what calls what.
 import { createResource, createMemo, For, type JSX, Show } from "solid-js";
-import { get } from "../api";
+import { blobUrl, get } from "../api";
 import { count, ms, percent } from "../format";
 import { frame, history } from "../live";
 import { expand, protect } from "../parts/dialogs";
@@ -99,11 +99,12 @@ function Edges(props: { name: string }): JSX.Element {
 
 function Curves(props: { name: string }): JSX.Element {
   const [curves] = createResource(() => props.name, (name) => get<Curve[]>(`/v1/curves?service=${encodeURIComponent(name)}`).catch(() => []));
+  const [image] = createResource(() => curves()?.[0]?.operation, (operation) => blobUrl(`/v1/curves/${operation}/svg`));
   return (
     <Show when={(curves() ?? []).length > 0}>
       <section class="card">
         <h2>Curve</h2>
-        <img class="curve" alt={`measured by ${curves()![0]!.operation}`} src={`/v1/curves/${curves()![0]!.operation}/svg`} />
+        <img class="curve" alt={`measured by ${curves()![0]!.operation}`} src={image()} />
       </section>
     </Show>
   );

@@ -1,6 +1,6 @@
 // All operations as bars; one of them with its log and report.
 import { createResource, For, type JSX, Show } from "solid-js";
-import { get } from "../api";
+import { blobUrl, get } from "../api";
 import { clock } from "../format";
 import { frame } from "../live";
 import { Gantt } from "../parts/gantt";
@@ -16,6 +16,12 @@ interface Whole {
 }
 
 const SHOWN_MAX = 100;
+
+/** Opens the report in a tab of its own. */
+async function report(event: MouseEvent, id: string) {
+  event.preventDefault();
+  open(await blobUrl(`/v1/operations/${id}/report`), "_blank");
+}
 
 export function OperationsPage(props: { id: string }): JSX.Element {
   const changed = () => {
@@ -41,7 +47,7 @@ export function OperationsPage(props: { id: string }): JSX.Element {
               </table>
             </Show>
             <ol class="log"><For each={of().log}>{(line) => <li><time>{clock(line.at)}</time> {line.text}</li>}</For></ol>
-            <Show when={of().report}><p><a href={`/v1/operations/${of().id}/report`} target="_blank" rel="noopener">Health report</a></p></Show>
+            <Show when={of().report}><p><a href="#/operations" onClick={(event) => report(event, of().id)}>Health report</a></p></Show>
           </section>
         )}
       </Show>

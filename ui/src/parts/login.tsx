@@ -1,4 +1,4 @@
-// Asks for the API's token, once a day.
+// Asks for the API's token, once in each tab.
 import { createSignal, type JSX, Show } from "solid-js";
 import { login } from "../live";
 

@@ -74,7 +74,17 @@ pub(crate) fn detect() -> Result<Found, Error> {
     let mounts = read("/proc/self/mountinfo")?;
     let own = read("/proc/self/cgroup")?;
     let controllers_of = |mount: &Path| fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
-    parse(&mounts, &own, controllers_of)
+    parse(&mounts, &own, controllers_of).map_err(|error| match (error, covered(&mounts)) {
+        // Nothing to mount is missing: something else is mounted over it.
+        (Error::NoController { .. }, Some(mount)) => Error::Hidden { mount },
+        (error, _) => error,
+    })
+}
+
+/// A cgroup2 whose files cannot be seen at its mount point.
+fn covered(mounts: &str) -> Option<PathBuf> {
+    let mut mounts = mounts.lines().filter_map(parse_mount).filter(|mount| mount.version == Version::Two);
+    mounts.find(|mount| !mount.point.join("cgroup.controllers").exists()).map(|mount| mount.point)
 }
 
 struct Mount<'a> {

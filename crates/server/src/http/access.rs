@@ -8,7 +8,7 @@ use crate::token;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use std::sync::Arc;
 
 /// Who asks, for the audit: `unix:root`, `token:api`.
@@ -46,36 +46,11 @@ pub async fn tcp(State(token): State<Arc<str>>, mut request: Request, next: Next
     check_origin(request.headers())?;
     let path = request.uri().path();
     let open = path == "/healthz" || path == "/" || path.starts_with("/assets/");
-    if !open && !has_session(&request, &token) {
+    if !open {
         check_token(request.headers(), &token)?;
     }
     request.extensions_mut().insert(Who("token:api".to_owned()));
     Ok(next.run(request).await)
-}
-
-/// The name of a browser session's cookie.
-const SESSION: &str = "springtide_session";
-/// Life of a session, in seconds: a night and a day.
-const SESSION_SECONDS_MAX: u32 = 86_400;
-
-/// The cookie that carries a browser's session. It is not marked Secure: over TCP only loopback is served so far.
-pub fn session_cookie(token: &str) -> HeaderValue {
-    let text = format!("{SESSION}={token}; Path=/; HttpOnly; SameSite=Strict; Max-Age={SESSION_SECONDS_MAX}");
-    HeaderValue::from_str(&text).expect("a token that was compared is visible ASCII")
-}
-
-/// A page of our own with the session's cookie. A cookie is sent to every port of a host, so that what changes anything
-/// must also come from this very origin.
-fn has_session(request: &Request, token: &str) -> bool {
-    let headers = request.headers();
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let cookies = text(http::header::COOKIE).unwrap_or("").split(';').map(str::trim);
-    let mut given = cookies.filter_map(|cookie| cookie.strip_prefix(SESSION)?.strip_prefix('='));
-    let own = match text(http::header::ORIGIN) {
-        Some(origin) => origin.strip_prefix("http://") == text(http::header::HOST),
-        None => request.method().is_safe(),
-    };
-    own && given.any(|given| token::same(given, token))
 }
 
 fn check_token(headers: &HeaderMap, token: &str) -> Result<(), Failure> {

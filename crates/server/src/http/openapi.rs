@@ -1,7 +1,7 @@
 //! The OpenAPI document, made from the handlers themselves.
 
 use super::{
-    apply, capacity, describe, live, logs, metrics, operations, packages, page, protect, resources, status, views,
+    apply, capacity, describe, live, logs, metrics, operations, packages, protect, resources, status, views,
     watch,
 };
 use axum::Json;
@@ -51,7 +51,6 @@ use utoipa::OpenApi;
         metrics::range,
         metrics::exposition,
         metrics::top,
-        page::login,
         status::audit,
         watch::changes,
         status::status,

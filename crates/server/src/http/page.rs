@@ -1,11 +1,9 @@
-//! The war room's page, built from `ui/` by `cargo xtask ui` and embedded in the binary, and the login to it.
+//! The war room's page, built from `ui/` by `cargo xtask ui` and embedded in the binary.
 //!
 //! The files hold nothing secret and need no token; all that they show does. Deliberately absent: templates, other
 //! pages than this one.
 
-use super::{access, problem};
-use crate::token;
-use api::http::Problem;
+use super::problem;
 use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -17,7 +15,7 @@ struct Files;
 
 /// Nothing from elsewhere, ever; styles are set on elements by the plots.
 const POLICY: &str =
-    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; frame-ancestors 'none'";
 /// Told by a binary that was built without the page.
 const ABSENT: &str = "this springtide was built without its war room: run `cargo xtask ui`, then build again\n";
 
@@ -60,15 +58,4 @@ fn file(path: &str, headers: &HeaderMap) -> Option<Response> {
         set.insert(header::CONTENT_ENCODING, encoding);
     }
     Some(answer)
-}
-
-/// Opens a browser's session: the token of the request becomes a cookie that no script can read and no other site sends.
-/// Over the Unix socket nothing is needed, and nothing is set.
-#[utoipa::path(post, path = "/v1/login", responses((status = 204), (status = 401, body = Problem)))]
-pub async fn login(headers: HeaderMap) -> Response {
-    let mut answer = StatusCode::NO_CONTENT.into_response();
-    if let Some(token) = token::bearer(&headers) {
-        answer.headers_mut().insert(header::SET_COOKIE, access::session_cookie(token));
-    }
-    answer
 }
