@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 const TIMES: f64 = 5.0;
 /// Time after a change of the load, or of what is in force, before a phase is measured.
 const SETTLE: Duration = Duration::from_secs(2);
+/// The same after the jump to five times as much: queues of the first seconds, before levels are known, have to drain.
+const SETTLE_JUMP: Duration = Duration::from_secs(6);
 /// Length of each phase under overload.
 const PHASE: Duration = Duration::from_secs(8);
 /// Length of the phase after it.
@@ -81,25 +83,25 @@ impl Night {
         let rate = provisioned * TIMES;
         self.say(&format!("a wave that nobody sized for: {rate:.0} draws a second, {TIMES:.0}× what is provisioned"));
         self.crowd.set_rate(rate);
-        let protected = self.phase(PHASE).await?;
+        let protected = self.phase(SETTLE_JUMP, PHASE).await?;
         self.say(&format!("one click: the preset made ready for it, `springtide protect fire {PRESET}`"));
         show_where(&self.fleet.cli(&["protect", "fire", PRESET])?, |line| line.starts_with("in force"));
-        let preset = self.phase(PHASE).await?;
+        let preset = self.phase(SETTLE, PHASE).await?;
         let wanted = |line: &str| line.starts_with("NAME") || line.starts_with(PRESET);
         show_where(&self.fleet.cli(&["protect", "list"])?, wanted);
         self.say("the wave is over: the preset is lifted, what waits in the slow lane is paid");
         self.crowd.set_rate(super::MEASURED_AT / 2.0);
         show(&self.fleet.cli(&["protect", "lift", "--preset", PRESET])?);
         self.await_lane().await?;
-        let after = self.phase(AFTER).await?;
+        let after = self.phase(SETTLE, AFTER).await?;
         tokio::time::sleep(PATIENCE).await;
         let line = |name, (from, to)| Phase { name, provisioned, tally: self.crowd.tally(from, to) };
         Ok(vec![line("5×, levels alone", protected), line("5×, with the preset", preset), line("afterwards", after)])
     }
 
     /// Lets a phase pass, after what was changed has settled; from when to when it was.
-    async fn phase(&self, length: Duration) -> Result<(Instant, Instant)> {
-        tokio::time::sleep(SETTLE).await;
+    async fn phase(&self, settle: Duration, length: Duration) -> Result<(Instant, Instant)> {
+        tokio::time::sleep(settle).await;
         let from = Instant::now();
         tokio::time::sleep(length).await;
         let to = Instant::now();
