@@ -1,8 +1,7 @@
 //! The OpenAPI document, made from the handlers themselves.
 
 use super::{
-    apply, capacity, describe, live, logs, metrics, operations, packages, protect, resources, status, views,
-    watch,
+    apply, capacity, describe, live, logs, metrics, operations, packages, protect, resources, status, views, watch,
 };
 use axum::Json;
 use utoipa::OpenApi;
