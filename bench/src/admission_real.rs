@@ -58,13 +58,13 @@ pub struct Args {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Time measured in each run, in seconds
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 7.0)]
     seconds: f64,
     /// Half the capacity's load at the very first, in seconds, so that the service was in use before (0: from cold)
-    #[arg(long, default_value_t = 4.0)]
+    #[arg(long, default_value_t = 3.0)]
     lead: f64,
     /// Load before the measurement, in seconds
-    #[arg(long, default_value_t = 8.0)]
+    #[arg(long, default_value_t = 5.0)]
     warm: f64,
     /// Runs of each cell; medians are compared
     #[arg(long, default_value_t = 1)]
