@@ -5,7 +5,6 @@ use crate::Place;
 use crate::clock::{Clock, clocks};
 use model::PoliciesFile;
 use policy::{PolicySet, compile};
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::SystemTime;
@@ -57,18 +56,22 @@ impl Policies {
         if changed.is_none() || *seen == changed {
             return;
         }
-        if let Some(set) = self.read(path) {
+        // Not seen unless it was read: with no file descriptor left, under the crowd, the next look tries again.
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(why) => return tracing::warn!(%why, "the policies cannot be read"),
+        };
+        *seen = changed;
+        if let Some(set) = self.compiled(&bytes) {
             let mut now = self.set.write().expect("no holder of this lock panics");
             *now = Arc::new(set.inheriting(&now));
         }
-        *seen = changed;
     }
 
     /// A file that cannot be used changes nothing.
-    fn read(&self, path: &Path) -> Option<PolicySet> {
-        let bytes = std::fs::read(path).inspect_err(|why| tracing::warn!(%why, "the policies cannot be read")).ok()?;
+    fn compiled(&self, bytes: &[u8]) -> Option<PolicySet> {
         let file =
-            PoliciesFile::read(&bytes).inspect_err(|why| tracing::warn!(%why, "the policies are not used")).ok()?;
+            PoliciesFile::read(bytes).inspect_err(|why| tracing::warn!(%why, "the policies are not used")).ok()?;
         let (set, refused) = compile(&file, &self.place, &clocks(), self.clock.now_us());
         for (name, why) in refused {
             tracing::warn!(name, why, "a policy is left out");

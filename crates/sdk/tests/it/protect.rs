@@ -40,17 +40,25 @@ async fn a_served_request_tells_the_level_and_is_counted() {
 #[tokio::test]
 async fn work_whose_deadline_passed_in_the_queue_is_not_begun() {
     let sdk = Sdk::new(place(), Config { workers: 1, ..Config::default() }).expect("a good config");
-    let slow = service_fn(|_: Request<Full<Bytes>>| async {
-        tokio::time::sleep(Duration::from_millis(120)).await;
-        Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+    let began = std::sync::Arc::new(tokio::sync::Notify::new());
+    let told = began.clone();
+    let slow = service_fn(move |_: Request<Full<Bytes>>| {
+        told.notify_one();
+        async {
+            tokio::time::sleep(Duration::from_millis(120)).await;
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        }
     });
     let service = sdk.layer().layer(slow);
     let (mut first, mut second) = (service.clone(), service);
-    // A task each, as a server has: the branches of a join take turns in being polled first.
-    let first = tokio::spawn(first.call(request(2_048, 500)));
-    let second = tokio::spawn(second.call(request(2_048, 40)));
-    assert_eq!(first.await.expect("no panic").expect("served").status(), 200);
-    let second = second.await.expect("no panic").expect("answered");
+    // The second one comes while the first one's work holds the only worker.
+    let later = async {
+        began.notified().await;
+        second.call(request(2_048, 40)).await
+    };
+    let (first, second) = tokio::join!(first.call(request(2_048, 500)), later);
+    assert_eq!(first.expect("served").status(), 200);
+    let second = second.expect("answered");
     assert_eq!(second.status(), 504);
     assert_eq!(second.headers()["x-springtide-reject"], "deadline; by=lottery");
 }
