@@ -67,10 +67,10 @@ impl Ticket {
     /// The deadline has passed meanwhile: nobody waits for the answer any more.
     pub async fn start(&self) -> Result<Working, Expired> {
         let shared: &Shared = &self.0.sdk.0;
-        // Requests that came while a worker burnt CPU on this thread are admitted first: else they would wait in the
-        // runtime, where the gate sees no queue.
-        tokio::task::yield_now().await;
         let worker = Arc::clone(&shared.workers).acquire_owned().await.expect("the semaphore is never closed");
+        // Requests that came while a worker burnt CPU on this thread are admitted first, and queue for it in their order:
+        // else they would wait in the runtime, where the gate sees no queue.
+        tokio::task::yield_now().await;
         let now_us = shared.clock.now_us();
         if self.0.deadline.expired(now_us) {
             shared.counts.expired();
