@@ -1,7 +1,8 @@
 //! Releases what waits: claims at the rate of each policy, delivers, retries, ends.
 //!
 //! One task. Items of a policy start in the order of their acceptance; one that must wait for its next attempt holds
-//! nobody up. A stop hands back what is between two attempts and waits for what is on its way.
+//! nobody up. One that has ended is never sent again by this process: an ending that the driver does not take now is kept
+//! and written later. A stop hands back what is between two attempts and waits for what is on its way.
 
 use crate::schedule::{Bucket, Verdict, back_off_ms, judge};
 use crate::{Claimed, Deliver, Delivery, Driver, Ending, Place};
@@ -17,6 +18,8 @@ use tokio::time::Instant;
 const IN_FLIGHT_MAX: usize = 256;
 /// Items of one policy held by one runner, on their way or between two attempts.
 const HELD_MAX: usize = 1_024;
+/// Endings that wait to be written before nothing more is sent: each is sent again should this process die now.
+const UNWRITTEN_MAX: usize = 1_024;
 /// Longest time between two looks at what waits.
 const LOOK: Duration = Duration::from_millis(250);
 /// Shortest time between two looks.
@@ -62,6 +65,13 @@ struct Held {
     attempts: u32,
 }
 
+/// An item that has ended, but not on disk yet.
+struct Unwritten {
+    claimed: Claimed,
+    ending: Ending,
+    failures: u32,
+}
+
 struct Queue {
     bucket: Bucket,
     /// Between two attempts, by when they are due in µs.
@@ -78,6 +88,8 @@ pub struct Runner {
     began: Instant,
     queues: BTreeMap<String, Queue>,
     on_the_way: JoinSet<(String, Held, Delivery)>,
+    /// By when they are to be tried again in µs.
+    unwritten: BTreeMap<(u64, Place), Unwritten>,
 }
 
 impl Runner {
@@ -88,8 +100,8 @@ impl Runner {
         rates: watch::Receiver<Rates>,
         counts: Arc<Counts>,
     ) -> Self {
-        let (queues, on_the_way) = (BTreeMap::new(), JoinSet::new());
-        Self { driver, deliver, rates, counts, began: Instant::now(), queues, on_the_way }
+        let (queues, on_the_way, unwritten) = (BTreeMap::new(), JoinSet::new(), BTreeMap::new());
+        Self { driver, deliver, rates, counts, began: Instant::now(), queues, on_the_way, unwritten }
     }
 
     fn now_us(&self) -> u64 {
@@ -100,6 +112,7 @@ impl Runner {
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut renewed = Instant::now();
         loop {
+            self.write_again().await;
             let pause = match self.turn().await {
                 Ok(pause) => pause,
                 Err(error) => {
@@ -125,6 +138,9 @@ impl Runner {
     async fn turn(&mut self) -> Result<Duration, crate::Error> {
         let now_us = self.now_us();
         let backlog = self.driver.backlog().await?;
+        if self.unwritten.len() >= UNWRITTEN_MAX {
+            return Ok(LOOK);
+        }
         let rates = self.rates.borrow().clone();
         self.queues.retain(|policy, queue| {
             let holds = !queue.retries.is_empty() || !queue.in_flight.is_empty();
@@ -195,10 +211,28 @@ impl Runner {
         };
         let count = if matches!(ending, Ending::Done { .. }) { &self.counts.done } else { &self.counts.dead };
         count.fetch_add(1, Relaxed);
-        if let Err(error) = self.driver.finish(&held.claimed, shorten(ending)).await {
-            // It was delivered, and will be again, under the same key: the receiver tells them apart.
-            tracing::warn!(%error, id = held.claimed.item.id, "an ended item is not ended on disk");
-            let _ = self.driver.finish(&held.claimed, Ending::Returned).await;
+        self.write(Unwritten { claimed: held.claimed, ending: shorten(ending), failures: 0 }).await;
+    }
+
+    /// Writes how an item ended, or keeps that for later; false when it did.
+    async fn write(&mut self, mut ended: Unwritten) -> bool {
+        let Err(error) = self.driver.finish(&ended.claimed, ended.ending.clone()).await else { return true };
+        ended.failures += 1;
+        let wait_ms = back_off_ms(ended.failures, rand::random());
+        let id = &ended.claimed.item.id;
+        tracing::warn!(%error, id, wait_ms, "an ended item is not ended in the lane yet; it is not sent again");
+        self.unwritten.insert((self.now_us() + wait_ms * 1_000, ended.claimed.place.clone()), ended);
+        false
+    }
+
+    /// Tries endings again that are due, until one fails: the next ones would too.
+    async fn write_again(&mut self) {
+        let now_us = self.now_us();
+        while let Some(first) = self.unwritten.first_entry().filter(|first| first.key().0 <= now_us) {
+            let ended = first.remove();
+            if !self.write(ended).await {
+                return;
+            }
         }
     }
 
@@ -206,7 +240,9 @@ impl Runner {
         let held: Vec<Place> = self
             .queues
             .values()
-            .flat_map(|q| q.retries.keys().map(|(_, place)| place).chain(q.in_flight.keys()).cloned())
+            .flat_map(|q| q.retries.keys().map(|(_, place)| place).chain(q.in_flight.keys()))
+            .chain(self.unwritten.keys().map(|(_, place)| place))
+            .cloned()
             .collect();
         if !held.is_empty()
             && let Err(error) = self.driver.renew(&held).await
@@ -218,6 +254,12 @@ impl Runner {
     async fn finish(&mut self) {
         while let Some(ended) = self.on_the_way.join_next().await {
             self.ended(ended).await;
+        }
+        for ended in std::mem::take(&mut self.unwritten).into_values() {
+            if let Err(error) = self.driver.finish(&ended.claimed, ended.ending).await {
+                // Whoever claims it next sends it again, under the same key: the receiver tells them apart.
+                tracing::error!(%error, id = ended.claimed.item.id, "an ended item could not be ended in the lane");
+            }
         }
         for held in std::mem::take(&mut self.queues).into_values().flat_map(|q| q.retries.into_values()) {
             if let Err(error) = self.driver.finish(&held.claimed, Ending::Returned).await {

@@ -5,18 +5,61 @@ use crate::{payment, until};
 use slowlane::deliver::Http;
 use slowlane::embedded::Embedded;
 use slowlane::runner::Counts;
-use slowlane::{Driver, Item, Rates, Runner, State};
+use slowlane::{Backlog, Claimed, Dead, Depth, Driver, Ending, Error, Item, Later, Place, Pushed};
+use slowlane::{Rates, Runner, State};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+/// A real log whose disk takes no endings while it ails, as a full one does.
+struct Ailing {
+    lane: Embedded,
+    ails: AtomicBool,
+    refused: AtomicU64,
+}
+
+impl Driver for Ailing {
+    fn push(&self, item: Item) -> Later<'_, Pushed> {
+        self.lane.push(item)
+    }
+    fn backlog(&self) -> Later<'_, Vec<Backlog>> {
+        self.lane.backlog()
+    }
+    fn claim<'a>(&'a self, policy: &'a str, max: usize) -> Later<'a, Vec<Claimed>> {
+        self.lane.claim(policy, max)
+    }
+    fn renew<'a>(&'a self, held: &'a [Place]) -> Later<'a, ()> {
+        self.lane.renew(held)
+    }
+    fn finish<'a>(&'a self, claimed: &'a Claimed, ending: Ending) -> Later<'a, ()> {
+        if ending == Ending::Returned || !self.ails.load(SeqCst) {
+            return self.lane.finish(claimed, ending);
+        }
+        self.refused.fetch_add(1, SeqCst);
+        let source = std::io::ErrorKind::StorageFull.into();
+        Box::pin(async { Err(Error::Disk { what: "cannot write", path: "the log".to_owned(), source }) })
+    }
+    fn state<'a>(&'a self, id: &'a str) -> Later<'a, Option<State>> {
+        self.lane.state(id)
+    }
+    fn dead(&self, skip: usize, limit: usize) -> Later<'_, Vec<Dead>> {
+        self.lane.dead(skip, limit)
+    }
+    fn revive<'a>(&'a self, id: &'a str) -> Later<'a, bool> {
+        self.lane.revive(id)
+    }
+    fn depth(&self) -> Later<'_, Depth> {
+        self.lane.depth()
+    }
+}
+
 struct World {
     receiver: Receiver,
-    lane: Arc<Embedded>,
+    lane: Arc<Ailing>,
     rates: watch::Sender<Rates>,
     stop: watch::Sender<bool>,
     runner: Option<JoinHandle<()>>,
@@ -30,7 +73,8 @@ impl World {
         let folder = tempfile::tempdir().expect("a folder");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let lane = Arc::new(Embedded::open(folder.path(), "lane", 1 << 30).expect("it opens"));
+        let lane = Embedded::open(folder.path(), "lane", 1 << 30).expect("it opens");
+        let lane = Arc::new(Ailing { lane, ails: AtomicBool::new(false), refused: AtomicU64::new(0) });
         let (rates, rates_in_force) = watch::channel(rates);
         let (stop, stopping) = watch::channel(false);
         let driver: Arc<dyn Driver> = lane.clone();
@@ -109,4 +153,20 @@ fn a_stop_waits_for_what_is_on_its_way_and_hands_back_the_rest() {
     world.runtime.block_on(runner).expect("it ends");
     let back = world.runtime.block_on(world.lane.claim("cash", 100)).expect("claimed");
     assert_eq!(back.len(), ids.len(), "all are there for the next process");
+}
+
+#[test]
+fn a_paid_item_is_not_sent_again_while_its_ending_cannot_be_written() {
+    let world = World::start(rate(1_000_000, 1));
+    world.lane.ails.store(true, SeqCst);
+    let paid = world.push(payment("bonus", 8));
+    until("its ending was tried again and again", || world.lane.refused.load(SeqCst) >= 4);
+    assert_eq!((world.receiver.deliveries(), world.state(&paid)), (1, Some(State::Waiting)));
+    world.receiver.ledger.refuse.store(422, SeqCst);
+    let refused = world.push(payment("fine", 9));
+    until("it was sent", || world.receiver.deliveries() == 2);
+    world.lane.ails.store(false, SeqCst);
+    until("it is done", || world.state(&paid) == Some(State::Done { status: 201 }));
+    until("and the other is dead", || matches!(world.state(&refused), Some(State::Dead { status: 422, .. })));
+    assert_eq!(world.receiver.deliveries(), 2, "each was sent once");
 }
