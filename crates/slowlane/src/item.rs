@@ -9,6 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Half a SHA-256: enough that no two requests of one fleet share it.
 pub type Digest = [u8; 16];
 
+/// Keyed hash of the user, as the entry sets it; what a caller says under this name is removed there.
+const USER: &str = "x-springtide-user";
+
 /// One header of a slowed request.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ItemHeader {
@@ -75,15 +78,22 @@ impl Item {
         Ok(())
     }
 
-    /// What the key stands for: keys of two services are two keys.
+    /// What the key stands for: keys of two services are two keys, and so are those of two users.
     pub fn key_digest(&self) -> Digest {
-        digest(&[self.service.as_bytes(), self.key.as_bytes()])
+        match self.header(USER) {
+            Some(user) => digest(&[self.service.as_bytes(), self.key.as_bytes(), user]),
+            None => digest(&[self.service.as_bytes(), self.key.as_bytes()]),
+        }
     }
 
     /// What makes a second request with the same key the same request.
     pub fn request_digest(&self) -> Digest {
-        let who = self.headers.iter().find(|h| h.name == "authorization").map_or(&[][..], |h| &h.value);
+        let who = self.header("authorization").unwrap_or_default();
         digest(&[self.service.as_bytes(), self.method.as_bytes(), self.target.as_bytes(), who, &self.body])
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().find(|header| header.name == name).map(|header| &header.value[..])
     }
 }
 

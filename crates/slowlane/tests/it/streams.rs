@@ -2,7 +2,7 @@
 
 use crate::{payment, until};
 use slowlane::streams::Streams;
-use slowlane::{Driver, Ending, Error, State};
+use slowlane::{Driver, Ending, Error, Item, ItemHeader, State};
 use std::future::Future;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -75,6 +75,12 @@ fn the_driver_keeps_its_promises() {
         }
         assert!(other.push(payment("k", 0)).await.expect("known to all proxies").known);
         assert!(matches!(lane.push(payment("k", 5)).await, Err(Error::KeyReused { .. })));
+        let user = ItemHeader { name: "x-springtide-user".into(), value: "00000000000000aa".into() };
+        let theirs = Item { headers: vec![user], policy: "other".into(), ..payment("k", 0) };
+        assert!(!lane.push(theirs.clone()).await.expect("another user's key").known);
+        assert!(other.push(theirs).await.expect("the same user's key").known);
+        let one = lane.claim("other", 9).await.expect("claimed").remove(0);
+        lane.finish(&one, Ending::Done { status: 200 }).await.expect("ended");
         let backlog = lane.backlog().await.expect("asked");
         assert_eq!((backlog.len(), backlog[0].waiting, backlog[0].rate_milli_rps), (1, 10, 5_000_000));
         let mine = lane.claim("cash", 4).await.expect("claimed");
