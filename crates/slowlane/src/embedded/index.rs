@@ -36,6 +36,7 @@ struct Entry {
     request: Digest,
     policy: Arc<str>,
     rate_milli_rps: u64,
+    accepted_unix_ms: u64,
     at: At,
     phase: Phase,
     died: Option<Died>,
@@ -71,7 +72,8 @@ pub struct Index {
 /// One policy's items.
 #[derive(Default)]
 struct Lane {
-    waiting: BTreeSet<u64>,
+    /// By acceptance: what was taken over from another log is older than its number here says.
+    waiting: BTreeSet<(u64, u64)>,
     claimed: u64,
 }
 
@@ -84,6 +86,19 @@ pub enum Known {
     Same(String),
     /// Another request.
     Other,
+}
+
+/// Where an item stands in this log, with its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Not known.
+    Unknown,
+    /// Waiting or claimed.
+    Waiting(u64),
+    /// A dead letter.
+    Dead(u64),
+    /// Delivered.
+    Done,
 }
 
 impl Index {
@@ -141,13 +156,14 @@ impl Index {
             id: item.id,
             policy: Arc::clone(&policy),
             rate_milli_rps: item.rate_milli_rps,
+            accepted_unix_ms: item.accepted_unix_ms,
             at,
             phase: Phase::Waiting,
             died: None,
         };
         self.by_id.insert(entry.id.clone(), seq);
         self.by_key.insert(entry.key, seq);
-        self.policies.entry(policy).or_default().waiting.insert(seq);
+        self.policies.entry(policy).or_default().waiting.insert((entry.accepted_unix_ms, seq));
         self.entries.insert(seq, entry);
     }
 
@@ -163,7 +179,7 @@ impl Index {
         let from = std::mem::replace(&mut entry.phase, to);
         let Some(lane) = self.policies.get_mut(&entry.policy) else { return };
         match from {
-            Phase::Waiting => drop(lane.waiting.remove(&seq)),
+            Phase::Waiting => drop(lane.waiting.remove(&(entry.accepted_unix_ms, seq))),
             Phase::Claimed => lane.claimed -= 1,
             Phase::Dead => {}
         }
@@ -211,8 +227,8 @@ impl Index {
         let entry = self.entries.get_mut(&seq).expect("a dead letter has its entry");
         entry.phase = Phase::Waiting;
         entry.died = None;
-        let policy = Arc::clone(&entry.policy);
-        self.policies.entry(policy).or_default().waiting.insert(seq);
+        let (policy, place) = (Arc::clone(&entry.policy), (entry.accepted_unix_ms, seq));
+        self.policies.entry(policy).or_default().waiting.insert(place);
     }
 
     /// What is known about a key.
@@ -238,14 +254,14 @@ impl Index {
         let of = |(policy, lane): (&Arc<str>, &Lane)| Backlog {
             policy: policy.to_string(),
             waiting: lane.waiting.len() as u64 + lane.claimed,
-            rate_milli_rps: lane.waiting.first().map_or(0, |seq| self.entries[seq].rate_milli_rps),
+            rate_milli_rps: lane.waiting.first().map_or(0, |(_, seq)| self.entries[seq].rate_milli_rps),
         };
         self.policies.iter().map(of).collect()
     }
 
     /// Takes the oldest of a policy.
     pub fn claim(&mut self, policy: &str) -> Option<(u64, Arc<File>, Span)> {
-        let seq = *self.policies.get(policy)?.waiting.first()?;
+        let (_, seq) = *self.policies.get(policy)?.waiting.first()?;
         self.unqueue(seq, Phase::Claimed);
         let at = self.entries[&seq].at;
         Some((seq, Arc::clone(&self.segments[&at.segment].file), at.span))
@@ -255,10 +271,10 @@ impl Index {
     pub fn unclaim(&mut self, seq: u64) {
         let Some(entry) = self.entries.get_mut(&seq).filter(|entry| entry.phase == Phase::Claimed) else { return };
         entry.phase = Phase::Waiting;
-        let policy = Arc::clone(&entry.policy);
+        let (policy, place) = (Arc::clone(&entry.policy), (entry.accepted_unix_ms, seq));
         let lane = self.policies.entry(policy).or_default();
         lane.claimed -= 1;
-        lane.waiting.insert(seq);
+        lane.waiting.insert(place);
     }
 
     /// The record that ends an item well; none when it has ended already.
@@ -271,6 +287,16 @@ impl Index {
     /// The number of a dead letter.
     pub fn dead_seq(&self, id: &str) -> Option<u64> {
         self.by_id.get(id).copied().filter(|seq| self.dead.contains(seq))
+    }
+
+    /// Where an item stands in this log.
+    pub fn standing(&self, id: &str) -> Standing {
+        match self.by_id.get(id) {
+            Some(seq) if self.dead.contains(seq) => Standing::Dead(*seq),
+            Some(seq) => Standing::Waiting(*seq),
+            None if self.done_by_id.contains_key(id) => Standing::Done,
+            None => Standing::Unknown,
+        }
     }
 
     /// Where an item stands.
@@ -299,6 +325,23 @@ impl Index {
     pub fn depth(&self) -> Depth {
         let dead = self.dead.len() as u64;
         Depth { waiting: self.entries.len() as u64 - dead, dead, bytes: self.live_bytes }
+    }
+
+    /// Every item that has not ended, in order, and why it died, if it did.
+    pub fn all(&self) -> Vec<(Arc<File>, Span, Option<Died>)> {
+        let of =
+            |entry: &Entry| (Arc::clone(&self.segments[&entry.at.segment].file), entry.at.span, entry.died.clone());
+        self.entries.values().map(of).collect()
+    }
+
+    /// Every done item that is still known, in order; their numbers are this log's own and mean nothing to another.
+    pub fn all_done(&self) -> Vec<Done> {
+        let of = |(id, key): &(String, Digest)| {
+            let (_, request) = self.done_by_key.get(key)?;
+            let status = u32::from(*self.done_by_id.get(id)?);
+            Some(Done { seq: 0, id: id.clone(), key: key.to_vec(), request: request.to_vec(), status })
+        };
+        self.done.iter().filter_map(of).collect()
     }
 
     /// The live items of one segment, and why they died, if they did.

@@ -5,20 +5,25 @@
 
 use super::index::{At, ITEMS_MAX, Index, Known, Segment};
 use super::segment::{self, Died, Event, MAGIC, Put, Record, SEGMENT_BYTES, disk};
+use super::takeover::{self, Chunk};
 use crate::{Error, Item, Pushed};
 use prost::Message;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Commands waiting for the writer.
 pub const QUEUED_MAX: usize = 4_096;
 /// Bytes gathered for one sync.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Pause of a takeover while the writer has enough to do.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// What the writer is asked to do; it answers after the sync.
 pub enum Command {
@@ -30,6 +35,8 @@ pub enum Command {
     Died(Died, oneshot::Sender<Result<bool, Error>>),
     /// Put a dead letter back, by id.
     Revive(String, oneshot::Sender<Result<bool, Error>>),
+    /// Take what another log held; whoever asks is a thread of its own.
+    Inherit(Chunk, std::sync::mpsc::SyncSender<Result<(), Error>>),
 }
 
 /// An open log.
@@ -44,12 +51,8 @@ pub struct Log {
 impl Log {
     /// Reads the log in `folder`, whose lock is held. Waiting and dead items may take up to `bytes_max`.
     pub fn open(folder: &Path, name: &str, bytes_max: u64, lock: File) -> Result<Self, Error> {
-        let mut index = Index::default();
-        let numbers = segment::numbers(folder)?;
-        for number in &numbers {
-            load(folder, *number, numbers.last() == Some(number), &mut index)?;
-        }
-        let number = numbers.last().map_or(0, |last| last + 1);
+        let mut index = read(folder)?;
+        let number = index.segments.last_key_value().map_or(0, |(last, _)| last + 1);
         let current = create(folder, number)?;
         let reader = Arc::new(current.try_clone().map_err(disk("cannot open", folder))?);
         index.segments.insert(number, Segment { file: reader, bytes: MAGIC.len() as u64, live: 0 });
@@ -82,6 +85,22 @@ impl Log {
             mpsc::error::TrySendError::Closed(_) => Error::Closed,
         })
     }
+
+    /// Takes a part of what another log held; returns once it is synced. Blocks, unless told to `stop`.
+    pub fn inherit(&self, chunk: Chunk, stop: &AtomicBool) -> Result<(), Error> {
+        let to = self.to.as_ref().ok_or(Error::Closed)?;
+        let (reply, answer) = std::sync::mpsc::sync_channel(1);
+        let mut command = Command::Inherit(chunk, reply);
+        while !stop.load(Relaxed) {
+            match to.try_send(command) {
+                Ok(()) => return answer.recv().map_err(|_| Error::Closed)?,
+                Err(mpsc::error::TrySendError::Full(again)) => command = again,
+                Err(mpsc::error::TrySendError::Closed(_)) => break,
+            }
+            std::thread::sleep(BUSY_PAUSE);
+        }
+        Err(Error::Closed)
+    }
 }
 
 impl Drop for Log {
@@ -95,6 +114,16 @@ impl Drop for Log {
 
 fn locked(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
     index.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Reads every segment in `folder`, whose lock is held.
+pub fn read(folder: &Path) -> Result<Index, Error> {
+    let mut index = Index::default();
+    let numbers = segment::numbers(folder)?;
+    for number in &numbers {
+        load(folder, *number, numbers.last() == Some(number), &mut index)?;
+    }
+    Ok(index)
 }
 
 fn load(folder: &Path, number: u64, last: bool, index: &mut Index) -> Result<(), Error> {
@@ -123,15 +152,32 @@ fn load(folder: &Path, number: u64, last: bool, index: &mut Index) -> Result<(),
 
 fn create(folder: &Path, number: u64) -> Result<File, Error> {
     let path = segment::path_of(folder, number);
-    let mut file =
-        OpenOptions::new().read(true).write(true).create_new(true).open(&path).map_err(disk("cannot create", &path))?;
-    file.write_all(&MAGIC).and_then(|()| file.sync_all()).map_err(disk("cannot write", &path))?;
-    sync_folder(folder)?;
-    Ok(file)
+    let open = || OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+    let mut file = match open() {
+        // One without a record was left by a roll that failed, or by a crash in one: nothing in it was ever acknowledged.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && is_bare(&path) => {
+            std::fs::remove_file(&path).and_then(|()| open())
+        }
+        opened => opened,
+    }
+    .map_err(disk("cannot create", &path))?;
+    let written = file.write_all(&MAGIC).and_then(|()| file.sync_all()).map_err(disk("cannot write", &path));
+    match written.and_then(|()| sync_folder(folder)) {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            // The next try needs the name.
+            let _ = std::fs::remove_file(&path);
+            Err(error)
+        }
+    }
+}
+
+fn is_bare(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.len() <= MAGIC.len() as u64)
 }
 
 /// A new name is safe only once its folder is.
-fn sync_folder(folder: &Path) -> Result<(), Error> {
+pub fn sync_folder(folder: &Path) -> Result<(), Error> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(disk("cannot sync", folder))
 }
 
@@ -203,7 +249,25 @@ impl Writer {
                 let record = locked(&self.index).dead_seq(&id).map(|seq| Event::Revived(seq).into());
                 answer(record, reply, batch);
             }
+            Command::Inherit(chunk, reply) => {
+                self.inherit(chunk, batch);
+                batch.answers.push(Box::new(move |written| drop(reply.send(written))));
+            }
         }
+    }
+
+    /// Whatever the bounds say: it was accepted once already.
+    fn inherit(&self, chunk: Chunk, batch: &mut Batch) {
+        let index = locked(&self.index);
+        let before = batch.bytes.len();
+        for record in takeover::records(&index, index.next_seq() + batch.puts, chunk) {
+            if let Some(Event::Put(Put { item, .. })) = &record.event {
+                batch.keys.insert(item.key_digest(), (item.id.clone(), item.request_digest()));
+                batch.puts += 1;
+            }
+            batch.add(record);
+        }
+        batch.put_bytes += (batch.bytes.len() - before) as u64;
     }
 
     fn accept(&self, mut item: Item, batch: &mut Batch) -> Result<Pushed, Error> {
@@ -344,3 +408,6 @@ fn again(error: &Error) -> Error {
         other => Error::Damaged(other.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

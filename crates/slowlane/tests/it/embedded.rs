@@ -1,8 +1,8 @@
 //! The log: what it accepts, refuses, recovers and removes.
 
-use crate::payment;
+use crate::{payment, until};
 use slowlane::embedded::{Embedded, SLOTS_MAX};
-use slowlane::{Driver, Ending, Error, Item, State};
+use slowlane::{Driver, Ending, Error, Item, ItemHeader, State};
 use std::future::Future;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -74,6 +74,23 @@ fn a_key_stands_for_one_request() {
     let lane = open(folder.path());
     assert!(wait(lane.push(payment("k", 1))).expect("known after a restart").known);
     assert!(wait(lane.push(payment("k", 9))).is_err());
+}
+
+#[test]
+fn keys_of_two_users_are_two_keys() {
+    let of = |user: &str| {
+        let header = ItemHeader { name: "x-springtide-user".into(), value: user.to_owned().into() };
+        Item { headers: vec![header], ..payment("k", 1) }
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let lane = open(folder.path());
+    let first = wait(lane.push(of("00000000000000aa"))).expect("accepted");
+    let other = wait(lane.push(of("00000000000000bb"))).expect("accepted");
+    let nobody = wait(lane.push(payment("k", 1))).expect("accepted");
+    assert!(!other.known && !nobody.known && other.id != first.id, "two users' payments are two");
+    let again = wait(lane.push(of("00000000000000aa"))).expect("known");
+    assert_eq!((again.id, again.known), (first.id, true), "the same user's is one");
+    assert_eq!(drain(&lane).len(), 3);
 }
 
 #[test]
@@ -190,4 +207,103 @@ fn a_second_process_has_a_slot_of_its_own_and_the_next_one_releases_both() {
     drop(next);
     let held: Vec<_> = (0..SLOTS_MAX).filter_map(|_| Embedded::open(folder.path(), "lane", 1 << 30).ok()).collect();
     assert!(!held.is_empty());
+}
+
+/// Slots with a folder.
+fn slots(folder: &Path) -> usize {
+    (0..SLOTS_MAX).filter(|slot| folder.join(format!("slot-{slot}")).exists()).count()
+}
+
+/// Looks, as a runner does, until only the lane's own slot is there.
+fn takes_over(lane: &Embedded, folder: &Path) {
+    until("what was left is taken over", || {
+        wait(lane.backlog()).expect("it looks");
+        slots(folder) == 1
+    });
+}
+
+#[test]
+fn a_chain_of_upgrades_frees_every_slot_and_keeps_every_item_in_order() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut lane = open(folder.path());
+    let mut ids = Vec::new();
+    for n in 0..6 {
+        ids.push(push(&lane, &format!("k{n}"), n));
+        let claimed = drain(&lane);
+        // One is delivered and one refused along the way.
+        if n == 1 {
+            wait(lane.finish(&claimed[0], Ending::Done { status: 200 })).expect("ended");
+        }
+        if n == 2 {
+            let dead = Ending::Dead { status: 410, reason: "gone".into(), attempts: 1 };
+            wait(lane.finish(&claimed[0], dead)).expect("ended");
+        }
+        let next = open(folder.path());
+        assert_eq!(slots(folder.path()), 2, "upgrade {n}: the old one drains while the new one works");
+        drop(lane);
+        takes_over(&next, folder.path());
+        lane = next;
+    }
+    assert_eq!(wait(lane.state(&ids[0])).expect("asked"), Some(State::Done { status: 200 }));
+    assert!(matches!(wait(lane.state(&ids[1])).expect("asked"), Some(State::Dead { status: 410, .. })));
+    assert!(wait(lane.push(payment("k0", 0))).expect("known").known, "a done item's key is known");
+    assert!(wait(lane.push(payment("k5", 5))).expect("known").known, "and a waiting one's");
+    assert!(matches!(wait(lane.push(payment("k0", 7))), Err(Error::KeyReused { .. })));
+    drop(lane);
+    let lane = open(folder.path());
+    assert_eq!(wait(lane.dead(0, 10)).expect("listed")[0].item.id, ids[1]);
+    assert_eq!(bodies(&lane), ["amount=2", "amount=3", "amount=4", "amount=5"]);
+}
+
+#[test]
+fn what_was_left_is_released_before_what_came_since() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let old = open(folder.path());
+    (0..3).for_each(|n| drop(push(&old, "", n)));
+    let new = open(folder.path());
+    until("a later millisecond", || {
+        let probe = wait(old.claim("cash", 1)).expect("claimed").remove(0);
+        wait(old.finish(&probe, Ending::Returned)).expect("handed back");
+        slowlane::item::now_unix_ms() > probe.item.accepted_unix_ms + 5
+    });
+    push(&new, "", 3);
+    drop(old);
+    takes_over(&new, folder.path());
+    assert_eq!(bodies(&new), ["amount=0", "amount=1", "amount=2", "amount=3"]);
+}
+
+#[test]
+fn a_crash_in_a_takeover_leaves_no_item_twice_and_loses_none() {
+    let (folder, aside) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("another"));
+    let old = open(folder.path());
+    let ids: Vec<_> = (0..4).map(|n| push(&old, &format!("k{n}"), n)).collect();
+    let new = open(folder.path());
+    let (slot, copy) = (folder.path().join("slot-0"), aside.path().join("slot-0"));
+    let carry = |from: &Path, to: &Path| {
+        std::fs::create_dir_all(to).expect("made");
+        for entry in std::fs::read_dir(from).expect("listed") {
+            let entry = entry.expect("an entry");
+            std::fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+        }
+    };
+    carry(&slot, &copy);
+    drop(old);
+    takes_over(&new, folder.path());
+    let claimed = drain(&new);
+    assert_eq!(claimed.len(), 4);
+    wait(new.finish(&claimed[0], Ending::Done { status: 200 })).expect("ended");
+    let dead = Ending::Dead { status: 410, reason: "gone".into(), attempts: 1 };
+    wait(new.finish(&claimed[1], dead)).expect("ended");
+    // As if the process had died with everything copied and nothing removed: here it is taken over once more …
+    carry(&copy, &slot);
+    takes_over(&new, folder.path());
+    assert!(drain(&new).is_empty(), "all four are known: one done, one dead, two claimed");
+    drop(new);
+    // … and here the copy becomes the next process's own log, and the other is taken over.
+    carry(&copy, &slot);
+    let next = open(folder.path());
+    assert_eq!(slots(folder.path()), 1);
+    assert_eq!(bodies(&next), ["amount=2", "amount=3"]);
+    assert_eq!(wait(next.state(&ids[0])).expect("asked"), Some(State::Done { status: 200 }));
+    assert!(matches!(wait(next.state(&ids[1])).expect("asked"), Some(State::Dead { status: 410, .. })));
 }
