@@ -151,6 +151,12 @@ impl Protection {
         Verdict::Reply(Box::new(Reply::reject(why, &service.name)))
     }
 
+    /// Refused by a policy; the slow lane tries again later.
+    fn refuse_by(&self, service: &Service, entry: &Entry) -> Verdict {
+        service.counted.reject(Why::Policy);
+        Verdict::Reply(Box::new(Reply::reject(Why::Policy, entry.policy.name.as_str())))
+    }
+
     /// The answer to a request whose time ran out while it waited: it is dropped unstarted.
     pub fn late(&self, cluster: &LocalCluster) -> Reply {
         cluster.service.iter().for_each(|service| service.counted.reject(Why::Deadline));
@@ -185,10 +191,11 @@ impl Protection {
             Err(Verdict::Reply(Box::new(reply)))
         };
         match &entry.policy.action {
-            PolicyAction::Throttle(_) => {
-                service.counted.reject(Why::Policy);
-                Err(Verdict::Reply(Box::new(Reply::reject(Why::Policy, entry.policy.name.as_str()))))
+            // What the lane releases was promised to the service: an answer in its stead would end it undelivered.
+            PolicyAction::Suppress(_) | PolicyAction::Degrade(_) if context.from_lane => {
+                Err(self.refuse_by(service, entry))
             }
+            PolicyAction::Throttle(_) => Err(self.refuse_by(service, entry)),
             PolicyAction::Suppress(answer) => answered(Reply::configured(answer)),
             // What the lane releases must not be slowed again.
             PolicyAction::Slow(_) if context.from_lane => {

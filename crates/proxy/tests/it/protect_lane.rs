@@ -83,6 +83,40 @@ fn what_waits_survives_the_proxy_and_the_policys_end() {
     assert_eq!(upstream.requests(), 5, "each once");
 }
 
+/// Another policy over the same route, while money waits.
+fn answers_no_delivery(action: &str) {
+    let (fixture, upstream) = (with_lane(), Upstream::start());
+    let world = World::web(vec![endpoint("w-1", upstream.address, 1000)]);
+    fixture.tell(world.clone().policy(&SLOW.replace("20", "0.001"), LONG_MS));
+    let ids: Vec<String> = (0..3).map(|n| id_of(&pay(&fixture, "", &format!("money {n}")))).collect();
+    until("the first token is used", || upstream.requests() == 1);
+    let answering = format!(r#"{{"service":"web","route":"/count","action":{action}}}"#);
+    // The first has the name of the one that slowed them, and gives its rate to what waits.
+    fixture.tell(world.clone().policy(&SLOW.replace("/count", "/other"), LONG_MS).policy(&answering, LONG_MS));
+    assert_eq!(pay(&fixture, "", "new").text(), "later", "callers are answered in the service's place");
+    let retried = || {
+        let summary = Client::connect(fixture.mesh).get("web", "/.well-known/springtide/lane").text();
+        let (_, rest) = summary.split_once("\"retried\":").expect("counted");
+        rest.split(',').next().expect("a number").parse::<u64>().expect("a number")
+    };
+    until("they are tried", || retried() >= 3);
+    assert_eq!(upstream.requests(), 1, "{action}: the policy holds them back");
+    assert!(ids[1..].iter().all(|id| state(&fixture, id).contains("waiting")), "{action}: and ends none");
+    fixture.tell(world.policy(SLOW, LONG_MS));
+    until("all are paid", || ids.iter().all(|id| state(&fixture, id).contains("\"state\":\"done\",\"status\":200")));
+    assert_eq!(upstream.requests(), 3, "{action}: each once");
+}
+
+#[test]
+fn a_suppress_over_the_same_route_ends_no_slowed_request() {
+    answers_no_delivery(r#"{"suppress":{"status":200,"body":"later"}}"#);
+}
+
+#[test]
+fn a_degrade_over_the_same_route_ends_no_slowed_request() {
+    answers_no_delivery(r#"{"degrade":{"answer":{"status":200,"body":"later"}}}"#);
+}
+
 #[test]
 fn without_a_lane_a_slow_policy_says_so_and_a_refused_item_is_a_dead_letter() {
     let (fixture, upstream) = (Fixture::start(), Upstream::start());
