@@ -255,10 +255,15 @@ impl Runner {
         while let Some(ended) = self.on_the_way.join_next().await {
             self.ended(ended).await;
         }
-        for ended in std::mem::take(&mut self.unwritten).into_values() {
+        // Until one fails, as always: a Redis that is away must not hold a stop up once for each.
+        let unwritten = std::mem::take(&mut self.unwritten);
+        let count = unwritten.len();
+        for (written, ended) in unwritten.into_values().enumerate() {
             if let Err(error) = self.driver.finish(&ended.claimed, ended.ending).await {
-                // Whoever claims it next sends it again, under the same key: the receiver tells them apart.
-                tracing::error!(%error, id = ended.claimed.item.id, "an ended item could not be ended in the lane");
+                let left = count - written;
+                // Whoever claims them next sends them again, under the same keys: the receiver tells them apart.
+                tracing::error!(%error, left, "ended items could not be ended in the lane");
+                break;
             }
         }
         for held in std::mem::take(&mut self.queues).into_values().flat_map(|q| q.retries.into_values()) {
