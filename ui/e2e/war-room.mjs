@@ -1,10 +1,11 @@
 // Clicks through the war room of a real fleet: login, live numbers, heat map, expand, operation, protect, stale and back.
-// Environment: URL and TOKEN of the API, SERVICE to act on, SHOTS: the folder that keeps the screenshots.
+// Environment: URL and TOKEN of the API, SERVER_PID: its process, SERVICE to act on, SHOTS: the folder of the screenshots.
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { withBrowser } from "./browser.mjs";
 
 const { URL: url, TOKEN: token, SERVICE: service, SHOTS: shots } = process.env;
+const server = Number(process.env.SERVER_PID);
 const WAIT_MS = 30_000;
 
 await withBrowser(async (context) => {
@@ -81,14 +82,14 @@ await withBrowser(async (context) => {
     await shot(`table-${of}`);
   }
 
-  // Stale: said plainly when the server is out of reach, and gone when it is back.
+  // Stale: said plainly when the server says nothing any more, and gone when it does again.
   await page.goto(`${url}/#/`);
   await page.locator("section.funnel").waitFor();
   await shot("war-room-dark");
-  await context.setOffline(true);
+  process.kill(server, "SIGSTOP");
   await page.locator(".badge.live.bad", { hasText: "STALE" }).waitFor();
   await shot("stale");
-  await context.setOffline(false);
+  process.kill(server, "SIGCONT");
   await page.locator(".badge.live:not(.bad)").waitFor();
 
   // Light, on a phone, on a projector: nothing runs over the edge.

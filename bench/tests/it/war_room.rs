@@ -18,10 +18,11 @@ async fn an_operator_clicks_through_the_night() -> Result<()> {
     let shots = ui.join("../target/war-room");
     std::fs::create_dir_all(&shots)?;
     let token = std::fs::read_to_string(fleet.folder().join("server/api-token")).context("the API's token")?;
+    let server = fleet.part("server", None).context("the server runs")?;
     let mut command = Command::new("node");
     command.arg("e2e/war-room.mjs").current_dir(ui);
     command.env("URL", format!("http://{}", fleet.http)).env("TOKEN", token.trim());
-    command.env("SERVICE", "probe").env("SHOTS", &shots);
+    command.env("SERVER_PID", server.pid.to_string()).env("SERVICE", "probe").env("SHOTS", &shots);
     let done = tokio::task::spawn_blocking(move || command.output()).await??;
     let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     ensure!(done.status.success(), "the browser's way through the room ended early:\n{said}");
