@@ -1,7 +1,7 @@
 // The dialogs of one-click actions: each shows what would happen before it happens.
 import { createResource, createSignal, For, type JSX, onMount, Show } from "solid-js";
 import { go } from "../app";
-import { get, post } from "../api";
+import { post } from "../api";
 import { count } from "../format";
 import { frame } from "../live";
 import type { LiveOperation, OperationPlan } from "../types";
@@ -111,6 +111,3 @@ function PerHost(props: { plan: OperationPlan }): JSX.Element {
     </table>
   );
 }
-
-/** The names of a kind's resources. */
-export const names = (kind: string) => get<{ resource: { metadata?: { name: string }; name?: string } }[]>(`/v1/resources/${kind}`);

@@ -209,6 +209,9 @@ fn announce(args: &Args, data: &Path, fleet: &Fleet) {
     println!("springtide: {} hosts in {} datacenters are up", fleet.host_count(), args.datacenters);
     println!("  entry traffic   http://{}", args.entry);
     println!("  API             {}", socket.display());
+    if let Some(http) = args.http {
+        println!("  war room        http://{http} (its token: {}/server/api-token)", data.display());
+    }
     println!("  logs            {}/logs", data.display());
     println!("next, in another terminal:");
     // Without it, commands look in their own folder.
