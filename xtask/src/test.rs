@@ -18,6 +18,7 @@ pub fn main(args: Args) -> Result<()> {
     tools::nextest()?;
     tools::nginx()?;
     tools::redis()?;
+    tools::prometheus()?;
     tools::chromium()?;
     tidy::main()?;
     // The server embeds the page: it comes before whatever compiles the server.

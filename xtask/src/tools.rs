@@ -90,6 +90,11 @@ pub fn haproxy() -> Result<()> {
     debian("/usr/sbin/haproxy", "-v", &["haproxy"])
 }
 
+/// Makes sure that Prometheus is there: remote write is tested against the real one.
+pub fn prometheus() -> Result<()> {
+    debian("prometheus", "--version", &["prometheus"])
+}
+
 /// Version of Envoy that `bench proxy` runs beside ours.
 const ENVOY_VERSION: &str = "1.40.0";
 /// Where it is put.

@@ -1,8 +1,8 @@
-//! The Prometheus text format (version 0.0.4) of a series store.
+//! The Prometheus text format (version 0.0.4): the described metrics' newest values, and how the store itself is.
 
-use crate::series::{Buckets, Family, Kind, LATENCY_BOUNDS_US, Labels, Refused};
+use crate::Store;
+use crate::series::{Buckets, Family, Kind, LATENCY_BOUNDS_US, Labels};
 use model::UnixMs;
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 fn escaped_help(text: &str) -> String {
@@ -39,20 +39,10 @@ fn histogram(to: &mut String, name: &str, labels: &Labels, newest: &Buckets) {
 }
 
 /// Writes all series with a point since `oldest`, and how the store itself is.
-pub(crate) fn write<'a>(
-    families: impl Iterator<Item = &'a Family>,
-    oldest: UnixMs,
-    series: usize,
-    refused: &BTreeMap<Refused, u64>,
-) -> String {
+pub(crate) fn write<'a>(families: impl Iterator<Item = &'a Family>, oldest: UnixMs, store: &Store) -> String {
     let mut text = String::new();
     for family in families {
-        let fresh: Vec<_> = family
-            .series
-            .iter()
-            .filter_map(|(labels, ring)| ring.newest().map(|newest| (labels, newest)))
-            .filter(|(_, (time_ms, _))| *time_ms >= oldest)
-            .collect();
+        let fresh: Vec<_> = family.series.iter().filter(|(_, (time_ms, _))| *time_ms >= oldest).collect();
         let fresh_histograms: Vec<_> = family.histograms.iter().filter(|(_, at)| at.time_ms >= oldest).collect();
         if fresh.is_empty() && fresh_histograms.is_empty() {
             continue;
@@ -71,20 +61,19 @@ pub(crate) fn write<'a>(
             histogram(&mut text, name, labels, newest);
         }
     }
-    head(&mut text, "springtide_series", "gauge", "Series in memory.");
-    line(&mut text, "springtide_series", &Vec::new(), None, series);
-    let name = "springtide_points_refused_total";
-    head(&mut text, name, "counter", "Points that the series store refused, by reason.");
-    let reasons = [
-        (Refused::Undescribed, "undescribed"),
-        (Refused::BadLabel, "bad_label"),
-        (Refused::TooManySeries, "too_many_series"),
-        (Refused::OutOfOrder, "out_of_order"),
-        (Refused::NotFinite, "not_finite"),
-    ];
-    for (why, reason) in reasons {
-        let labels = vec![("reason".into(), reason.into())];
-        line(&mut text, name, &labels, None, refused.get(&why).copied().unwrap_or(0));
-    }
+    about(&mut text, store);
     text
+}
+
+/// How the store itself is.
+fn about(to: &mut String, store: &Store) {
+    for (name, kind, help, value) in store.about() {
+        head(to, name, kind, help);
+        line(to, name, &Vec::new(), None, value);
+    }
+    let name = "springtide_points_refused_total";
+    head(to, name, "counter", "Points that the series store refused, by reason.");
+    for (reason, count) in store.refused() {
+        line(to, name, &vec![("reason".into(), reason.into())], None, count);
+    }
 }

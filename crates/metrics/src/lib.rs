@@ -7,6 +7,8 @@
 mod exposition;
 pub mod golden;
 pub mod series;
+pub mod store;
 
 pub use golden::Golden;
-pub use series::{Description, Kind, Limits, Refused, Selector, SeriesPoints, SeriesStore};
+pub use series::{Description, Kind, Limits, Selector, SeriesPoints, SeriesStore};
+pub use store::{Matcher, Op, Refused, Store, TooMuch};

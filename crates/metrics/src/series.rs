@@ -1,15 +1,17 @@
-//! Series of points in memory, bounded in number and length.
+//! The metrics that Springtide itself describes: their names, kinds and meanings, and the newest value of each series.
 //!
-//! What happens at a bound: a series has a ring, and its oldest point goes when it is full; a new series beyond
-//! [`Limits::series_max`] is refused, those that exist live on, and the refusal is counted (`springtide_points_refused_total`).
-//! A series nobody wrote to for [`Limits::idle_ms_max`] is forgotten, so that instances that went make room for new ones.
+//! Points go on into the shared [`Store`], which keeps and reads them; the newest are kept here for the exposition.
+//! What happens at a bound: a new series beyond [`Limits::series_max`] is refused, those that exist live on, and the
+//! refusal is counted (`springtide_points_refused_total`). A series nobody wrote to for [`Limits::idle_ms_max`] is
+//! forgotten, so that instances that went make room for new ones.
 
-mod ring;
 #[cfg(test)]
 mod tests;
 
+pub use crate::store::Refused;
+
+use crate::store::{Matcher, Op, Store};
 use model::{LatencyHistogram, UnixMs};
-use ring::Ring;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -24,13 +26,14 @@ pub const LATENCY_BOUNDS_US: [u64; 13] = [
     1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000,
 ];
 
-/// Bounds of a store.
+/// Time between writes of a histogram's buckets into the shared store: they are many, and the rest is pushed each second.
+pub const HISTOGRAM_MS: u64 = 6_000;
+
+/// Bounds of what is exposed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Series at the same time; a histogram counts as one.
     pub series_max: usize,
-    /// Points of one series; at one a second 900 are 15 minutes, and 16 bytes each.
-    pub points_max: usize,
     /// Time without a point after which a series is forgotten.
     pub idle_ms_max: u64,
     /// Age of the newest point beyond which a series is not exposed any more.
@@ -39,7 +42,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { series_max: 40_000, points_max: 900, idle_ms_max: 900_000, stale_ms_max: 15_000 }
+        Self { series_max: 200_000, idle_ms_max: 900_000, stale_ms_max: 15_000 }
     }
 }
 
@@ -65,26 +68,6 @@ pub struct Description {
     pub unit: &'static str,
     /// One sentence.
     pub help: &'static str,
-}
-
-/// Why a point was not taken. Each is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
-pub enum Refused {
-    /// The metric was not described, or as something else.
-    #[error("the metric is not described as this kind: describe it first")]
-    Undescribed,
-    /// A label that cannot be exposed.
-    #[error("a label is refused: names are a-z, 0-9 and _, not le; values have at most 256 bytes; at most 8 labels")]
-    BadLabel,
-    /// No room for one more series.
-    #[error("the store has as many series as it may")]
-    TooManySeries,
-    /// It is older than the newest point of its series.
-    #[error("the point is older than the newest of its series")]
-    OutOfOrder,
-    /// It is not a number.
-    #[error("the value is not a finite number")]
-    NotFinite,
 }
 
 /// Which series: those of one name whose labels have these values; other labels may have any.
@@ -132,25 +115,30 @@ pub(crate) struct Buckets {
     pub(crate) up_to: [u64; LATENCY_BOUNDS_US.len()],
     pub(crate) count: u64,
     pub(crate) sum_us: u64,
+    /// When its buckets were last written to the shared store.
+    stored_ms: UnixMs,
 }
 
 /// All series of one metric.
 #[derive(Debug)]
 pub(crate) struct Family {
     pub(crate) description: Description,
-    pub(crate) series: BTreeMap<Labels, Ring>,
+    pub(crate) series: BTreeMap<Labels, (UnixMs, f64)>,
     pub(crate) histograms: BTreeMap<Labels, Buckets>,
 }
 
-/// The store. See the module for its bounds.
+/// The described metrics, over a shared store. See the module for its bounds.
 #[derive(Debug)]
 pub struct SeriesStore {
+    store: Arc<Store>,
     limits: Limits,
     families: BTreeMap<&'static str, Family>,
     texts: BTreeSet<Arc<str>>,
     series: usize,
-    refused: BTreeMap<Refused, u64>,
 }
+
+/// Source of the series that are described: their number is bounded here.
+const OWN: &str = "";
 
 fn label_name_is_good(name: &str) -> bool {
     let bytes = name.as_bytes();
@@ -158,18 +146,23 @@ fn label_name_is_good(name: &str) -> bool {
     bytes.first().is_some_and(u8::is_ascii_lowercase) && bytes.iter().all(good) && name != "le"
 }
 
-fn matches(labels: &Labels, selector: &Selector) -> bool {
-    selector.labels.iter().all(|(name, value)| labels.iter().any(|(n, v)| **n == **name && **v == **value))
-}
-
 fn owned(labels: &Labels) -> BTreeMap<String, String> {
     labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
 }
 
+fn matches(labels: &Labels, selector: &Selector) -> bool {
+    selector.labels.iter().all(|(name, value)| labels.iter().any(|(n, v)| **n == **name && **v == **value))
+}
+
 impl SeriesStore {
-    /// An empty store.
+    /// Nothing described yet, over a store of its own in memory.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, families: BTreeMap::new(), texts: BTreeSet::new(), series: 0, refused: BTreeMap::new() }
+        Self::over(Arc::new(Store::in_memory(crate::store::Limits::default())), limits)
+    }
+
+    /// Nothing described yet, over a shared store.
+    pub fn over(store: Arc<Store>, limits: Limits) -> Self {
+        Self { store, limits, families: BTreeMap::new(), texts: BTreeSet::new(), series: 0 }
     }
 
     /// Makes a metric known. Describing it again changes nothing.
@@ -188,10 +181,15 @@ impl SeriesStore {
         self.families.entry(description.name).or_insert_with(family);
     }
 
-    /// Adds a point. A point at the time of the newest replaces it.
+    /// The store that keeps the points.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Adds a point.
     pub fn push(&mut self, name: &str, labels: &[(&str, &str)], time_ms: UnixMs, value: f64) -> Result<(), Refused> {
-        let pushed = self.try_push(name, labels, time_ms, value);
-        self.count(pushed)
+        self.set_newest(name, labels, time_ms, value).map_err(|why| self.refuse(why))?;
+        self.store.append(OWN, name, labels, time_ms, value, time_ms)
     }
 
     /// Sets the newest state of a histogram of latencies: counts from its beginning, and their sum.
@@ -203,58 +201,62 @@ impl SeriesStore {
         latency: &LatencyHistogram,
         sum_us: u64,
     ) -> Result<(), Refused> {
-        let set = self.try_set_histogram(name, labels, time_ms, latency, sum_us);
-        self.count(set)
+        let due = self.set_buckets(name, labels, time_ms, latency, sum_us).map_err(|why| self.refuse(why))?;
+        due.map_or(Ok(()), |buckets| keep(&self.store, name, labels, &buckets))
     }
 
-    fn count(&mut self, done: Result<(), Refused>) -> Result<(), Refused> {
-        if let Err(why) = done {
-            *self.refused.entry(why).or_insert(0) += 1;
-        }
-        done
+    /// Counts what was refused before it reached the shared store, which counts its own.
+    fn refuse(&self, why: Refused) -> Refused {
+        self.store.counts.add(why, 1);
+        why
     }
 
-    fn try_push(&mut self, name: &str, labels: &[(&str, &str)], time_ms: UnixMs, value: f64) -> Result<(), Refused> {
+    fn set_newest(&mut self, name: &str, labels: &[(&str, &str)], time_ms: UnixMs, value: f64) -> Result<(), Refused> {
         if !value.is_finite() {
             return Err(Refused::NotFinite);
         }
-        let labels = self.labels(labels)?;
+        let shared = self.labels(labels)?;
         let full = self.series >= self.limits.series_max;
         let family = self.families.get_mut(name).filter(|family| family.description.kind != Kind::Histogram);
         let family = family.ok_or(Refused::Undescribed)?;
-        if let Some(ring) = family.series.get_mut(&labels) {
-            return ring.push(time_ms, value, self.limits.points_max);
+        match family.series.get_mut(&shared) {
+            Some(newest) if newest.0 > time_ms => return Err(Refused::OutOfOrder),
+            Some(newest) => *newest = (time_ms, value),
+            None if full => return Err(Refused::TooManySeries),
+            None => {
+                family.series.insert(shared, (time_ms, value));
+                self.series += 1;
+            }
         }
-        if full {
-            return Err(Refused::TooManySeries);
-        }
-        let mut ring = Ring::default();
-        ring.push(time_ms, value, self.limits.points_max)?;
-        family.series.insert(labels, ring);
-        self.series += 1;
         Ok(())
     }
 
-    fn try_set_histogram(
+    /// Gives the buckets when it is time to keep them.
+    fn set_buckets(
         &mut self,
         name: &str,
         labels: &[(&str, &str)],
         time_ms: UnixMs,
         latency: &LatencyHistogram,
         sum_us: u64,
-    ) -> Result<(), Refused> {
-        let labels = self.labels(labels)?;
+    ) -> Result<Option<Buckets>, Refused> {
+        let shared = self.labels(labels)?;
         let full = self.series >= self.limits.series_max;
         let family = self.families.get_mut(name).filter(|family| family.description.kind == Kind::Histogram);
         let family = family.ok_or(Refused::Undescribed)?;
-        match family.histograms.get(&labels) {
+        let mut buckets = coarse(time_ms, latency, sum_us);
+        match family.histograms.get(&shared) {
             Some(newest) if newest.time_ms > time_ms => return Err(Refused::OutOfOrder),
-            Some(_) => {}
+            Some(newest) => buckets.stored_ms = newest.stored_ms,
             None if full => return Err(Refused::TooManySeries),
             None => self.series += 1,
         }
-        family.histograms.insert(labels, coarse(time_ms, latency, sum_us));
-        Ok(())
+        let due = time_ms.saturating_sub(buckets.stored_ms) >= HISTOGRAM_MS;
+        if due {
+            buckets.stored_ms = time_ms;
+        }
+        family.histograms.insert(shared, buckets.clone());
+        Ok(due.then_some(buckets))
     }
 
     /// Checks labels, orders them and shares their texts.
@@ -278,29 +280,22 @@ impl SeriesStore {
         new
     }
 
-    /// Points from `from` to `to` (both included). With a step, one point at each `from + n × step`: the newest of
-    /// the step before it; steps without a point are left out. A step of 0 gives the points as they came.
+    /// Points of the shared store, see [`Store::range`].
     pub fn range(&self, selector: &Selector, from: UnixMs, to: UnixMs, step_ms: u64) -> Vec<SeriesPoints> {
-        let widest = to.saturating_sub(from).div_ceil(RANGE_POINTS_MAX);
-        let step_ms = if step_ms == 0 { 0 } else { step_ms.max(widest) };
-        self.select(selector, |ring| ring.range(from, to, step_ms))
+        self.store.range(selector, from, to, step_ms).unwrap_or_default()
     }
 
     /// The newest point of each series.
     pub fn latest(&self, selector: &Selector) -> Vec<SeriesPoints> {
-        self.select(selector, |ring| ring.newest().into_iter().collect())
-    }
-
-    fn select(&self, selector: &Selector, points: impl Fn(&Ring) -> Vec<(UnixMs, f64)>) -> Vec<SeriesPoints> {
         let family = self.families.get(selector.name.as_str());
         let series = family.into_iter().flat_map(|family| &family.series);
         let chosen = series.filter(|(labels, _)| matches(labels, selector));
-        let taken = chosen.map(|(labels, ring)| SeriesPoints {
+        let taken = chosen.map(|(labels, newest)| SeriesPoints {
             name: selector.name.clone(),
             labels: owned(labels),
-            points: points(ring),
+            points: vec![*newest],
         });
-        taken.filter(|series| !series.points.is_empty()).collect()
+        taken.collect()
     }
 
     /// Names, kinds, units and meanings of all metrics.
@@ -318,17 +313,12 @@ impl SeriesStore {
         self.series == 0
     }
 
-    /// How many points were refused for this reason.
-    pub fn refused(&self, why: Refused) -> u64 {
-        self.refused.get(&why).copied().unwrap_or(0)
-    }
-
     /// Forgets series that nobody wrote to for long. Call it every few seconds.
     pub fn forget_idle(&mut self, now: UnixMs) {
         let oldest = now.saturating_sub(self.limits.idle_ms_max);
         let mut left = 0;
         for family in self.families.values_mut() {
-            family.series.retain(|_, ring| ring.newest().is_some_and(|(time_ms, _)| time_ms >= oldest));
+            family.series.retain(|_, (time_ms, _)| *time_ms >= oldest);
             family.histograms.retain(|_, newest| newest.time_ms >= oldest);
             left += family.series.len() + family.histograms.len();
         }
@@ -339,17 +329,74 @@ impl SeriesStore {
     /// Everything written lately, in the Prometheus text format.
     pub fn exposition(&self, now: UnixMs) -> String {
         let oldest = now.saturating_sub(self.limits.stale_ms_max);
-        crate::exposition::write(self.families.values(), oldest, self.series, &self.refused)
+        crate::exposition::write(self.families.values(), oldest, &self.store)
     }
 }
 
 /// Counts up to each bound; a bucket that a bound cuts goes where its middle lies (at most 1.6% off).
 fn coarse(time_ms: UnixMs, latency: &LatencyHistogram, sum_us: u64) -> Buckets {
-    let mut buckets = Buckets { time_ms, up_to: [0; LATENCY_BOUNDS_US.len()], count: latency.total(), sum_us };
+    let mut buckets =
+        Buckets { time_ms, up_to: [0; LATENCY_BOUNDS_US.len()], count: latency.total(), sum_us, stored_ms: 0 };
     for (bucket, count) in latency.buckets() {
         let middle = model::histogram::bucket_middle_us(bucket);
         let first = LATENCY_BOUNDS_US.partition_point(|bound| (*bound as f64) < middle);
         buckets.up_to[first..].iter_mut().for_each(|up_to| *up_to += count);
     }
     buckets
+}
+
+/// Writes a histogram into the shared store, as Prometheus would have scraped it.
+fn keep(store: &Store, name: &str, labels: &[(&str, &str)], at: &Buckets) -> Result<(), Refused> {
+    let put = |name: &str, labels: &[(&str, &str)], value: f64| {
+        store.append(OWN, name, labels, at.time_ms, value, at.time_ms)
+    };
+    let bucket = format!("{name}_bucket");
+    let bounds = LATENCY_BOUNDS_US.iter().map(|bound| (*bound as f64 / 1e6).to_string());
+    for (bound, up_to) in bounds.zip(at.up_to).chain([("+Inf".to_owned(), at.count)]) {
+        let with_bound = [labels, &[("le", &bound)]].concat();
+        put(&bucket, &with_bound, up_to as f64)?;
+    }
+    put(&format!("{name}_sum"), labels, at.sum_us as f64 / 1e6)?;
+    put(&format!("{name}_count"), labels, at.count as f64)
+}
+
+impl Store {
+    /// Points from `from` to `to` (both included). With a step, one point at each `from + n × step`: the newest of
+    /// the step before it; steps without a point are left out. A step of 0 gives the points as they came. Values that
+    /// are no numbers are left out.
+    pub fn range(
+        &self,
+        selector: &Selector,
+        from: UnixMs,
+        to: UnixMs,
+        step_ms: u64,
+    ) -> Result<Vec<SeriesPoints>, crate::TooMuch> {
+        let widest = to.saturating_sub(from).div_ceil(RANGE_POINTS_MAX);
+        let step_ms = if step_ms == 0 { 0 } else { step_ms.max(widest) };
+        let labels = selector.labels.iter().map(|(label, value)| Matcher::new(label, Op::Equal, value));
+        let matchers: Vec<Matcher> = labels.chain([Matcher::name(&selector.name)]).collect();
+        // The first step reaches back before `from`.
+        let mut found = self.select(&matchers, (from + 1).saturating_sub(step_ms.max(1)), to)?;
+        for series in &mut found {
+            series.points.retain(|(_, value)| value.is_finite());
+            if step_ms > 0 {
+                series.points = stepped(&series.points, from, to, step_ms);
+            }
+        }
+        found.retain(|series| !series.points.is_empty());
+        Ok(found)
+    }
+}
+
+fn stepped(points: &[(UnixMs, f64)], from: UnixMs, to: UnixMs, step_ms: u64) -> Vec<(UnixMs, f64)> {
+    let mut out: Vec<(UnixMs, f64)> = Vec::new();
+    for (time_ms, value) in points {
+        let at = from + time_ms.saturating_sub(from).div_ceil(step_ms) * step_ms;
+        match out.last_mut() {
+            _ if at > to => break,
+            Some((known, newest)) if *known == at => *newest = *value,
+            _ => out.push((at, *value)),
+        }
+    }
+    out
 }

@@ -8,10 +8,11 @@ use api::fleet as wire;
 use control::{Observed, StressSample, Traffic};
 use metrics::golden::{EdgeSample, HostSample, SliceSample, Top};
 use metrics::series::{Limits, SeriesStore};
-use metrics::{Golden, Selector, SeriesPoints};
+use metrics::{Golden, Selector, SeriesPoints, Store};
 use model::{InstanceId, UnixMs};
 use process::Process;
 use protection::Protection;
+use std::sync::Arc;
 
 /// Time between writes of the golden signals into the series.
 const SERIES_MS: u64 = 1_000;
@@ -22,7 +23,7 @@ const FORGET_MS: u64 = 10_000;
 /// Edges or slices in one sample; the rest is cut off.
 const SAMPLES_MAX: usize = 100_000;
 
-/// All numbers of the fleet. Owned by the control loop.
+/// All numbers of the fleet. Owned by the control loop; the store under the series is shared with the handlers that read.
 pub struct Feed {
     golden: Golden,
     series: SeriesStore,
@@ -35,12 +36,7 @@ pub struct Feed {
 
 impl Default for Feed {
     fn default() -> Self {
-        let mut series = SeriesStore::new(Limits::default());
-        Golden::describe(&mut series);
-        Process::describe(&mut series);
-        Protection::describe(&mut series);
-        let (process, protection) = (Process::default(), Protection::default());
-        Self { golden: Golden::new(), series, process, protection, wrote_series: 0, wrote_traffic: 0, forgot: 0 }
+        Self::over(Arc::new(Store::in_memory(metrics::store::Limits::default())))
     }
 }
 
@@ -60,6 +56,16 @@ pub struct Own {
 }
 
 impl Feed {
+    /// Over a store that others read and write too.
+    pub fn over(store: Arc<Store>) -> Self {
+        let mut series = SeriesStore::over(store, Limits::default());
+        Golden::describe(&mut series);
+        Process::describe(&mut series);
+        Protection::describe(&mut series);
+        let (process, protection) = (Process::default(), Protection::default());
+        Self { golden: Golden::new(), series, process, protection, wrote_series: 0, wrote_traffic: 0, forgot: 0 }
+    }
+
     /// Takes an agent's reading in.
     pub fn agent_samples(&mut self, host: &str, samples: &wire::AgentSamples) {
         let slices: Vec<SliceSample> = samples.slices.iter().take(SAMPLES_MAX).map(slice).collect();

@@ -16,6 +16,7 @@ mod packages;
 mod page;
 pub mod problem;
 mod protect;
+mod remote_write;
 mod resources;
 mod status;
 mod views;
@@ -58,6 +59,9 @@ pub struct App {
     pub logs: Logs,
     /// Who enforces policies, and dry runs on their way.
     pub protect: Protect,
+    /// The series: read and written here without the control loop.
+    pub series: Arc<::metrics::Store>,
+    writes: Arc<Semaphore>,
     live: Arc<live::Live>,
     allowed: Arc<Semaphore>,
 }
@@ -71,9 +75,11 @@ impl App {
         blobs: Blobs,
         logs: Logs,
         protect: Protect,
+        series: Arc<::metrics::Store>,
     ) -> Self {
+        let writes = Arc::new(Semaphore::new(remote_write::AT_ONCE_MAX));
         let allowed = Arc::new(Semaphore::new(REQUESTS_AT_ONCE_MAX));
-        Self { control, store, records, blobs, logs, protect, live: Arc::default(), allowed }
+        Self { control, store, records, blobs, logs, protect, series, writes, live: Arc::default(), allowed }
     }
 }
 
@@ -109,6 +115,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/protect/dry-run", post(protect::dry_run))
         .route("/v1/protect/history/{name}", get(protect::history))
         .route("/v1/metrics/range", get(metrics::range))
+        .route("/api/v1/write", post(remote_write::write).layer(remote_write::body_max()))
         .route("/metrics", get(metrics::exposition))
         .route("/v1/top", get(metrics::top))
         .route("/v1/live", get(live::stream))

@@ -6,6 +6,7 @@ use crate::config::{Config, Error};
 use crate::control_loop::world::World;
 use crate::control_loop::{Engine, Loop, Parts};
 use crate::failpoint::Failpoint;
+use crate::feed::Feed;
 use crate::fleet::FleetService;
 use crate::fleet::listener;
 use crate::fleet::logs::Logs;
@@ -16,6 +17,7 @@ use crate::token;
 use crate::xds::Ads;
 use crate::xds::cache::Cache;
 use crate::xds::followers::Followers;
+use metrics::store::Keeper;
 use model::{Curve, keys};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -54,6 +56,8 @@ pub struct Handle {
     /// Holders of the store outside of this server.
     store_holders: usize,
     records: Arc<Records>,
+    /// Looks after the series; when it goes, their log is written a last time.
+    _keeper: Keeper,
 }
 
 /// Time allowed for requests at work to let go of the store when the server stops.
@@ -131,10 +135,13 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
     let mesh_file = data.join("mesh.json");
     world.links.mesh = read_json(&mesh_file);
     let (followers, followers_file) = (Followers::default(), data.join("proxies.json"));
-    followers.expect(read_json(&followers_file), std::time::Instant::now());
     let (protect, enforcers_file) = (Protect::default(), data.join("policy-proxies.json"));
-    protect.enforcers.expect(read_json(&enforcers_file), std::time::Instant::now());
+    let now = std::time::Instant::now();
+    followers.expect(read_json(&followers_file), now);
+    protect.enforcers.expect(read_json(&enforcers_file), now);
     world.curves = read_curves(&records)?;
+    let (series, _keeper) = open_series(data).await?;
+    world.feed = Feed::over(series.clone());
 
     let (to_loop, inputs) = Loop::new();
     let (stop, stopped) = watch::channel(false);
@@ -156,10 +163,7 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
     };
     // Addresses are taken before the loop runs: a server that cannot listen must not decide anything.
     let fleet = listen(config.fleet).await?;
-    let http = match config.http {
-        Some(address) => Some(listen(address).await?),
-        None => None,
-    };
+    let http = listen_http(config.http).await?;
     let socket = listen_unix(&config.socket)?;
     let mut handle = Handle {
         socket: config.socket.clone(),
@@ -174,11 +178,12 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
         store: store.clone(),
         store_holders,
         records: records.clone(),
+        _keeper,
     };
-    let app = App::new(to_loop.clone(), store, records, blobs, logs.clone(), protect.clone());
+    let app = App::new(to_loop.clone(), store, records, blobs, logs.clone(), protect.clone(), series);
     let service = FleetService::new(to_loop, logs, protect.dry_runs);
-    let router =
-        listener::router(service, Ads::new(cache, followers, protect.enforcers), app.clone(), fleet_token.into());
+    let ads = Ads::new(cache, followers, protect.enforcers);
+    let router = listener::router(service, ads, app.clone(), fleet_token.into());
     handle.listeners.spawn(serve::tcp(fleet, router, listener::CONNECTIONS_MAX));
     serve_api(&mut handle.listeners, app, socket, http, api_token);
     write_server_file(&handle)?;
@@ -194,6 +199,17 @@ fn open_records(data: &Path) -> Result<(Arc<Records>, Blobs), Error> {
     let records = Records::open(&data.join("records")).map_err(|error| stopped(&error))?;
     let blobs = Blobs::open(&data.join("blobs")).map_err(|error| stopped(&error))?;
     Ok((Arc::new(records), blobs))
+}
+
+/// Opens the series' store, and has it looked after.
+async fn open_series(data: &Path) -> Result<(Arc<metrics::Store>, Keeper), Error> {
+    let folder = data.join("metrics");
+    let stopped = |error: &dyn std::fmt::Display| Error::Stopped(error.to_string());
+    let open = move || metrics::Store::open(&folder, metrics::store::Limits::default());
+    let opened = tokio::task::spawn_blocking(open).await.map_err(|error| stopped(&error))?;
+    let series = Arc::new(opened.map_err(|error| stopped(&error))?);
+    let keeper = Keeper::start(series.clone()).map_err(|error| stopped(&error))?;
+    Ok((series, keeper))
 }
 
 /// Claims an empty store for this layout; refuses a store of a layout that this binary does not know.
@@ -256,6 +272,13 @@ fn read_curves(records: &Records) -> Result<Vec<Curve>, Error> {
     let found = records.list(Kind::Curve, after, crate::control_loop::world::CURVES_MAX);
     let found = found.map_err(|error| Error::Stopped(error.to_string()))?;
     Ok(found.iter().filter_map(|record| serde_json::from_slice(&record.bytes).ok()).collect())
+}
+
+async fn listen_http(address: Option<SocketAddr>) -> Result<Option<TcpListener>, Error> {
+    match address {
+        Some(address) => listen(address).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {

@@ -57,8 +57,10 @@ pub async fn range(State(app): State<App>, Params(asked): Params<Range>) -> Resu
         [("service", asked.service), ("instance", asked.instance), ("host", asked.host), ("caller", asked.caller)];
     let labels = named.into_iter().filter_map(|(label, value)| Some((label.to_owned(), value?))).collect();
     let selector = Selector { name: asked.name, labels };
-    let found = app.control.read(move |world| world.feed.range(&selector, from, to, asked.step_ms));
-    let views = found.await?.into_iter().take(SERIES_MAX);
+    let read = move || app.series.range(&selector, from, to, asked.step_ms);
+    let found = tokio::task::spawn_blocking(read).await.map_err(|error| problem::internal(error.to_string()))?;
+    let found = found.map_err(|error| problem::unprocessable(error.to_string()))?;
+    let views = found.into_iter().take(SERIES_MAX);
     Ok(Json(views.map(|at| SeriesView { name: at.name, labels: at.labels, points: at.points }).collect()))
 }
 

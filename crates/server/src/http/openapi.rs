@@ -1,7 +1,8 @@
 //! The OpenAPI document, made from the handlers themselves.
 
 use super::{
-    apply, capacity, describe, live, logs, metrics, operations, packages, protect, resources, status, views, watch,
+    apply, capacity, describe, live, logs, metrics, operations, packages, protect, remote_write, resources, status,
+    views, watch,
 };
 use axum::Json;
 use utoipa::OpenApi;
@@ -49,6 +50,7 @@ use utoipa::OpenApi;
         protect::history,
         metrics::range,
         metrics::exposition,
+        remote_write::write,
         metrics::top,
         status::audit,
         watch::changes,

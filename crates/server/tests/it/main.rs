@@ -6,6 +6,7 @@ mod agent;
 mod apply;
 mod crash;
 mod harness;
+mod metrics;
 mod protect;
 mod proxy;
 mod scale;
