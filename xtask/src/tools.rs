@@ -80,6 +80,12 @@ pub fn user_mode_linux() -> Result<()> {
     debian("linux.uml", "--version", &["user-mode-linux"])
 }
 
+/// Makes sure that Prometheus and VictoriaMetrics are there: PromQL and remote write are held against the real ones.
+pub fn prometheus() -> Result<()> {
+    debian("promtool", "--version", &["prometheus"])?;
+    debian("victoria-metrics", "--version", &["victoria-metrics"])
+}
+
 /// Makes sure that a Redis is there: the slow lane is tested against the real one.
 pub fn redis() -> Result<()> {
     debian("redis-server", "--version", &["redis-server"])

@@ -15,6 +15,7 @@ const MAY_STAND_ON: &[(&str, &[&str])] = &[
     ("store", &["model"]),
     ("metrics", &["model"]),
     ("policy", &["admission", "model"]),
+    ("promql", &[]),
     ("sdk", &["admission", "model", "policy"]),
     ("sim", &["admission"]),
     ("api", &["model"]),
@@ -23,8 +24,8 @@ const MAY_STAND_ON: &[(&str, &[&str])] = &[
     ("proxy", &["admission", "api", "model", "metrics", "policy", "slowlane"]),
     ("shim", &[]),
     ("agent", &["api", "model", "shim"]),
-    ("server", &["api", "capacity", "control", "metrics", "model", "policy", "scheduler", "store"]),
-    ("springtide", &["agent", "api", "capacity", "loadgen", "model", "proxy", "server", "sim", "shim"]),
+    ("server", &["api", "capacity", "control", "metrics", "model", "policy", "promql", "scheduler", "store"]),
+    ("springtide", &["agent", "api", "capacity", "loadgen", "model", "promql", "proxy", "server", "sim", "shim"]),
 ];
 
 /// Checks every crate under `crates`.
