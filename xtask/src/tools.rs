@@ -83,7 +83,7 @@ pub fn user_mode_linux() -> Result<()> {
 /// Makes sure that Prometheus and VictoriaMetrics are there: PromQL and remote write are held against the real ones.
 pub fn prometheus() -> Result<()> {
     debian("promtool", "--version", &["prometheus"])?;
-    debian("victoria-metrics", "--version", &["victoria-metrics"])
+    debian("victoria-metrics", "-version", &["victoria-metrics"])
 }
 
 /// Makes sure that a Redis is there: the slow lane is tested against the real one.
@@ -94,11 +94,6 @@ pub fn redis() -> Result<()> {
 /// Makes sure that HAProxy is there: a peer of `bench proxy`.
 pub fn haproxy() -> Result<()> {
     debian("/usr/sbin/haproxy", "-v", &["haproxy"])
-}
-
-/// Makes sure that Prometheus is there: remote write is tested against the real one.
-pub fn prometheus() -> Result<()> {
-    debian("prometheus", "--version", &["prometheus"])
 }
 
 /// Version of Envoy that `bench proxy` runs beside ours.

@@ -56,6 +56,16 @@ pub enum Address {
     },
 }
 
+/// A refusal that has not our form: Prometheus' API has its own.
+fn foreign(text: &str, status: StatusCode) -> Problem {
+    let read = serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
+    let (code, message) = match (read["errorType"].as_str(), read["error"].as_str()) {
+        (Some(code), Some(message)) => (code, message.to_owned()),
+        _ => ("internal", format!("the server answered {status}: {}", text.chars().take(300).collect::<String>())),
+    };
+    Problem { code: code.to_owned(), message, faults: Vec::new() }
+}
+
 /// A client of one server.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -115,11 +125,7 @@ impl Client {
         }
         let status = answer.status();
         let text = answer.text().await.unwrap_or_default();
-        let problem = serde_json::from_str(&text).unwrap_or_else(|_| Problem {
-            code: "internal".to_owned(),
-            message: format!("the server answered {status}: {}", text.chars().take(300).collect::<String>()),
-            faults: Vec::new(),
-        });
+        let problem = serde_json::from_str(&text).unwrap_or_else(|_| foreign(&text, status));
         Err(Error::Refused(problem, status))
     }
 
@@ -298,6 +304,13 @@ impl Client {
     /// Series over a range; `query` as in the route's table.
     pub async fn range(&self, query: &[(&str, String)]) -> Result<Vec<SeriesView>, Error> {
         self.json(self.request(Method::GET, "/v1/metrics/range").query(query)).await
+    }
+
+    /// Prometheus' API: `query`, `query_range`, `labels`…; gives the answer's `data`.
+    pub async fn prometheus(&self, path: &str, parameters: &[(&str, String)]) -> Result<serde_json::Value, Error> {
+        let request = self.request(Method::GET, &format!("/api/v1/{path}")).query(parameters);
+        let mut answer: serde_json::Value = self.json(request).await?;
+        Ok(answer["data"].take())
     }
 
     /// Everything measured, as Prometheus text.

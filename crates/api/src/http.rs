@@ -36,6 +36,13 @@
 //! | `GET /v1/protect/history/{name}` | → [`model::PolicyHistory`] |
 //! | `GET /v1/metrics/range?name=&service=&instance=&from_ms=&to_ms=&step_ms=` | → `Vec<SeriesView>` |
 //! | `GET /metrics` | → Prometheus exposition |
+//! | `GET /api/v1/query?query=&time=` | → as Prometheus answers; so do the next ones, in errors too, and `POST` with a form |
+//! | `GET /api/v1/query_range?query=&start=&end=&step=` | → as Prometheus answers |
+//! | `GET /api/v1/labels?match[]=` | → as Prometheus answers |
+//! | `GET /api/v1/label/{name}/values?match[]=` | → as Prometheus answers |
+//! | `GET /api/v1/series?match[]=` | → as Prometheus answers |
+//! | `GET /api/v1/metadata` | → as Prometheus answers |
+//! | `GET /api/v1/status/buildinfo` | → as Prometheus answers |
 //! | `GET /v1/top` | → [`TopView`] |
 //! | `GET /v1/audit?after=&limit=` | → `Vec<AuditEntry>` |
 //! | `GET /v1/live` | → server-sent events `layout`, data [`crate::live::Layout`], and `tick`, data [`crate::live::Tick`] |

@@ -1,5 +1,6 @@
 //! How a server is started, and why it may refuse.
 
+use crate::remote_write::{RECEIVERS_MAX, Receiver};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -16,6 +17,8 @@ pub struct Config {
     pub fleet: SocketAddr,
     /// Mesh address given to instances where no proxy of their datacenter has announced one.
     pub mesh: Option<String>,
+    /// Where all series are sent, by remote write.
+    pub remote_write: Vec<Receiver>,
 }
 
 /// Why a server does not start, or stops.
@@ -85,6 +88,9 @@ pub enum Error {
         /// The socket.
         path: PathBuf,
     },
+    /// Receivers of remote write that cannot all be served.
+    #[error("remote write: {0}")]
+    Receivers(String),
     /// The control loop ended.
     #[error("the control loop stopped: {0}")]
     Stopped(String),
@@ -100,6 +106,15 @@ impl Config {
         for (address, what) in listeners {
             if let Some(address) = address.filter(|at| !at.ip().is_loopback()) {
                 return Err(Error::Beyond { address, what });
+            }
+        }
+        if self.remote_write.len() > RECEIVERS_MAX {
+            let given = self.remote_write.len();
+            return Err(Error::Receivers(format!("{given} receivers are given, and {RECEIVERS_MAX} are the most")));
+        }
+        for (at, receiver) in self.remote_write.iter().enumerate() {
+            if self.remote_write[..at].contains(receiver) {
+                return Err(Error::Receivers(format!("{} is given twice: leave one out", receiver.shown())));
             }
         }
         let bytes = self.socket.as_os_str().len();
@@ -121,6 +136,7 @@ mod tests {
             http: None,
             fleet: ([127, 0, 0, 1], 0).into(),
             mesh: None,
+            remote_write: Vec::new(),
         }
     }
 
@@ -132,6 +148,14 @@ mod tests {
         assert!(why.contains("0.0.0.0:7000") && why.contains("TLS") && why.contains("loopback"), "{why}");
         let open = Config { http: Some(([10, 0, 0, 1], 80).into()), ..config() };
         assert!(open.check().expect_err("a private address").to_string().contains("HTTP API"));
+    }
+
+    #[test]
+    fn receivers_given_twice_or_in_masses_are_refused() {
+        let to = |n: usize| format!("http://127.0.0.1:{n}/api/v1/write").parse::<Receiver>().expect("a receiver");
+        let why = |remote_write| Config { remote_write, ..config() }.check().expect_err("refused").to_string();
+        assert!(why(vec![to(1), to(2), to(1)]).contains("127.0.0.1:1/api/v1/write is given twice"));
+        assert!(why((1..20).map(to).collect()).contains("8 are the most"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod process;
 mod protection;
 
 use crate::clock::now_ms;
+use crate::remote_write;
 use api::fleet as wire;
 use control::{Observed, StressSample, Traffic};
 use metrics::golden::{EdgeSample, HostSample, SliceSample, Top};
@@ -29,6 +30,8 @@ pub struct Feed {
     series: SeriesStore,
     process: Process,
     protection: Protection,
+    /// Receivers of remote write.
+    pub remote_write: Vec<Arc<remote_write::Counts>>,
     wrote_series: UnixMs,
     wrote_traffic: UnixMs,
     forgot: UnixMs,
@@ -62,8 +65,19 @@ impl Feed {
         Golden::describe(&mut series);
         Process::describe(&mut series);
         Protection::describe(&mut series);
+        remote_write::describe(&mut series);
         let (process, protection) = (Process::default(), Protection::default());
-        Self { golden: Golden::new(), series, process, protection, wrote_series: 0, wrote_traffic: 0, forgot: 0 }
+        let remote_write = Vec::new();
+        Self {
+            golden: Golden::new(),
+            series,
+            process,
+            protection,
+            remote_write,
+            wrote_series: 0,
+            wrote_traffic: 0,
+            forgot: 0,
+        }
     }
 
     /// Takes an agent's reading in.
@@ -114,6 +128,7 @@ impl Feed {
         self.golden.tick(now, &mut self.series);
         self.process.write(&mut self.series, now, own());
         self.protection.write(&mut self.series, now);
+        remote_write::write(self.remote_write.iter().map(|counts| &**counts), &mut self.series, now);
         if now.saturating_sub(self.forgot) >= FORGET_MS {
             self.forgot = now;
             self.series.forget_idle(now);
@@ -150,6 +165,11 @@ impl Feed {
     /// Series over a time range.
     pub fn range(&self, selector: &Selector, from: UnixMs, to: UnixMs, step_ms: u64) -> Vec<SeriesPoints> {
         self.series.range(selector, from, to, step_ms)
+    }
+
+    /// Names, kinds and meanings of all metrics.
+    pub fn descriptions(&self) -> Vec<metrics::Description> {
+        self.series.descriptions().copied().collect()
     }
 
     /// Everything, in Prometheus' text format.

@@ -15,6 +15,7 @@ mod operations;
 mod packages;
 mod page;
 pub mod problem;
+mod prometheus;
 mod protect;
 mod remote_write;
 mod resources;
@@ -27,9 +28,10 @@ pub use packages::get as package_blob;
 use crate::control_loop::Loop;
 use crate::fleet::logs::Logs;
 use crate::policies::Protect;
+use crate::query::Queries;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use problem::Failure;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +64,8 @@ pub struct App {
     /// The series: read and written here without the control loop.
     pub series: Arc<::metrics::Store>,
     writes: Arc<Semaphore>,
+    /// Where PromQL is evaluated.
+    pub queries: Queries,
     live: Arc<live::Live>,
     allowed: Arc<Semaphore>,
 }
@@ -79,7 +83,19 @@ impl App {
     ) -> Self {
         let writes = Arc::new(Semaphore::new(remote_write::AT_ONCE_MAX));
         let allowed = Arc::new(Semaphore::new(REQUESTS_AT_ONCE_MAX));
-        Self { control, store, records, blobs, logs, protect, series, writes, live: Arc::default(), allowed }
+        Self {
+            control,
+            store,
+            records,
+            blobs,
+            logs,
+            protect,
+            queries: Queries::over(series.clone()),
+            series,
+            writes,
+            live: Arc::default(),
+            allowed,
+        }
     }
 }
 
@@ -118,6 +134,14 @@ pub fn router(app: App) -> Router {
         .route("/api/v1/write", post(remote_write::write).layer(remote_write::body_max()))
         .route("/metrics", get(metrics::exposition))
         .route("/v1/top", get(metrics::top))
+        .route("/api/v1/query", get(prometheus::instant).post(prometheus::instant))
+        .route("/api/v1/query_range", get(prometheus::range).post(prometheus::range))
+        .route("/api/v1/labels", get(prometheus::labels).post(prometheus::labels))
+        .route("/api/v1/label/{name}/values", get(prometheus::values))
+        .route("/api/v1/series", get(prometheus::series).post(prometheus::series))
+        .route("/api/v1/metadata", get(prometheus::metadata))
+        .route("/api/v1/status/buildinfo", get(prometheus::build_info))
+        .route("/api/v1/{*rest}", any(prometheus::absent))
         .route("/v1/live", get(live::stream))
         .route("/v1/audit", get(status::audit))
         .route("/v1/watch", get(watch::changes))

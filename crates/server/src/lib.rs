@@ -13,6 +13,8 @@ mod file;
 mod fleet;
 mod http;
 mod policies;
+mod query;
+mod remote_write;
 mod report;
 mod serve;
 mod start;
@@ -21,6 +23,7 @@ mod xds;
 
 pub use config::{Config, Error, SOCKET_PATH_BYTES_MAX};
 pub use failpoint::VARIABLE as FAILPOINT_VARIABLE;
+pub use remote_write::{RECEIVERS_MAX, Receiver};
 pub use start::{Handle, start, start_on};
 
 /// Serves until SIGTERM or SIGINT, or until something fails.

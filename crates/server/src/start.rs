@@ -12,6 +12,8 @@ use crate::fleet::listener;
 use crate::fleet::logs::Logs;
 use crate::http::{App, access, router};
 use crate::policies::Protect;
+use crate::query;
+use crate::remote_write::Sender;
 use crate::serve;
 use crate::token;
 use crate::xds::Ads;
@@ -136,12 +138,11 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
     world.links.mesh = read_json(&mesh_file);
     let (followers, followers_file) = (Followers::default(), data.join("proxies.json"));
     let (protect, enforcers_file) = (Protect::default(), data.join("policy-proxies.json"));
-    let now = std::time::Instant::now();
-    followers.expect(read_json(&followers_file), now);
-    protect.enforcers.expect(read_json(&enforcers_file), now);
-    world.curves = read_curves(&records)?;
+    followers.expect(read_json(&followers_file), std::time::Instant::now());
+    protect.enforcers.expect(read_json(&enforcers_file), std::time::Instant::now());
     let (series, _keeper) = open_series(data).await?;
     world.feed = Feed::over(series.clone());
+    let senders = senders(&config, &mut world);
 
     let (to_loop, inputs) = Loop::new();
     let (stop, stopped) = watch::channel(false);
@@ -180,6 +181,7 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
         records: records.clone(),
         _keeper,
     };
+    send_on(&mut handle.listeners, senders, &series);
     let app = App::new(to_loop.clone(), store, records, blobs, logs.clone(), protect.clone(), series);
     let service = FleetService::new(to_loop, logs, protect.dry_runs);
     let ads = Ads::new(cache, followers, protect.enforcers);
@@ -259,6 +261,7 @@ async fn read_world(store: &dyn Store, records: &Records) -> Result<(World, Watc
         world.fold(&item.key, Some(&item.value), item.mod_revision)?;
     }
     world.snapshot.revision = range.revision;
+    world.curves = read_curves(records)?;
     Ok((world, watch))
 }
 
@@ -272,6 +275,24 @@ fn read_curves(records: &Records) -> Result<Vec<Curve>, Error> {
     let found = records.list(Kind::Curve, after, crate::control_loop::world::CURVES_MAX);
     let found = found.map_err(|error| Error::Stopped(error.to_string()))?;
     Ok(found.iter().filter_map(|record| serde_json::from_slice(&record.bytes).ok()).collect())
+}
+
+/// A sender for each receiver of remote write; the feed shows their counters.
+fn senders(config: &Config, world: &mut World) -> Vec<Sender> {
+    let folder = config.data.join("remote-write");
+    let senders: Vec<Sender> = config.remote_write.iter().map(|to| Sender::new(to.clone(), &folder)).collect();
+    world.feed.remote_write = senders.iter().map(Sender::counts).collect();
+    senders
+}
+
+fn send_on(tasks: &mut JoinSet<Result<(), Error>>, senders: Vec<Sender>, series: &Arc<metrics::Store>) {
+    for sender in senders {
+        let back = query::Stored(series.clone());
+        tasks.spawn(async move {
+            sender.run(back).await;
+            Ok(())
+        });
+    }
 }
 
 async fn listen_http(address: Option<SocketAddr>) -> Result<Option<TcpListener>, Error> {

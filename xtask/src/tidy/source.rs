@@ -8,8 +8,7 @@ const FILE_LINES_MAX: usize = 800;
 /// Lines a function may have.
 const FUNCTION_LINES_MAX: usize = 70;
 /// Rooms that do no I/O and read no clock.
-const PURE: &[&str] =
-    &["admission", "model", "capacity", "scheduler", "control", "detect", "policy", "promql", "sim"];
+const PURE: &[&str] = &["admission", "model", "capacity", "scheduler", "control", "detect", "policy", "promql", "sim"];
 /// What a pure room never says.
 const IMPURE: &[&str] = &[
     "std::fs",

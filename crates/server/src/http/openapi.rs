@@ -1,8 +1,8 @@
 //! The OpenAPI document, made from the handlers themselves.
 
 use super::{
-    apply, capacity, describe, live, logs, metrics, operations, packages, protect, remote_write, resources, status,
-    views, watch,
+    apply, capacity, describe, live, logs, metrics, operations, packages, prometheus, protect, remote_write, resources,
+    status, views, watch,
 };
 use axum::Json;
 use utoipa::OpenApi;
@@ -52,6 +52,13 @@ use utoipa::OpenApi;
         metrics::exposition,
         remote_write::write,
         metrics::top,
+        prometheus::instant,
+        prometheus::range,
+        prometheus::labels,
+        prometheus::values,
+        prometheus::series,
+        prometheus::metadata,
+        prometheus::build_info,
         status::audit,
         watch::changes,
         status::status,
@@ -89,11 +96,15 @@ mod tests {
                     method = verb;
                 }
                 // `POST /v1/operations/{id}/pause`, `/resume`: the later ones replace the last part.
-                let path =
-                    match path.starts_with("/v1") || last.is_empty() || path.ends_with(".json") || path == "/healthz" {
-                        true => path,
-                        false => format!("{}{path}", &last[..last.rfind('/').expect("a path")]),
-                    };
+                let path = match path.starts_with("/v1")
+                    || path.starts_with("/api")
+                    || last.is_empty()
+                    || path.ends_with(".json")
+                    || path == "/healthz"
+                {
+                    true => path,
+                    false => format!("{}{path}", &last[..last.rfind('/').expect("a path")]),
+                };
                 let known = &document["paths"][&path][method.to_lowercase()];
                 assert!(known.is_object(), "{method} {path} is not in the document");
                 last = path;

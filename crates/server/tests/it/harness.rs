@@ -24,6 +24,7 @@ pub fn config(data: &Path) -> Config {
         http: Some(([127, 0, 0, 1], 0).into()),
         fleet: ([127, 0, 0, 1], 0).into(),
         mesh: None,
+        remote_write: Vec::new(),
     }
 }
 

@@ -54,6 +54,9 @@ pub struct Args {
     /// Also serve the API on this loopback address (token in DATA/server/api-token)
     #[arg(long)]
     http: Option<SocketAddr>,
+    /// Send all series there, by Prometheus' remote write (may be given again)
+    #[arg(long, value_name = "URL")]
+    remote_write: Vec<server::Receiver>,
     /// Worker threads of the proxy
     #[arg(long, default_value_t = 1)]
     proxy_threads: usize,

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 /// Run the control plane
 #[derive(clap::Args)]
-#[command(after_help = "Example: springtide server --data /var/lib/springtide --fleet 127.0.0.1:7400")]
+#[command(
+    after_help = "Example: springtide server --data /var/lib/springtide --fleet 127.0.0.1:7400 --remote-write http://127.0.0.1:8428/api/v1/write"
+)]
 pub struct ServerArgs {
     /// Folder of the store, the records and the packages
     #[arg(long, default_value = "/var/lib/springtide")]
@@ -22,6 +24,9 @@ pub struct ServerArgs {
     /// Where agents and proxies connect (port 0: any free one, written to DATA/server.json)
     #[arg(long, default_value = "127.0.0.1:7400")]
     fleet: SocketAddr,
+    /// Send all series there, by Prometheus' remote write (may be given again, for up to 8 receivers)
+    #[arg(long, value_name = "URL")]
+    remote_write: Vec<server::Receiver>,
     #[command(flatten)]
     parent: Parent,
 }
@@ -208,8 +213,14 @@ fn current_thread() -> Result<tokio::runtime::Runtime> {
 pub fn server(args: ServerArgs) -> Result<()> {
     args.parent.bind()?;
     log_to_stderr();
-    let config =
-        server::Config { data: args.data, socket: args.socket, http: args.http, fleet: args.fleet, mesh: None };
+    let config = server::Config {
+        data: args.data,
+        socket: args.socket,
+        http: args.http,
+        fleet: args.fleet,
+        mesh: None,
+        remote_write: args.remote_write,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     Ok(runtime.block_on(server::run(config))?)
 }

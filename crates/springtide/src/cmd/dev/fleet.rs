@@ -88,6 +88,9 @@ impl Fleet {
         if let Some(http) = self.args.http {
             args.extend(words(&["--http", &http.to_string()]));
         }
+        for to in &self.args.remote_write {
+            args.extend(words(&["--remote-write", to.url().as_str()]));
+        }
         Child { name: "server".to_owned(), args, same_fleet_port: true }
     }
 
