@@ -18,6 +18,7 @@ mod output;
 mod pack;
 mod progress;
 mod protect;
+mod query;
 mod simulate;
 mod size;
 mod tables;
@@ -36,6 +37,7 @@ pub enum Command {
     Get(get::GetArgs),
     Describe(get::DescribeArgs),
     Top(top::Args),
+    Query(query::Args),
     Logs(logs::Args),
     Scale(operation::ScaleArgs),
     Drain(operation::DrainArgs),
@@ -77,6 +79,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Get(args) => get::get(args).await,
         Command::Describe(args) => get::describe(args).await,
         Command::Top(args) => top::top(args).await,
+        Command::Query(args) => query::query(args).await,
         Command::Logs(args) => logs::logs(args).await,
         Command::Scale(args) => operation::scale(args).await,
         Command::Drain(args) => operation::drain(args).await,
