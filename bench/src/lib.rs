@@ -5,5 +5,7 @@ pub mod load;
 pub mod machine;
 pub mod manifests;
 pub mod outside;
+pub mod server;
+pub mod simulated;
 pub mod stats;
 pub mod table;

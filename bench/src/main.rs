@@ -14,6 +14,7 @@ mod proxy_bench;
 mod scale_out;
 mod server_kill;
 mod stress;
+mod ui;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -52,6 +53,8 @@ enum Bench {
     DetectNab(detect_nab::Args),
     /// CPU of a request and p99, beside nginx, HAProxy and Envoy; the cost of protection
     Proxy(proxy_bench::Args),
+    /// The war room in Chromium over a simulated fleet: a frame of the heat map, metric to pixel, size of the page
+    Ui(ui::Args),
     /// kill -9 of the server at every journal point: resumes, loses nothing, each effect once
     ServerKill(server_kill::Args),
 }
@@ -67,6 +70,7 @@ const NAMES: &[&str] = &[
     "policy-push",
     "detect-delay",
     "detect-nab",
+    "ui",
 ];
 
 fn main() -> ExitCode {
@@ -107,6 +111,7 @@ async fn bench(bench: Bench) -> anyhow::Result<bool> {
         Bench::PolicyPush(args) => policy_push::run(args).await,
         Bench::DetectDelay(args) => detect_delay::run(&args),
         Bench::DetectNab(args) => detect_nab::run(&args),
+        Bench::Ui(args) => ui::run(args).await,
         Bench::Proxy(args) => proxy_bench::run(args).await,
         Bench::ServerKill(args) => server_kill::run(args).await,
         Bench::AdmissionReal(args) => admission_real::run(args).await,

@@ -5,14 +5,13 @@
 //! never what the server says. Proxies, bench and server share the machine's cores, which counts against us.
 
 mod proxies;
-mod server;
 
 use anyhow::{Context, Result, bail, ensure};
 use api::http::{FireRequest, LiftRequest, ManifestFile, ProtectRequest, ProtectResponse};
 use proxies::Proxies;
 use rand::{RngExt, SeedableRng};
-use server::Server;
 use springtide_bench::machine::{CpuTime, STEAL_MAX};
+use springtide_bench::server::Server;
 use springtide_bench::stats;
 use springtide_bench::table::{self, Row};
 use std::collections::BTreeSet;

@@ -1,4 +1,5 @@
-// Clicks through the war room of a real fleet: login, live numbers, heat map, expand, operation, protect, stale and back.
+// Clicks through the war room of a real fleet: login, live numbers, heat map, keys, expand, operation, protect, tables,
+// stale and back, a browser that sleeps.
 // Environment: URL and TOKEN of the API, SERVER_PID: its process, SERVICE to act on, SHOTS: the folder of the screenshots.
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -7,6 +8,10 @@ import { withBrowser } from "./browser.mjs";
 const { URL: url, TOKEN: token, SERVICE: service, SHOTS: shots } = process.env;
 const server = Number(process.env.SERVER_PID);
 const WAIT_MS = 30_000;
+/** How long the browser sleeps: longer than a page may be silent before it calls itself stale. */
+const SLEEP_MS = 4_500;
+/** Ticks that a page may paint in the second after it woke: what the server sends in a second, and one more. */
+const WOKEN_TICKS_MAX = 3;
 
 await withBrowser(async (context) => {
   const page = context.pages()[0] ?? (await context.newPage());
@@ -21,10 +26,11 @@ await withBrowser(async (context) => {
   const text = (selector) => page.locator(selector).first().innerText();
 
   // Login: a wrong token is told, the right one opens the room.
+  await page.emulateMedia({ colorScheme: "dark" });
   await page.goto(url);
   await page.getByLabel("Token").fill("wrong");
   await page.getByRole("button", { name: "Enter" }).click();
-  await page.getByRole("alert").waitFor();
+  await page.getByRole("alert").filter({ hasText: "This token is wrong." }).waitFor();
   await shot("login");
   await page.getByLabel("Token").fill(token);
   await page.getByRole("button", { name: "Enter" }).click();
@@ -46,6 +52,24 @@ await withBrowser(async (context) => {
   await page.goto(`${url}/#/`);
   await page.locator("section.hot").waitFor();
 
+  // Keys: to a page, into its filter, the list of keys and out of it again.
+  await page.keyboard.press("g");
+  await page.keyboard.press("h");
+  await page.waitForURL(/#\/hosts$/);
+  await page.locator(".rows tbody a").first().waitFor();
+  await page.keyboard.press("/");
+  await page.waitForFunction(() => document.activeElement?.getAttribute("aria-label") === "Filter");
+  await page.keyboard.type("g");
+  assert.match(page.url(), /#\/hosts$/, "what is typed into a field is no key");
+  await page.getByLabel("Filter").fill("");
+  await page.getByRole("heading", { name: "hosts" }).click();
+  await page.keyboard.press("?");
+  await page.locator("dialog", { hasText: "go to: War room" }).waitFor();
+  await page.keyboard.press("Escape");
+  await page.locator("dialog").waitFor({ state: "detached" });
+  await page.goto(`${url}/#/`);
+  await page.locator("section.hot").waitFor();
+
   // Expand: the plan is shown first, then the operation runs to its end.
   const row = page.locator(`section.hot li[data-service="${service}"]`);
   await row.getByRole("button", { name: "Expand" }).click();
@@ -54,6 +78,11 @@ await withBrowser(async (context) => {
   await page.getByRole("button", { name: "Start" }).click();
   await page.waitForURL(/#\/operations\/op-/);
   const id = page.url().split("/").pop();
+  // The operation is held and let go on again.
+  await page.getByRole("button", { name: "Pause" }).click();
+  await page.locator(`[data-operation="${id}"][data-phase="paused"]`).waitFor();
+  await shot("operation-paused");
+  await page.getByRole("button", { name: "Resume" }).click();
   await page.locator(`[data-operation="${id}"][data-phase="succeeded"]`).waitFor({ timeout: 90_000 });
   await page.getByRole("link", { name: "Health report" }).waitFor();
   await shot("operation");
@@ -71,6 +100,12 @@ await withBrowser(async (context) => {
   await page.getByRole("button", { name: "Lift" }).click();
   await page.getByRole("button", { name: "Close" }).click();
   await page.locator("dialog").waitFor({ state: "detached" });
+  // The service: its callers with their numbers, one digest everywhere, and cursors that go together.
+  await page.waitForFunction(() => /outside.*\d/.test(document.querySelector("section[aria-label=Calls] tbody tr")?.textContent ?? ""));
+  await page.locator(".digests", { hasText: "The same bytes and the same configuration everywhere." }).waitFor();
+  await page.locator(".u-over").first().hover();
+  const times = () => [...document.querySelectorAll(".plots .u-legend tr:first-child td")].map((of) => of.textContent);
+  assert.equal(new Set(await page.evaluate(times)).size, 1, "all plots point at the same moment");
   await shot("service");
 
   // Tables: sorted and filtered.
@@ -91,6 +126,23 @@ await withBrowser(async (context) => {
   await shot("stale");
   process.kill(server, "SIGCONT");
   await page.locator(".badge.live:not(.bad)").waitFor();
+
+  // A browser that sleeps: awake again it is live at once, and paints no flood of what it missed.
+  const devtools = await context.newCDPSession(page);
+  const painted = () => page.evaluate(() => performance.getEntriesByName("tick-to-pixel").length);
+  await devtools.send("Page.setWebLifecycleState", { state: "frozen" });
+  await new Promise((woken) => setTimeout(woken, SLEEP_MS));
+  await devtools.send("Page.setWebLifecycleState", { state: "active" });
+  const asleep = await painted();
+  await page.waitForFunction((asleep) => performance.getEntriesByName("tick-to-pixel").length > asleep, asleep);
+  await page.locator(".badge.live:not(.bad)").waitFor();
+  const woken = await page.evaluate(async (asleep) => {
+    const since = () => performance.getEntriesByName("tick-to-pixel").length - asleep;
+    const first = performance.now();
+    while (performance.now() - first < 1_000) await new Promise(requestAnimationFrame);
+    return since();
+  }, asleep + 1);
+  assert.ok(woken <= WOKEN_TICKS_MAX, `${woken} ticks were painted in the second after it woke`);
 
   // Light, on a phone, on a projector: nothing runs over the edge.
   await page.getByRole("button", { name: "Light or dark" }).click();

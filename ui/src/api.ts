@@ -9,7 +9,7 @@ interface Problem {
 const KEY = "springtide-token";
 
 /** Keeps the token for this tab. */
-export const setToken = (token: string) => sessionStorage.setItem(KEY, token);
+export const setToken = (token: string) => (token ? sessionStorage.setItem(KEY, token) : sessionStorage.removeItem(KEY));
 
 /** Headers that say who asks. */
 export function who(): Record<string, string> {
@@ -19,6 +19,12 @@ export function who(): Record<string, string> {
 
 export async function get<T>(path: string): Promise<T> {
   return answer<T>(await fetch(path, { headers: { accept: "application/json", ...who() } }));
+}
+
+/** The same, with the answer's headers. */
+export async function getWith<T>(path: string): Promise<[T, (header: string) => string | null]> {
+  const response = await fetch(path, { headers: { accept: "application/json", ...who() } });
+  return [await answer<T>(response), (header) => response.headers.get(header)];
 }
 
 /** A file of the server's as an address that an image or a new tab can show. */

@@ -42,3 +42,13 @@ export function span(value: number): string {
 export function clock(at: number): string {
   return new Date(at).toLocaleTimeString(undefined, { hour12: false });
 }
+
+/** An amount of memory: 12 MiB, 1.5 GiB. */
+export function bytes(value: number | null | undefined): string {
+  if (value == null || !Number.isFinite(value)) return NONE;
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let at = 0;
+  let of = value;
+  for (; of >= 1024 && at < units.length - 1; at++) of /= 1024;
+  return `${of >= 10 || of === 0 || at === 0 ? of.toFixed(0) : of.toFixed(1)} ${units[at]}`;
+}

@@ -15,11 +15,10 @@ export interface Stage {
 export const LAYERS: Layer[] = ["access", "logic", "storage", "external"];
 
 export function funnel(layout: Layout, tick: Tick): Stage[] {
-  return LAYERS.map((layer) => stage(layer, layout, tick)).filter((stage) => stage.services.length > 0);
+  return LAYERS.map((layer) => stage(layer, layout, tick.services)).filter((stage) => stage.services.length > 0);
 }
 
-export function stage(layer: Layer, layout: Layout, tick: Tick): Stage {
-  const columns = tick.services;
+export function stage(layer: Layer, layout: Layout, columns: Tick["services"]): Stage {
   const sum: Stage = { layer, services: [], offered: 0, admitted: 0, rejected: 0, failed: 0, p99: null, cpu: null };
   layout.services.forEach((service, at) => {
     if (service.layer !== layer) return;

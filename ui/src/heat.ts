@@ -19,6 +19,7 @@ export interface Label {
   y: number;
   text: string;
   strong: boolean;
+  scope: Scope;
 }
 
 export interface Map2d {
@@ -31,7 +32,11 @@ export interface Map2d {
 
 const LABEL_PX = 16;
 const GAP_PX = 6;
+/** Room around the map for the frame of a cell at its edge. */
+const EDGE_PX = 2;
 const SIDE_PX_MAX = 28;
+/** Width of a group from which its rack is named however small the cells. */
+const RACK_NAMED_PX = 48;
 const SIDE_PX_MIN = 3;
 
 /** Groups in order of datacenter and rack, as the layout lists them. */
@@ -46,45 +51,78 @@ export function groups(places: { datacenter: string; rack: string }[]): Group[] 
   return [...found.values()];
 }
 
+export interface Scope {
+  datacenter: string;
+  rack: string;
+}
+
+/** The groups inside a scope; an empty part of it means all. */
+export function scoped(all: Group[], scope: Scope): Group[] {
+  return all.filter((of) => (!scope.datacenter || of.datacenter === scope.datacenter) && (!scope.rack || of.rack === scope.rack));
+}
+
+/** The label at a point, if any: a datacenter or a rack to look into. */
+export function labelAt(map: Map2d, x: number, y: number): Label | undefined {
+  return map.labels.find((label) => y > label.y - 12 && y < label.y + 4 && x >= label.x && x < label.x + label.text.length * 7 + 4);
+}
+
+/** How many cells of a group stand side by side for each that stands one above another; tried in this order. */
+const ASPECTS = [2, 3, 1.4, 1, 0.85, 0.7, 0.5, 4, 6];
+
 /** The largest cells with which all groups fit into width × height; smaller than the minimum they overflow downwards. */
 export function arrange(all: Group[], width: number, height: number): Map2d {
   for (let side = SIDE_PX_MAX; side > SIDE_PX_MIN; side--) {
-    const map = place(all, width, side);
-    if (map.height <= height) return map;
+    for (const aspect of ASPECTS) {
+      const blocks = place(all, width, side, aspect);
+      if (blocks.height <= height) return filled(blocks, side, width);
+    }
   }
-  return place(all, width, SIDE_PX_MIN);
+  return filled(place(all, width, SIDE_PX_MIN, ASPECTS[0]!), SIDE_PX_MIN, width);
 }
 
-function place(all: Group[], width: number, side: number): Map2d {
-  const cells: Cell[] = [];
+/** Where a group stands. */
+interface Block {
+  group: Group;
+  x: number;
+  y: number;
+  columns: number;
+}
+
+function place(all: Group[], wide: number, side: number, aspect: number): { blocks: Block[]; labels: Label[]; height: number } {
+  const blocks: Block[] = [];
   const labels: Label[] = [];
+  const width = wide - EDGE_PX;
   let y = 0;
   let datacenter: string | null = null;
-  let x = 0;
+  let x = EDGE_PX;
   let rowHeight = 0;
   for (const group of all) {
     if (group.datacenter !== datacenter) {
       y += rowHeight + (datacenter === null ? 0 : GAP_PX);
-      labels.push({ x: 0, y: y + LABEL_PX - 4, text: group.datacenter, strong: true });
+      labels.push({ x: EDGE_PX, y: y + LABEL_PX - 4, text: group.datacenter, strong: true, scope: { datacenter: group.datacenter, rack: "" } });
       y += LABEL_PX;
-      [datacenter, x, rowHeight] = [group.datacenter, 0, 0];
+      [datacenter, x, rowHeight] = [group.datacenter, EDGE_PX, 0];
     }
-    const columns = Math.max(1, Math.min(Math.ceil(Math.sqrt(group.members.length * 2)), Math.floor(width / side)));
+    const columns = Math.max(1, Math.min(Math.ceil(Math.sqrt(group.members.length * aspect)), Math.floor((width - EDGE_PX) / side)));
     const rows = Math.ceil(group.members.length / columns);
-    const named = side >= 8 ? LABEL_PX : 0;
-    const wide = Math.max(columns * side, named ? group.rack.length * 7 : 0);
-    if (x > 0 && x + wide > width) {
+    const named = columns * side >= RACK_NAMED_PX || side >= 8 ? LABEL_PX : 0;
+    const broad = Math.max(columns * side, named ? group.rack.length * 7 : 0);
+    if (x > EDGE_PX && x + broad > width) {
       y += rowHeight + GAP_PX;
-      [x, rowHeight] = [0, 0];
+      [x, rowHeight] = [EDGE_PX, 0];
     }
-    if (named) labels.push({ x, y: y + LABEL_PX - 4, text: group.rack, strong: false });
-    group.members.forEach((index, at) => {
-      cells.push({ x: x + (at % columns) * side, y: y + named + Math.floor(at / columns) * side, index });
-    });
+    if (named) labels.push({ x, y: y + LABEL_PX - 4, text: group.rack, strong: false, scope: { datacenter: group.datacenter, rack: group.rack } });
+    blocks.push({ group, x, y: y + named, columns });
     rowHeight = Math.max(rowHeight, named + rows * side);
-    x += wide + GAP_PX;
+    x += broad + GAP_PX;
   }
-  return { cells, labels, side, height: y + rowHeight, width };
+  return { blocks, labels, height: y + rowHeight + EDGE_PX };
+}
+
+function filled({ blocks, labels, height }: ReturnType<typeof place>, side: number, width: number): Map2d {
+  const cells = blocks.flatMap(({ group, x, y, columns }) =>
+    group.members.map((index, at) => ({ x: x + (at % columns) * side, y: y + Math.floor(at / columns) * side, index })));
+  return { cells, labels, side, height, width };
 }
 
 /** The cell at a point, if any. */

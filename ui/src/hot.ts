@@ -13,6 +13,8 @@ export interface Hot {
   cpu: number | null;
   /** Instances that would bring the CPU back to the target. */
   suggested: number;
+  /** The title of the incident that reaches it. */
+  incident: string | null;
 }
 
 /** No service is to pass this share of its CPU. */
@@ -21,8 +23,10 @@ export const CPU_CEILING = 0.66;
 export const CPU_TARGET = 0.55;
 const REJECTED_MAX = 0.01;
 const FAILED_MAX = 0.01;
+/** A service in an incident is at least this hot. */
+const INCIDENT_HEAT = 1.3;
 
-export function hot(layout: Layout, tick: Tick): Hot[] {
+export function hot(layout: Layout, tick: Tick, incidents: Map<string, string> = new Map()): Hot[] {
   const columns = tick.services;
   const found: Hot[] = [];
   layout.services.forEach((service, at) => {
@@ -37,9 +41,11 @@ export function hot(layout: Layout, tick: Tick): Hot[] {
       [share(columns.failed_rps[at]) / FAILED_MAX, `fails ${(share(columns.failed_rps[at]) * 100).toFixed(1)}%`],
       [wanted ? (wanted - healthy) / wanted + (healthy < wanted ? 1 : 0) : 0, `${wanted - healthy} of ${wanted} not healthy`],
     ];
+    const incident = incidents.get(service.name) ?? null;
+    if (incident !== null) signs.push([INCIDENT_HEAT, "in an incident"]);
     const [heat, reason] = signs.reduce((worst, sign) => (sign[0] > worst[0] ? sign : worst));
     const suggested = cpu && cpu > CPU_TARGET ? Math.ceil((wanted * cpu) / CPU_TARGET) : wanted + 1;
-    found.push({ service: service.name, layer: service.layer, heat, reason, healthy, wanted, rps, cpu, suggested });
+    found.push({ service: service.name, layer: service.layer, heat, reason, healthy, wanted, rps, cpu, suggested, incident });
   });
   return found.sort((a, b) => b.heat - a.heat || a.service.localeCompare(b.service));
 }

@@ -1,10 +1,17 @@
 // What decides what the page shows, without a browser.
 import { describe, expect, test } from "vitest";
-import { count, ms, percent, span } from "./format";
+import { align } from "./align";
+import { bytes, count, ms, percent, span } from "./format";
 import { funnel } from "./funnel";
-import { arrange, cellAt, colour, groups, neighbour, SCALE, UNKNOWN } from "./heat";
+import { arrange, cellAt, colour, groups, labelAt, neighbour, SCALE, scoped, UNKNOWN } from "./heat";
 import { hot } from "./hot";
-import type { Layout, Tick } from "./types";
+import { KEYS, PAGES, Presses } from "./keys";
+import { GAP_MS, type Moment, PAST_MAX, remember } from "./past";
+import { Reach } from "./reach";
+import { verbs } from "./steps";
+import { Blocks, Lateness, newest } from "./stream";
+import type { Incident, Layout, LiveOperation, Tick } from "./types";
+import { countdown, phase } from "./when";
 
 const layout: Layout = {
   number: "1",
@@ -36,6 +43,7 @@ describe("numbers for people", () => {
     expect([0, 0.4, 9.96, 42, 950, 1234, 99_950, 1e6, null].map(count)).toEqual(["0", "0.4", "10.0", "42", "950", "1.2k", "100k", "1M", "–"]);
     expect([0.4, 12, 1500].map(ms)).toEqual(["0.4 ms", "12 ms", "1.5 s"]);
     expect([0, 0.004, 0.5].map(percent)).toEqual(["0%", "0.4%", "50%"]);
+    expect([0, 900, 1536, 3 * 1024 ** 3, null].map(bytes)).toEqual(["0 B", "900 B", "1.5 KiB", "3.0 GiB", "–"]);
     expect([4_000, 61_000, 3_700_000, 200_000_000].map(span)).toEqual(["4 s", "1 min 1 s", "1 h 1 min", "2 d 7 h"]);
   });
 });
@@ -58,6 +66,106 @@ describe("what is hot", () => {
   });
 });
 
+describe("where incidents reach", () => {
+  const incident = { ended_at: null, title: "loss of h2", services: ["lottery"], instances: ["lottery-1"], causes: [], findings: [{ entity_kind: "host", entity: "h2" }] } as unknown as Incident;
+  const placed: Layout = {
+    ...layout,
+    hosts: ["h1", "h2", "h3"].map((name) => ({ name, datacenter: "dc", rack: "r" })),
+    instances: [{ name: "lottery-1", service: 1, host: 0 }, { name: "lottery-2", service: 1, host: 2 }, { name: "pay-1", service: 2, host: 2 }],
+  };
+  test("is marked on instances, their hosts and hosts named, and makes services hot", () => {
+    const reach = new Reach([incident]);
+    expect([...reach.instances(placed)]).toEqual([0]);
+    expect([...reach.hosts(placed)].sort()).toEqual([0, 1]);
+    expect(hot(layout, tick, reach.services)[1]).toMatchObject({ service: "lottery", incident: "loss of h2" });
+    expect(hot(layout, { services: { ...tick.services, cpu: [], rejected_rps: [], failed_rps: [] } } as unknown as Tick, reach.services)[0]).toMatchObject({ service: "lottery", reason: "in an incident" });
+  });
+  test("is a service as a whole where no instance is named, and nothing once it has ended", () => {
+    expect([...new Reach([{ ...incident, instances: [] }]).instances(placed)]).toEqual([0, 1]);
+    expect(new Reach([{ ...incident, ended_at: 5 }]).any()).toBe(false);
+  });
+});
+
+describe("the feed", () => {
+  test("is put together from pieces cut anywhere", () => {
+    const text = 'event: layout\ndata: {"a":1}\n\n:\n\nevent: tick\ndata: 1\ndata: 2\n\nevent: ti';
+    for (let cut = 1; cut < text.length; cut++) {
+      const blocks = new Blocks();
+      expect([...blocks.take(text.slice(0, cut)), ...blocks.take(text.slice(cut))]).toEqual([{ event: "layout", data: '{"a":1}' }, { event: "tick", data: "1\n2" }]);
+    }
+  });
+  test("paints only the last of ticks that came at once, and every layout", () => {
+    const [a, b, c, d] = ["tick 1", "layout 2", "tick 3", "tick 4"].map((text) => ({ event: text.split(" ")[0]!, data: text.split(" ")[1]! }));
+    expect(newest([a!, b!, c!, d!])).toEqual([b, d]);
+    expect(newest([])).toEqual([]);
+  });
+  test("is late by how much longer it took than the fastest of the last minute, whatever the clocks say", () => {
+    const lateness = new Lateness();
+    const ahead = 300_000;
+    expect(lateness.heard(ahead + 1_000, 1_040)).toBe(0);
+    expect(lateness.heard(ahead + 1_500, 1_530)).toBe(0);
+    // A browser that slept for nine seconds reads a tick from before.
+    expect(lateness.heard(ahead + 2_000, 11_030)).toBe(9_000);
+    expect(lateness.heard(ahead + 11_000, 11_035)).toBe(5);
+  });
+  test("leaves a gap in the past where nothing was heard, and bounds it", () => {
+    const past: Moment[] = [];
+    const at = (ms: number) => remember(past, { at: ms, services: tick.services } as Tick);
+    [0, 500, 500, 400, 500 + GAP_MS + 1].forEach(at);
+    expect(past.map((of) => [of.at, of.services !== null])).toEqual([[0, true], [500, true], [501, false], [501 + GAP_MS, true]]);
+    for (let n = 0; n < 2 * PAST_MAX; n++) at(100_000 + n * 500);
+    expect(past).toHaveLength(PAST_MAX);
+  });
+});
+
+describe("series of the server", () => {
+  test("share one axis, with what is missing left out", () => {
+    const of = (points: [number, number][]) => ({ name: "", labels: {}, points });
+    expect(align([of([[1_010, 1], [2_020, 2], [9_000, 3]]), undefined, of([[2_010, 7]])], 1_000)).toEqual([[1, 2, 3, 9], [1, 2, null, 3], [null, null, null, null], [null, 7, null, null]]);
+  });
+});
+
+describe("keys", () => {
+  test("go to pages by g and a letter, in time", () => {
+    const presses = new Presses();
+    expect([presses.press("g", 0), presses.press("h", 1_000), presses.press("h", 1_100)]).toEqual([null, { go: "hosts" }, null]);
+    expect([presses.press("g", 0), presses.press("a", 2_000)]).toEqual([null, null]);
+    expect(["/", "m", "t", "?", "x"].map((key) => presses.press(key, 9_000))).toEqual(["search", "map", "theme", "help", null]);
+  });
+  test("are told, each page by a letter of its own", () => {
+    expect(new Set(PAGES.map(([letter]) => letter)).size).toBe(PAGES.length);
+    expect(KEYS.filter((of) => of.keys.startsWith("g "))).toHaveLength(PAGES.length);
+  });
+});
+
+describe("an operation", () => {
+  const operation = (phase: string, allowed?: LiveOperation["allowed"]) => verbs({ phase, allowed } as LiveOperation).map((of) => of.word);
+  test("is steered by what the server allows, or by its phase", () => {
+    expect(operation("running")).toEqual(["Pause", "Roll back"]);
+    expect(operation("paused")).toEqual(["Resume", "Roll back"]);
+    expect(operation("succeeded")).toEqual([]);
+    expect(operation("paused", { verbs: ["rollback", "skip", "retry"], step: "start", targets: [] })).toEqual(["Retry step start", "Skip step start", "Roll back"]);
+    expect(operation("failed", { verbs: ["retry"], step: null, targets: [] })).toEqual(["Start again"]);
+  });
+  test("is asked about once more before what cannot be taken back", () => {
+    const asked = verbs({ phase: "running", allowed: { verbs: ["pause", "skip", "rollback"], step: "gray", targets: [] } } as unknown as LiveOperation);
+    expect(asked.filter((of) => of.sure).map((of) => of.verb)).toEqual(["skip", "rollback"]);
+  });
+});
+
+describe("an event", () => {
+  const event = (starts_at: string | null, ends_at: string | null) => ({ name: "e", business: "b", starts_at, ends_at, entry_rps: 1 });
+  test("counts down to its start, then to its end, and leaves an hour later", () => {
+    const night = event("2027-02-05T16:00:00Z", "2027-02-05T16:30:00Z");
+    const told = (at: string) => [phase(night, Date.parse(at)), countdown(night, Date.parse(at))];
+    expect(told("2027-02-05T15:00:00Z")).toEqual(["ahead", "begins in 1 h 0 min"]);
+    expect(told("2027-02-05T16:10:00Z")).toEqual(["on", "ends in 20 min 0 s"]);
+    expect(told("2027-02-05T17:00:00Z")).toEqual(["ended", "has ended"]);
+    expect(told("2027-02-05T18:00:00Z")[0]).toBe("gone");
+    expect(countdown(event(null, null), 0)).toBe("no time is set");
+  });
+});
+
 describe("the heat map", () => {
   const hosts = (count: number) =>
     Array.from({ length: count }, (_, i) => ({ datacenter: `dc${i < count / 2 ? 1 : 2}`, rack: `r${Math.floor(i / 40)}` }));
@@ -74,6 +182,15 @@ describe("the heat map", () => {
     expect(cellAt(map, -1, 0)).toBeUndefined();
     expect(neighbour(map, first, 1, 0).x).toBeGreaterThan(first.x);
     expect(neighbour(map, first, -1, 0)).toBe(first);
+  });
+  test("looks into a datacenter or a rack, by its label too", () => {
+    const all = groups(hosts(160));
+    expect(scoped(all, { datacenter: "dc2", rack: "" }).map((of) => of.rack)).toEqual(["r2", "r3"]);
+    expect(scoped(all, { datacenter: "dc2", rack: "r3" })).toHaveLength(1);
+    const map = arrange(all, 800, 360);
+    const label = map.labels.find((of) => of.text === "r3")!;
+    expect(labelAt(map, label.x + 2, label.y - 2)?.scope).toEqual({ datacenter: "dc2", rack: "r3" });
+    expect(labelAt(map, 799, 359)).toBeUndefined();
   });
   test("has a colour for each value", () => {
     expect(colour(null)).toBe(UNKNOWN);

@@ -36,6 +36,37 @@ export interface Tick {
   instances: { phase: number[]; rps: Column; p99_ms: Column; errors: Column; cpu: Column; memory: Column };
   hosts: { state: number[]; cpu: Column; memory: Column; given: Column };
   operations: LiveOperation[];
+  /** Absent: this server does not watch for incidents. */
+  incidents?: LiveIncident[];
+}
+
+export interface LiveIncident {
+  id: string;
+  state: string;
+  title: string;
+  severity: string;
+  started_at: number;
+  ended_at: number | null;
+  acknowledged_by: string | null;
+  silenced_until: number | null;
+  reach: string[];
+  causes: { what: string; confidence: number; service: string | null; evidence: string[] }[];
+}
+
+/** The whole of an incident. */
+export interface Incident extends Omit<LiveIncident, "causes"> {
+  opened_at: number;
+  updated_at: number;
+  rule: string | null;
+  services: string[];
+  instances: string[];
+  datacenters: string[];
+  causes: { what: string; confidence: number; kind: string; entity_kind: string; entity: string; service: string | null; evidence: string[] }[];
+  going_on: { kind: string; name: string; what: string; from: number }[];
+  findings: { what: string; signal: string; entity_kind: string; entity: string; since: number; last_seen: number }[];
+  next: string[];
+  reopened: number;
+  merged_into: string | null;
 }
 
 export interface LiveOperation {
@@ -56,6 +87,8 @@ export interface LiveOperation {
     total: number;
   }[];
   message: string;
+  /** What may be done with it now; absent: the server does not say, its phase does. */
+  allowed?: { verbs: string[]; step?: string | null; targets: string[] };
 }
 
 export const PHASES = [
@@ -83,6 +116,63 @@ export interface AuditEntry {
   what: string;
   before: unknown;
   after: unknown;
+}
+
+/** A page of a table that the server filtered, sorted and cut. */
+export interface RowsPage<T> {
+  at: number;
+  total: number;
+  rows: T[];
+}
+
+export interface InstanceRow {
+  name: string;
+  service: string;
+  host: string;
+  datacenter: string;
+  state: string;
+  rps: number | null;
+  p99_ms: number | null;
+  errors: number | null;
+  cpu: number | null;
+  memory: number | null;
+}
+
+export interface HostRow {
+  name: string;
+  datacenter: string;
+  rack: string;
+  state: string;
+  instances: number;
+  cpu: number | null;
+  memory: number | null;
+  given: number | null;
+}
+
+export interface Edge {
+  peer: string;
+  declared: boolean;
+  rps: number | null;
+  failed_rps: number | null;
+  rejected_rps: number | null;
+  p50_ms: number | null;
+  p99_ms: number | null;
+}
+
+export interface Runs {
+  datacenter: string;
+  package: string;
+  config: string;
+  wanted: boolean;
+  instances: number;
+  some: string[];
+}
+
+export interface ServiceNow {
+  at: number;
+  callers: Edge[];
+  calls: Edge[];
+  runs: Runs[];
 }
 
 export interface OperationPlan {

@@ -17,6 +17,9 @@ pub struct Args {
 
 /// Builds and runs it.
 pub fn main(args: Args) -> Result<()> {
+    if args.name == "ui" {
+        tools::chromium()?;
+    }
     if args.name == "proxy" {
         tools::nginx()?;
         tools::haproxy()?;

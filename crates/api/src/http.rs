@@ -44,8 +44,11 @@
 //! | `GET /api/v1/metadata` | → as Prometheus answers |
 //! | `GET /api/v1/status/buildinfo` | → as Prometheus answers |
 //! | `GET /v1/top` | → [`TopView`] |
-//! | `GET /v1/audit?after=&limit=` | → `Vec<AuditEntry>` |
-//! | `GET /v1/live` | → server-sent events `layout`, data [`crate::live::Layout`], and `tick`, data [`crate::live::Tick`] |
+//! | `GET /v1/rows/hosts?words=&datacenter=&rack=&state=&sort=&descending=&offset=&limit=` | → [`crate::rows::HostRows`] |
+//! | `GET /v1/rows/instances?words=&service=&host=&datacenter=&rack=&state=&sort=&descending=&offset=&limit=` | → [`crate::rows::InstanceRows`] |
+//! | `GET /v1/services/{name}/now` | → [`crate::rows::ServiceNow`] |
+//! | `GET /v1/audit?after=&before=&words=&limit=` | → `Vec<AuditEntry>` |
+//! | `GET /v1/live?only=` | → server-sent events `layout`, data [`crate::live::Layout`], and `tick`, data [`crate::live::Tick`] |
 //! | `GET /v1/watch` | → server-sent events `change`, data [`ChangeView`] |
 //! | `GET /v1/status` | → [`Status`] |
 //! | `GET /openapi.json`, `GET /healthz` | |

@@ -6,6 +6,7 @@ pub mod client;
 pub mod http;
 pub mod live;
 pub mod policies;
+pub mod rows;
 
 /// The streams between the control plane and its agents and proxies.
 pub mod fleet {

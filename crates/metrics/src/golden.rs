@@ -19,7 +19,7 @@ mod top;
 mod traffic;
 mod window;
 
-pub use top::{Row, Top};
+pub use top::{Pair, Row, Top};
 pub use traffic::Traffic;
 
 use crate::series::SeriesStore;
@@ -202,6 +202,11 @@ impl Golden {
     /// The fleet over the last seconds.
     pub fn top(&self, now: UnixMs) -> Top {
         top::top(&self.flows, &self.machine, now)
+    }
+
+    /// Calls to and from a service over the last seconds.
+    pub fn pairs_of(&self, service: &str, now: UnixMs) -> Vec<Pair> {
+        top::pairs_of(&self.flows, service, now)
     }
 
     /// Traffic of an instance since it was first heard of; `None` when it never had any.

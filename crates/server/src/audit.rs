@@ -151,9 +151,74 @@ pub fn list(records: &Records, after: Option<u64>, limit: usize) -> Result<Vec<A
     Ok(read.collect())
 }
 
+/// Entries looked at by one search.
+const SEARCHED_MAX: u64 = 20_000;
+/// Entries read at a time.
+const READ_MAX: u64 = 500;
+
+/// The newest entries before a sequence that have every word somewhere, in order, and how far back was looked.
+pub fn search(
+    records: &Records,
+    before: Option<u64>,
+    words: &str,
+    limit: usize,
+) -> Result<(Vec<AuditEntry>, u64), RecordError> {
+    let words: Vec<String> = words.split_whitespace().map(str::to_lowercase).collect();
+    let end = before.unwrap_or(u64::MAX).min(records.last(Kind::Audit) + 1);
+    let mut from = end;
+    let mut found = Vec::new();
+    while from > 1 && found.len() < limit && end - from < SEARCHED_MAX {
+        let first = from.saturating_sub(READ_MAX).max(1);
+        let read = records.list(Kind::Audit, first - 1, (from - first) as usize)?;
+        for record in read.into_iter().rev() {
+            if found.len() == limit {
+                break;
+            }
+            from = record.sequence;
+            let text = String::from_utf8_lossy(&record.bytes).to_lowercase();
+            if !words.iter().all(|word| text.contains(word.as_str())) {
+                continue;
+            }
+            if let Ok(entry) = serde_json::from_slice::<AuditEntry>(&record.bytes) {
+                found.push(AuditEntry { sequence: record.sequence, ..entry });
+            }
+        }
+        if found.len() < limit {
+            from = first;
+        }
+    }
+    found.reverse();
+    Ok((found, from))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_search_goes_backwards_page_by_page_and_finds_words_in_any_order() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let records = Records::open(folder.path()).expect("new records");
+        let entry = |n: u64| AuditEntry {
+            sequence: 0,
+            at: n,
+            who: "ann".to_owned(),
+            revision: 0,
+            what: format!("Host h{n} in {}", if n % 100 == 0 { "West" } else { "east" }),
+            before: Value::Null,
+            after: Value::Null,
+        };
+        append(&records, 1, &(1..=1_200).map(entry).collect::<Vec<_>>()).expect("kept");
+        let sequences = |before, words: &str, limit| {
+            let (found, to) = search(&records, before, words, limit).expect("read");
+            (found.iter().map(|entry| entry.sequence).collect::<Vec<_>>(), to)
+        };
+        assert_eq!(sequences(None, "", 2), (vec![1_199, 1_200], 1_199));
+        assert_eq!(sequences(Some(1_199), "", 1), (vec![1_198], 1_198));
+        assert_eq!(sequences(None, "WEST ann", 3), (vec![1_000, 1_100, 1_200], 1_000));
+        assert_eq!(sequences(Some(1_000), "west", 100), ((1..10).map(|n| n * 100).collect(), 1));
+        assert_eq!(sequences(None, "nobody", 5), (vec![], 1));
+    }
 
     #[test]
     fn what_a_commit_carries_fits_a_transaction_however_large_it_is() {

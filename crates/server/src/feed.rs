@@ -7,7 +7,7 @@ use crate::clock::now_ms;
 use crate::remote_write;
 use api::fleet as wire;
 use control::{Observed, StressSample, Traffic};
-use metrics::golden::{EdgeSample, HostSample, SliceSample, Top};
+use metrics::golden::{EdgeSample, HostSample, Pair, SliceSample, Top};
 use metrics::series::{Limits, SeriesStore};
 use metrics::{Golden, Selector, SeriesPoints, Store};
 use model::{InstanceId, UnixMs};
@@ -160,6 +160,11 @@ impl Feed {
     /// The fleet over the last seconds.
     pub fn top(&self, now: UnixMs) -> Top {
         self.golden.top(now)
+    }
+
+    /// Calls to and from a service over the last seconds.
+    pub fn pairs_of(&self, service: &str, now: UnixMs) -> Vec<Pair> {
+        self.golden.pairs_of(service, now)
     }
 
     /// Series over a time range.

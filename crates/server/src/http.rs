@@ -19,6 +19,8 @@ mod prometheus;
 mod protect;
 mod remote_write;
 mod resources;
+mod rows;
+mod service_now;
 mod status;
 mod views;
 mod watch;
@@ -110,6 +112,9 @@ pub fn router(app: App) -> Router {
         .route("/v1/instances", get(views::instances))
         .route("/v1/hosts", get(views::hosts))
         .route("/v1/services", get(views::services))
+        .route("/v1/services/{name}/now", get(service_now::now))
+        .route("/v1/rows/hosts", get(rows::hosts))
+        .route("/v1/rows/instances", get(rows::instances))
         .route("/v1/instances/{instance}/logs", get(logs::logs))
         .route("/v1/packages/{digest}/blob", get(packages::get).head(packages::head).put(packages::put))
         .route("/v1/operations", get(operations::list).post(operations::open))

@@ -1,7 +1,12 @@
-// One event: what it expects, what it needs, and what is short.
+// One event: when, how large, what it needs, and what is short.
 import { createResource, For, type JSX, Show } from "solid-js";
+import { go } from "../app";
 import { post } from "../api";
 import { count, percent } from "../format";
+import { frame } from "../live";
+import { sure } from "../parts/dialogs";
+import { CPU_HIGH, link } from "../parts/tables";
+import { countdown } from "../when";
 
 interface Size {
   event: string;
@@ -10,35 +15,57 @@ interface Size {
 }
 
 const counts = (of: Record<string, number>) => Object.entries(of).map(([at, n]) => `${at} ${n}`).join(", ") || "–";
+const sum = (of: Record<string, number>) => Object.values(of).reduce((all, n) => all + n, 0);
+const when = (at: string | null) => (at ? new Date(at).toLocaleString(undefined, { hour12: false }) : "not set");
 
 export function EventPage(props: { name: string }): JSX.Element {
+  const event = () => frame()!.layout.events.find((of) => of.name === props.name);
   const [size, { refetch }] = createResource(() => props.name, (event) => post<Size>("/v1/size", { event }));
-  const apply = async () => {
-    if (!confirm(`Start the scale operations that bring the fleet to the size ${props.name} needs?`)) return;
-    await post("/v1/size", { event: props.name, apply: true });
-    location.hash = "/operations";
-  };
+  const changes = (of: Size) => of.services.filter((s) => sum(s.needed) !== sum(s.now));
+  const scale = (of: Size) =>
+    sure(
+      `Scale to what ${props.name} needs`,
+      `One operation for each of ${changes(of).length} services, in six steps with gray release: ${changes(of).map((s) => `${s.service} from ${sum(s.now)} to ${sum(s.needed)}`).join(", ")}.`,
+      "Start",
+      () => post("/v1/size", { event: props.name, apply: true }).then(() => go("operations")),
+    );
   return (
-    <article class="card page">
-      <h1>{props.name}</h1>
-      <Show when={!size.error} fallback={<p class="bad">{String(size.error?.message)}</p>}>
-        <Show when={size()} fallback={<p class="quiet">Sizing…</p>}>
-          {(of) => (
-            <>
-              <table>
-                <thead><tr><th>service</th><th>load</th><th>capacity of one</th><th>now</th><th>needed</th><th>utilisation</th><th>one datacenter lost</th><th>basis</th></tr></thead>
-                <tbody>
-                  <For each={of().services}>
-                    {(s) => <tr><td><a href={`#/services/${s.service}`}>{s.service}</a></td><td>{count(s.load_rps)}/s</td><td>{count(s.capacity_rps)}/s</td><td>{counts(s.now)}</td><td>{counts(s.needed)}</td><td>{percent(s.utilisation)}</td><td classList={{ warn: s.utilisation_one_lost > 0.66 }}>{percent(s.utilisation_one_lost)}</td><td>{s.basis}</td></tr>}
-                  </For>
-                </tbody>
-              </table>
-              <For each={of().shortages} fallback={<p>Nothing is short.</p>}>{(why) => <p class="bad">{why}</p>}</For>
-              <div class="buttons"><button onClick={() => refetch()}>Size again</button><button class="primary" onClick={apply}>Scale to it</button></div>
-            </>
-          )}
-        </Show>
+    <article class="page">
+      <div class="title"><h1>{props.name}</h1></div>
+      <Show when={event()} fallback={<p class="bad">There is no event {props.name}.</p>}>
+        {(of) => (
+          <dl class="card figures">
+            <div><dt>countdown</dt><dd>{countdown(of(), frame()!.tick.at)}</dd></div>
+            <div><dt>begins</dt><dd>{when(of().starts_at)}</dd></div>
+            <div><dt>ends</dt><dd>{when(of().ends_at)}</dd></div>
+            <div><dt>expected at the entry</dt><dd>{count(of().entry_rps)}/s</dd></div>
+            <div><dt>business</dt><dd>{of().business}</dd></div>
+          </dl>
+        )}
       </Show>
+      <section class="card">
+        <h2>What it needs</h2>
+        <Show when={!size.error} fallback={<p class="bad">{String(size.error?.message)}</p>}>
+          <Show when={size.latest} fallback={<p class="quiet">Sizing…</p>}>
+            {(of) => (
+              <>
+                <div class="wide" tabIndex={0} role="region" aria-label="Sizes">
+                  <table>
+                    <thead><tr><th>service</th><th class="number">load</th><th class="number">one bears</th><th>now</th><th>needed</th><th class="number">utilisation</th><th class="number">one datacenter lost</th><th>basis</th></tr></thead>
+                    <tbody>
+                      <For each={of().services}>
+                        {(s) => <tr><td><a href={link("services", s.service)}>{s.service}</a></td><td class="number">{count(s.load_rps)}/s</td><td class="number">{s.capacity_rps === null ? "not measured" : `${count(s.capacity_rps)}/s`}</td><td>{counts(s.now)}</td><td classList={{ warn: sum(s.needed) > sum(s.now) }}>{counts(s.needed)}</td><td class="number">{percent(s.utilisation)}</td><td class="number" classList={{ warn: s.utilisation_one_lost > CPU_HIGH }}>{percent(s.utilisation_one_lost)}</td><td>{s.basis.replaceAll("_", " ")}</td></tr>}
+                      </For>
+                    </tbody>
+                  </table>
+                </div>
+                <For each={of().shortages} fallback={<p>Nothing is short.</p>}>{(why) => <p class="bad">{why}</p>}</For>
+                <div class="buttons"><button onClick={() => refetch()}>Size again</button><button class="primary" disabled={changes(of()).length === 0} onClick={() => scale(of())}>Scale to it</button></div>
+              </>
+            )}
+          </Show>
+        </Show>
+      </section>
     </article>
   );
 }

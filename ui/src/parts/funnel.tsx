@@ -2,7 +2,7 @@
 import { For, type JSX, Show } from "solid-js";
 import { count, ms, percent } from "../format";
 import { funnel, type Stage, stage } from "../funnel";
-import { frame, history } from "../live";
+import { frame, past } from "../live";
 import { Plot } from "./plot";
 
 export function Funnel(): JSX.Element {
@@ -27,19 +27,20 @@ function Row(props: { stage: Stage }): JSX.Element {
   const share = (part: number) => (props.stage.offered > 0 ? (part / props.stage.offered) * 100 : 0);
   const data = () => {
     const { layout } = frame()!;
-    const past = history.map((tick) => stage(layer, layout, tick));
-    return [history.map((tick) => tick.at / 1000), past.map((s) => s.offered), past.map((s) => s.admitted), past.map((s) => s.rejected), past.map((s) => s.failed)];
+    const stages = past.map((moment) => (moment.services ? stage(layer, layout, moment.services) : null));
+    const line = (of: "offered" | "admitted" | "rejected" | "failed") => stages.map((at) => at && at[of]);
+    return [past.map((moment) => moment.at / 1000), line("offered"), line("admitted"), line("rejected"), line("failed")];
   };
   return (
     <div class="stage" data-layer={layer}>
-      <h3>{layer} <small>{props.stage.services.join(", ")}</small></h3>
+      <h3>{layer} <small title={props.stage.services.join(", ")}>{named(props.stage.services)}</small></h3>
       <dl>
         <Number name="offered" value={`${count(props.stage.offered)}/s`} />
         <Number name="admitted" value={`${count(props.stage.admitted)}/s`} />
         <Number name="rejected" value={`${count(props.stage.rejected)}/s`} warn={share(props.stage.rejected) > 1} />
         <Number name="failed" value={`${count(props.stage.failed)}/s`} bad={share(props.stage.failed) > 1} />
         <Number name="p99" value={ms(props.stage.p99)} />
-        <Number name="hottest CPU" value={percent(props.stage.cpu)} warn={(props.stage.cpu ?? 0) > 0.66} />
+        <Number name="CPU, worst" value={percent(props.stage.cpu)} warn={(props.stage.cpu ?? 0) > 0.66} />
       </dl>
       <div class="bar" role="img" aria-label={`admitted ${share(props.stage.admitted).toFixed(0)}%, rejected ${share(props.stage.rejected).toFixed(0)}%, failed ${share(props.stage.failed).toFixed(0)}%`}>
         <i class="ok" style={{ width: `${Math.max(0, share(props.stage.admitted) - share(props.stage.failed))}%` }} />
@@ -48,18 +49,23 @@ function Row(props: { stage: Stage }): JSX.Element {
       </div>
       <Plot
         title={`${layer}: requests a second`}
-        height={92}
+        height={104}
         data={data}
         lines={[
-          { label: "offered", colour: "#8b9bb4", show: count },
-          { label: "admitted", colour: "#2f9e8f", fill: "#2f9e8f22", show: count },
-          { label: "rejected", colour: "#f2b134", show: count },
-          { label: "failed", colour: "#e0335b", show: count },
+          { label: "offered", colour: "--line-a", show: count },
+          { label: "admitted", colour: "--line-b", fill: "#2f9e8f22", show: count },
+          { label: "rejected", colour: "--line-c", show: count },
+          { label: "failed", colour: "--line-d", show: count },
         ]}
       />
     </div>
   );
 }
+
+/** Services named in a head; more are counted. */
+const NAMED_MAX = 4;
+
+const named = (names: string[]) => names.slice(0, NAMED_MAX).join(", ") + (names.length > NAMED_MAX ? ` and ${names.length - NAMED_MAX} more` : "");
 
 function Number(props: { name: string; value: string; warn?: boolean; bad?: boolean }): JSX.Element {
   return (

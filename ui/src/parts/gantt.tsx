@@ -1,28 +1,33 @@
 // Operations as bars over time, a row each, with what can be done about them.
-import { createSignal, For, type JSX, Show } from "solid-js";
+import { createMemo, createSignal, For, type JSX, Show } from "solid-js";
 import { post } from "../api";
 import { clock, span } from "../format";
 import { frame } from "../live";
+import { type Verb, verbs } from "../steps";
 import type { LiveOperation } from "../types";
+import { sure } from "./dialogs";
 
-const FINAL = ["succeeded", "rolled_back", "failed"];
+/** Shortest time that the bars cover, in milliseconds. */
+const WIDE_MS_MIN = 30_000;
+const STEPS: [string, string][] = [["done", "done"], ["running", "at work"], ["failed", "failed"], ["skipped", "skipped"]];
 
-export function Gantt(props: { shownMax: number }): JSX.Element {
-  const list = () => frame()!.tick.operations.slice(0, props.shownMax);
-  const ids = () => list().map((of) => of.id);
-  const from = () => Math.min(...list().map((of) => of.created_at));
-  const wide = () => Math.max(frame()!.tick.at - from(), 1);
+export function Gantt(props: { shownMax: number; only?: string }): JSX.Element {
+  const list = () => frame()!.tick.operations.filter((of) => !props.only || of.id === props.only).slice(0, props.shownMax);
+  const ids = createMemo(() => list().map((of) => of.id).join());
+  const from = createMemo(() => Math.min(...list().map((of) => of.created_at)));
+  const wide = () => Math.max(frame()!.tick.at - from(), WIDE_MS_MIN);
   return (
     <section class="card gantt" aria-label="Operations">
       <h2>Operations</h2>
-      <Show when={list().length > 0} fallback={<p class="quiet">No operation ran in the last quarter of an hour.</p>}>
-        <p class="axis"><span>{clock(from())}</span><span>{clock(frame()!.tick.at)}</span></p>
-        <For each={ids()}>
+      <Show when={ids() !== ""} fallback={<p class="quiet">No operation ran in the last quarter of an hour.</p>}>
+        <p class="axis"><span>{clock(from())}</span><span>{clock(from() + wide() / 2)}</span><span>{clock(from() + wide())}</span></p>
+        <For each={ids().split(",")}>
           {(id) => {
             const now = () => list().find((of) => of.id === id);
             return <Show when={now()}>{(of) => <Row of={of()} from={from()} wide={wide()} />}</Show>;
           }}
         </For>
+        <p class="legend"><For each={STEPS}>{([state, word]) => <span><i data-state={state} />{word}</span>}</For></p>
       </Show>
     </section>
   );
@@ -32,52 +37,58 @@ function Row(props: { of: LiveOperation; from: number; wide: number }): JSX.Elem
   const percent = (at: number) => `${((at - props.from) / props.wide) * 100}%`;
   const length = (from: number, to: number) => `${Math.max(((to - from) / props.wide) * 100, 0.4)}%`;
   const now = () => frame()!.tick.at;
+  const begun = () => props.of.steps.filter((step) => step.started_at !== null);
+  const names = createMemo(() => begun().map((step) => step.name).join());
   return (
     <div class="row" data-operation={props.of.id} data-phase={props.of.phase}>
       <div class="what">
         <a href={`#/operations/${props.of.id}`}>{props.of.id}</a> {props.of.kind} <b>{props.of.target}</b>{" "}
         <span class="phase">{props.of.phase.replace("_", " ")}</span>
-        <span class="quiet"> {span((props.of.finished_at ?? now()) - props.of.created_at)}</span>
+        <span class="quiet">{span((props.of.finished_at ?? now()) - props.of.created_at)}, by {props.of.who}</span>
         <Actions of={props.of} />
       </div>
-      <div class="lane">
-        <For each={props.of.steps.filter((step) => step.started_at !== null)}>
-          {(step) => (
-            <i
-              data-state={step.state}
-              style={{ left: percent(step.started_at!), width: length(step.started_at!, step.finished_at ?? now()) }}
-              title={`${step.name}: ${step.state}, ${step.done}/${step.total}`}
-            >
-              {step.name}
-            </i>
-          )}
+      <div class="lane" role="img" aria-label={begun().map((step) => `${step.name} ${step.state}`).join(", ")}>
+        <For each={names().split(",").filter((name) => name !== "")}>
+          {(name) => {
+            const step = () => begun().find((of) => of.name === name);
+            return (
+              <Show when={step()}>
+                {(of) => (
+                  <i
+                    data-state={of().state}
+                    style={{ left: percent(of().started_at!), width: length(of().started_at!, of().finished_at ?? now()) }}
+                    title={`${name}: ${of().state}, ${of().done} of ${of().total}, ${span((of().finished_at ?? now()) - of().started_at!)}`}
+                  >
+                    {name}
+                  </i>
+                )}
+              </Show>
+            );
+          }}
         </For>
       </div>
-      <p class="word">{props.of.message}</p>
+      <p class="word" title={props.of.message}>{props.of.message}</p>
     </div>
   );
 }
 
-/** Pause, resume, roll back: what fits the phase. */
+/** Pause, resume, retry, skip, roll back: what fits it now. */
 export function Actions(props: { of: LiveOperation }): JSX.Element {
   const [said, setSaid] = createSignal("");
-  const steer = async (verb: string) => {
-    if (verb === "rollback" && !confirm(`Roll ${props.of.id} (${props.of.kind} ${props.of.target}) back?`)) return;
-    try {
-      await post(`/v1/operations/${props.of.id}/${verb}`);
-      setSaid("");
-    } catch (error) {
-      setSaid(String((error as Error).message));
-    }
+  const names = createMemo(() => verbs(props.of).map((of) => of.verb).join());
+  const steer = (verb: string, target?: string) => post(`/v1/operations/${props.of.id}/${verb}`, target ? { target } : {});
+  const act = (of: Verb) => {
+    if (of.sure) return sure(`${of.word}: ${props.of.kind} ${props.of.target} (${props.of.id})`, of.sure, of.word, () => steer(of.verb));
+    steer(of.verb).then(() => setSaid(""), (error: Error) => setSaid(error.message));
   };
   return (
     <span class="actions">
-      <Show when={!FINAL.includes(props.of.phase)}>
-        <Show when={props.of.phase === "paused"} fallback={<button onClick={() => steer("pause")}>Pause</button>}>
-          <button onClick={() => steer("resume")}>Resume</button>
-        </Show>
-        <button onClick={() => steer("rollback")}>Roll back</button>
-      </Show>
+      <For each={names().split(",").filter((verb) => verb !== "")}>
+        {(verb) => {
+          const now = () => verbs(props.of).find((of) => of.verb === verb);
+          return <Show when={now()}>{(of) => <button onClick={() => act(of())}>{of().word}</button>}</Show>;
+        }}
+      </For>
       <Show when={said()}><span role="alert" class="bad">{said()}</span></Show>
     </span>
   );

@@ -2,15 +2,18 @@
 import { createEffect, createMemo, createSignal, For, type JSX, onCleanup, onMount, Show } from "solid-js";
 import { go } from "../app";
 import { count, ms, percent } from "../format";
-import { arrange, type Cell, cellAt, colour, groups, LOST, neighbour, SCALE } from "../heat";
+import { arrange, type Cell, cellAt, colour, groups, labelAt, LOST, neighbour, SCALE, type Scope, scoped, UNKNOWN } from "../heat";
 import { frame } from "../live";
 import { type Column, type Layout, PHASES, type Tick } from "../types";
+import { reached } from "./incidents";
 
-const HEIGHT_PX = 360;
+const HEIGHT_PX = 400;
 /** Latency that is painted as 1. */
 const P99_FULL_MS = 500;
 /** Share of errors that is painted as 1. */
 const ERRORS_FULL = 0.05;
+/** How visible cells are that do not fit the search. */
+const DIM = 0.18;
 
 type Of = "hosts" | "instances";
 
@@ -29,20 +32,44 @@ const LOOKS: Record<Of, Record<string, (tick: Tick) => Column>> = {
   },
 };
 
+/** What a cell's value is a share of. */
+const MEANS: Record<string, string> = {
+  CPU: "CPU used",
+  memory: "memory used",
+  given: "CPU given to instances",
+  p99: "99th percentile of latency",
+  errors: "share of requests that failed",
+};
+
+const [of, setOf] = createSignal<Of>("instances");
+const [look, setLook] = createSignal("CPU");
+const [scope, setScope] = createSignal<Scope>({ datacenter: "", rack: "" });
+const [words, setWords] = createSignal("");
+
 export function HeatMap(): JSX.Element {
-  const [of, setOf] = createSignal<Of>("instances");
-  const [look, setLook] = createSignal("CPU");
+  return (
+    <section class="card heat" aria-label="Heat map">
+      <h2>Heat map</h2>
+      <Show when={frame()!.whole} fallback={<p class="quiet">Waiting for hosts and instances…</p>}>
+        <Whole />
+      </Show>
+    </section>
+  );
+}
+
+function Whole(): JSX.Element {
   const [width, setWidth] = createSignal(600);
   const [chosen, setChosen] = createSignal<Cell | null>(null);
+  const [pointer, setPointer] = createSignal<[number, number] | null>(null);
   let canvas!: HTMLCanvasElement;
-  const number = () => frame()!.layout.number;
-  const map = createMemo(() => {
-    number();
-    return arrange(groups(places(of(), frame()!.layout)), width(), HEIGHT_PX);
-  });
+  const number = createMemo(() => frame()!.layout.number);
+  const all = createMemo(() => (number(), groups(places(of(), frame()!.layout))));
+  const map = createMemo(() => arrange(scoped(all(), scope()), width(), HEIGHT_PX));
+  const fits = createMemo(() => (number(), searched(of(), frame()!.layout, words())));
   const paint = () => {
-    const { tick } = frame()!;
-    draw(canvas, map(), LOOKS[of()][look()]!(tick), alarms(of(), tick), chosen());
+    const { tick, layout } = frame()!;
+    const marked = of() === "hosts" ? reached().hosts(layout) : reached().instances(layout);
+    draw(canvas, map(), { values: LOOKS[of()][look()]!(tick), alarmed: alarms(of(), tick), fits: fits(), marked, chosen: chosen() });
   };
   createEffect(paint);
   onMount(() => {
@@ -55,62 +82,124 @@ export function HeatMap(): JSX.Element {
     });
   });
   const point = (event: MouseEvent) => cellAt(map(), event.offsetX, event.offsetY);
-  const name = (cell: Cell) => frame()!.layout[of()][cell.index]!.name;
+  const name = (cell: Cell) => frame()!.layout[of()][cell.index]?.name ?? "";
+  const look_into = (next: Scope) => {
+    setChosen(null);
+    setScope(next);
+  };
+  const click = (event: MouseEvent) => {
+    const cell = point(event);
+    if (cell) return go(of(), name(cell));
+    const label = labelAt(map(), event.offsetX, event.offsetY);
+    if (label) look_into(label.scope);
+  };
   const keys = (event: KeyboardEvent) => {
     const moves: Record<string, [number, number]> = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     const move = moves[event.key];
     const from = chosen() ?? map().cells[0];
     if (move && from) {
       setChosen(chosen() ? neighbour(map(), from, ...move) : from);
+      setPointer(null);
       event.preventDefault();
     } else if (event.key === "Enter" && chosen()) go(of(), name(chosen()!));
+    else if (event.key === "Escape") setChosen(null);
   };
   return (
-    <section class="card heat" aria-label="Heat map">
-      <h2>Heat map</h2>
-      <div class="choices">
-        <For each={Object.keys(LOOKS) as Of[]}>
-          {(kind) => <button aria-pressed={of() === kind} onClick={() => { setOf(kind); setLook("CPU"); setChosen(null); }}>{kind}</button>}
-        </For>
-        <span class="split" />
-        <For each={Object.keys(LOOKS[of()])}>
-          {(kind) => <button aria-pressed={look() === kind} onClick={() => setLook(kind)}>{kind}</button>}
-        </For>
-        <Scale look={look()} />
-      </div>
+    <>
+      <Choices all={all()} look_into={look_into} />
       <div class="canvas">
         <canvas
           ref={canvas}
           tabIndex={0}
           role="application"
           aria-label={`${map().cells.length} ${of()}; arrow keys choose one, Enter opens it`}
-          onMouseMove={(event) => setChosen(point(event) ?? null)}
+          onMouseMove={(event) => {
+            setChosen(point(event) ?? null);
+            setPointer([event.offsetX, event.offsetY]);
+          }}
           onMouseLeave={() => setChosen(null)}
-          onClick={(event) => { const cell = point(event); if (cell) go(of(), name(cell)); }}
+          onClick={click}
           onKeyDown={keys}
         />
+        <Show when={chosen() && pointer()}>
+          {(at) => (
+            <div class="tip" aria-hidden="true" style={{ left: `${Math.min(at()[0] + 14, Math.max(0, width() - 250))}px`, top: `${at()[1] + 16}px` }}>
+              <For each={told(of(), chosen()!.index)}>{(line, nth) => (nth() === 0 ? <b>{line}</b> : <span>{line}</span>)}</For>
+            </div>
+          )}
+        </Show>
       </div>
-      <p class="told" aria-live="polite"><Show when={chosen()} fallback="Choose a cell to read it.">{(cell) => told(of(), cell().index)}</Show></p>
-    </section>
+      <Legend look={look()} />
+      <p class="told" aria-live="polite" data-name={chosen() ? name(chosen()!) : undefined}>
+        <Show when={chosen()} fallback={`${count(map().cells.length)} ${of()}: point at one to read it, click to open it.`}>
+          {(cell) => told(of(), cell().index).join(" · ")}
+        </Show>
+      </p>
+    </>
   );
 }
 
-function Scale(props: { look: string }): JSX.Element {
+function Choices(props: { all: { datacenter: string; rack: string }[]; look_into: (scope: Scope) => void }): JSX.Element {
+  const datacenters = () => [...new Set(props.all.map((of) => of.datacenter))];
+  const racks = () => props.all.filter((of) => of.datacenter === scope().datacenter).map((of) => of.rack);
+  return (
+    <div class="choices">
+      <span role="group" aria-label="Cells">
+        <For each={Object.keys(LOOKS) as Of[]}>
+          {(kind) => <button aria-pressed={of() === kind} onClick={() => { setOf(kind); setLook("CPU"); }}>{kind}</button>}
+        </For>
+      </span>
+      <span role="group" aria-label="Colour">
+        <For each={Object.keys(LOOKS[of()])}>
+          {(kind) => <button aria-pressed={look() === kind} title={MEANS[kind]} onClick={() => setLook(kind)}>{kind}</button>}
+        </For>
+      </span>
+      <select aria-label="Datacenter" onChange={(event) => props.look_into({ datacenter: event.currentTarget.value, rack: "" })}>
+        <option value="" selected={!scope().datacenter}>all datacenters</option>
+        <For each={datacenters()}>{(name) => <option selected={scope().datacenter === name}>{name}</option>}</For>
+      </select>
+      <Show when={scope().datacenter}>
+        <select aria-label="Rack" onChange={(event) => props.look_into({ ...scope(), rack: event.currentTarget.value })}>
+          <option value="" selected={!scope().rack}>all racks</option>
+          <For each={racks()}>{(name) => <option selected={scope().rack === name}>{name}</option>}</For>
+        </select>
+      </Show>
+      <input type="search" class="find" placeholder="find" aria-label="Find cells" value={words()} onInput={(event) => setWords(event.currentTarget.value)} />
+    </div>
+  );
+}
+
+function Legend(props: { look: string }): JSX.Element {
   const bound = (share: number) => {
     if (props.look === "p99") return ms(share * P99_FULL_MS);
     if (props.look === "errors") return percent(share * ERRORS_FULL);
     return percent(share);
   };
   return (
-    <span class="scale" aria-hidden="true">
-      <For each={SCALE}>{([share, name]) => <i style={{ background: name }} title={Number.isFinite(share) ? `up to ${bound(share)}` : "more"} />}</For>
-    </span>
+    <p class="legend">
+      <span>{MEANS[props.look]}:</span>
+      <span class="scale">
+        <For each={SCALE}>{([share, name], at) => <span><i style={{ background: name }} />{Number.isFinite(share) ? `≤ ${bound(share)}` : `> ${bound(SCALE[at() - 1]![0])}`}</span>}</For>
+      </span>
+      <span><i style={{ background: UNKNOWN }} />not measured</span>
+      <span><i class="alarm" />{of() === "hosts" ? "lost" : "not healthy"}</span>
+      <Show when={reached().any()}><span><i class="marked" />in an incident</span></Show>
+    </p>
   );
 }
 
 function places(of: Of, layout: Layout): { datacenter: string; rack: string }[] {
   if (of === "hosts") return layout.hosts;
   return layout.instances.map((instance) => layout.hosts[instance.host]!);
+}
+
+/** Which cells have all words in their names; null when there are none. */
+function searched(of: Of, layout: Layout, words: string): boolean[] | null {
+  const all = words.toLowerCase().split(/\s+/).filter((word) => word !== "");
+  if (all.length === 0) return null;
+  const has = (text: string) => all.every((word) => text.includes(word));
+  if (of === "hosts") return layout.hosts.map((host) => has(`${host.name} ${host.datacenter} ${host.rack}`));
+  return layout.instances.map((at) => has(`${at.name} ${layout.services[at.service]!.name} ${layout.hosts[at.host]!.name}`));
 }
 
 /** Cells that are marked whatever their value. */
@@ -120,21 +209,31 @@ function alarms(of: Of, tick: Tick): boolean[] {
   return tick.instances.phase.map((phase) => bad.includes(phase));
 }
 
-function told(of: Of, index: number): string {
+function told(of: Of, index: number): string[] {
   const { layout, tick } = frame()!;
   if (of === "hosts") {
     const host = layout.hosts[index];
-    if (!host) return "";
-    const state = ["unknown", "connected", "lost"][(tick.hosts.state[index] ?? 0) % 4];
-    return `${host.name} (${host.datacenter}, ${host.rack}): ${state}, CPU ${percent(tick.hosts.cpu[index])}, memory ${percent(tick.hosts.memory[index])}, given ${percent(tick.hosts.given[index])}`;
+    if (!host) return [];
+    const code = tick.hosts.state[index] ?? 0;
+    const state = ["unknown", "connected", "lost"][code % 4] + (code >= 4 ? ", cordoned" : "");
+    return [host.name, `${host.datacenter}, rack ${host.rack}`, state, `CPU ${percent(tick.hosts.cpu[index])}`, `memory ${percent(tick.hosts.memory[index])}`, `given ${percent(tick.hosts.given[index])}`];
   }
   const instance = layout.instances[index];
-  if (!instance) return "";
+  if (!instance) return [];
   const at = tick.instances;
-  return `${instance.name} on ${layout.hosts[instance.host]!.name}: ${PHASES[at.phase[index] ?? 0]}, ${count(at.rps[index])}/s, p99 ${ms(at.p99_ms[index])}, errors ${percent(at.errors[index])}, CPU ${percent(at.cpu[index])}`;
+  const host = layout.hosts[instance.host]!;
+  return [instance.name, `on ${host.name} (${host.datacenter}, ${host.rack})`, PHASES[at.phase[index] ?? 0]!, `${count(at.rps[index])}/s`, `p99 ${ms(at.p99_ms[index])}`, `errors ${percent(at.errors[index])}`, `CPU ${percent(at.cpu[index])}`, `memory ${percent(at.memory[index])}`];
 }
 
-function draw(canvas: HTMLCanvasElement, map: ReturnType<typeof arrange>, values: Column, alarmed: boolean[], chosen: Cell | null) {
+interface Look {
+  values: Column;
+  alarmed: boolean[];
+  fits: boolean[] | null;
+  marked: Set<number>;
+  chosen: Cell | null;
+}
+
+function draw(canvas: HTMLCanvasElement, map: ReturnType<typeof arrange>, look: Look) {
   const started = performance.now();
   const ratio = devicePixelRatio || 1;
   const [width, height] = [Math.round(map.width * ratio), Math.round(Math.max(map.height, 40) * ratio)];
@@ -145,31 +244,43 @@ function draw(canvas: HTMLCanvasElement, map: ReturnType<typeof arrange>, values
   const paint = canvas.getContext("2d", { alpha: true })!;
   paint.setTransform(ratio, 0, 0, ratio, 0, 0);
   paint.clearRect(0, 0, map.width, map.height);
-  const size = map.side > 6 ? map.side - 2 : map.side - 0.5;
+  const size = map.side > 6 ? map.side - 2 : map.side - 1;
+  const style = getComputedStyle(canvas);
   // One pass a colour: changing the fill style costs more than a rectangle.
   const byColour = new Map<string, Cell[]>();
+  const framed: Cell[] = [];
   for (const cell of map.cells) {
-    const name = alarmed[cell.index] ? LOST : colour(values[cell.index]);
-    const same = byColour.get(name);
+    const name = look.alarmed[cell.index] ? LOST : colour(look.values[cell.index]);
+    const key = look.fits && !look.fits[cell.index] ? `${name} dim` : name;
+    const same = byColour.get(key);
     if (same) same.push(cell);
-    else byColour.set(name, [cell]);
+    else byColour.set(key, [cell]);
+    if (look.marked.has(cell.index)) framed.push(cell);
   }
-  for (const [name, cells] of byColour) {
-    paint.fillStyle = name;
+  for (const [key, cells] of byColour) {
+    const [name, dim] = key.split(" ");
+    paint.globalAlpha = dim ? DIM : 1;
+    paint.fillStyle = name!;
     for (const cell of cells) paint.fillRect(cell.x, cell.y, size, size);
   }
-  paint.strokeStyle = "#e0335b";
-  paint.lineWidth = 2;
-  for (const cell of byColour.get(LOST) ?? []) paint.strokeRect(cell.x + 1, cell.y + 1, size - 2, size - 2);
-  const ink = getComputedStyle(canvas).color;
+  paint.globalAlpha = 1;
+  const frames = (colour: string, cells: Cell[], by: number) => {
+    paint.strokeStyle = colour;
+    paint.lineWidth = by;
+    for (const cell of cells) paint.strokeRect(cell.x, cell.y, size, size);
+  };
+  frames("#e0335b", byColour.get(LOST) ?? [], size > 6 ? 2 : 1);
+  frames(style.getPropertyValue("--marked"), framed, size > 6 ? 2 : 1);
+  const ink = style.color;
   paint.fillStyle = ink;
   for (const label of map.labels) {
-    paint.font = label.strong ? "600 12px system-ui" : "11px system-ui";
+    paint.font = label.strong ? "600 12px system-ui, sans-serif" : "11px system-ui, sans-serif";
     paint.fillText(label.text, label.x, label.y);
   }
-  if (chosen) {
+  if (look.chosen) {
+    paint.lineWidth = 2;
     paint.strokeStyle = ink;
-    paint.strokeRect(chosen.x - 1, chosen.y - 1, size + 2, size + 2);
+    paint.strokeRect(look.chosen.x - 1, look.chosen.y - 1, size + 2, size + 2);
   }
   performance.measure("heat-frame", { start: started });
 }

@@ -1,51 +1,101 @@
-// Incidents: what is wrong, since when, how far it reaches, the probable cause and the evidence for it.
-import { createMemo, createResource, createSignal, For, type JSX, Show } from "solid-js";
-import { get, post } from "../api";
-import { span } from "../format";
+// Incidents: what is wrong, since when, how far it reaches, the probable cause and the evidence for it, and what helps.
+import { createEffect, createMemo, createSignal, For, type JSX, Show } from "solid-js";
+import { post } from "../api";
+import { poll } from "../ask";
+import { clock, span } from "../format";
+import { hot } from "../hot";
 import { frame } from "../live";
-import { expand, protect } from "./dialogs";
+import { Reach } from "../reach";
+import type { Incident, LiveIncident } from "../types";
+import { expand, protect, silence } from "./dialogs";
 
-export interface Incident {
-  id: string;
-  state: string;
-  title: string;
-  started_at: number;
-  ended_at: number | null;
-  reach: string[];
-  causes: { what: string; confidence: number; evidence: string[]; service: string | null }[];
-}
+/** Time between questions for where incidents reach, in milliseconds. */
+const REFRESH_MS = 2_000;
+/** Incidents shown in the room; all are on their page. */
+const SHOWN_MAX = 5;
 
-/** Time between questions, in milliseconds; a server that has no answer is asked again less often. */
-const REFRESH_MS = 1_000;
-const ABSENT_REFRESH_MS = 30_000;
+const [reach, setReach] = createSignal(new Reach([]));
+/** Where the incidents that go on reach. */
+export { reach as reached };
+
+const going = () => (frame()!.tick.incidents ?? []).filter((of) => of.ended_at === null);
 
 export function Incidents(props: { all?: boolean }): JSX.Element {
-  const [absent, setAbsent] = createSignal(false);
-  const beat = createMemo(() => Math.floor((frame()?.tick.at ?? 0) / (absent() ? ABSENT_REFRESH_MS : REFRESH_MS)));
-  const [list] = createResource(beat, () => get<Incident[]>("/v1/incidents").catch(() => null).then((found) => (setAbsent(found === null), found)));
-  const shown = () => (list.latest ?? []).filter((of) => props.all || of.ended_at === null);
+  const shown = () => (props.all ? (frame()!.tick.incidents ?? []) : going().slice(0, SHOWN_MAX));
+  const ids = createMemo(() => shown().map((of) => of.id).join());
+  const whole = poll<Incident[]>(() => (going().length > 0 ? "/v1/incidents?state=open&limit=50" : null), REFRESH_MS);
+  createEffect(() => setReach(new Reach(going().length > 0 ? (whole.answer()?.value ?? []) : [])));
+  const none = () => (frame()!.tick.incidents === undefined ? "This server does not watch for incidents." : props.all ? "None in the last quarter of an hour." : "None.");
   return (
     <section class="card incidents" aria-label="Incidents">
-      <h2>Incidents</h2>
-      <For each={shown()} fallback={<p class="quiet">{list.latest === null ? "This server does not watch for incidents." : "None."}</p>}>
-        {(of) => (
-          <article data-incident={of.id} data-state={of.state}>
-            <h3>{of.title} <small>{of.state}, {span((of.ended_at ?? frame()!.tick.at) - of.started_at)}</small></h3>
-            <p class="reach">{of.reach.join(", ")}</p>
-            <ol>
-              <For each={of.causes.slice(0, 3)}>
-                {(cause) => <li><b>{cause.what}</b> <small>{Math.round(cause.confidence * 100)}%</small><ul><For each={cause.evidence.slice(0, 4)}>{(text) => <li>{text}</li>}</For></ul></li>}
-              </For>
-            </ol>
-            <Show when={of.ended_at === null}>
-              <button disabled={of.state === "acknowledged"} onClick={() => post(`/v1/incidents/${of.id}/ack`)}>Acknowledge</button>
-              <Show when={of.causes[0]?.service}>
-                {(service) => <><button onClick={() => expand(service(), 1)}>Expand</button><button onClick={() => protect(service())}>Protect</button></>}
-              </Show>
-            </Show>
-          </article>
+      <h2>Incidents <Show when={going().length > 0}><span class="badge bad">{going().length} going on</span></Show></h2>
+      <Show when={ids() !== ""} fallback={<p class="quiet">{none()}</p>}>
+        <For each={ids().split(",")}>
+          {(id) => {
+            const now = () => shown().find((of) => of.id === id);
+            return <Show when={now()}>{(of) => <One of={of()} />}</Show>;
+          }}
+        </For>
+      </Show>
+      <Show when={!props.all && going().length > SHOWN_MAX}><p><a href="#/incidents">and {going().length - SHOWN_MAX} more</a></p></Show>
+    </section>
+  );
+}
+
+function One(props: { of: LiveIncident }): JSX.Element {
+  const lasted = () => span((props.of.ended_at ?? frame()!.tick.at) - props.of.started_at);
+  return (
+    <article data-incident={props.of.id} data-state={props.of.state} data-severity={props.of.severity}>
+      <h3><a href={`#/incidents/${props.of.id}`}>{props.of.title}</a></h3>
+      <p class="reach">
+        <span class="badge" classList={{ bad: props.of.severity === "critical" && props.of.ended_at === null }}>{props.of.severity}</span>{" "}
+        {props.of.id}, {props.of.state}, {props.of.ended_at === null ? `for ${lasted()}` : `lasted ${lasted()}`}
+        <Show when={props.of.acknowledged_by}>{(who) => <>, looked after by {who()}</>}</Show>
+        <Show when={props.of.silenced_until}>{(until) => <>, silenced until {clock(until())}</>}</Show>
+      </p>
+      <p class="reach">{props.of.reach.join(" · ")}</p>
+      <Causes causes={props.of.causes} />
+      <Show when={props.of.ended_at === null}><Acts of={props.of} /></Show>
+    </article>
+  );
+}
+
+/** Probable causes, best first, each with why it is believed. */
+export function Causes(props: { causes: LiveIncident["causes"] }): JSX.Element {
+  return (
+    <ol class="causes">
+      <For each={props.causes}>
+        {(cause) => (
+          <li>
+            <b>{cause.what}</b> <small>{Math.round(cause.confidence * 100)}%</small>
+            <Show when={cause.evidence.length > 0}><ul><For each={cause.evidence}>{(text) => <li>{text}</li>}</For></ul></Show>
+          </li>
         )}
       </For>
-    </section>
+    </ol>
+  );
+}
+
+/** What an operator does about one: take it over, keep it quiet, expand or protect the service concerned. */
+export function Acts(props: { of: Pick<LiveIncident, "id" | "state" | "causes" | "title"> }): JSX.Element {
+  const [failed, setFailed] = createSignal("");
+  const service = () => props.of.causes.find((cause) => cause.service)?.service ?? null;
+  const known = () => frame()!.layout.services.find((of) => of.name === service() && of.layer !== "external");
+  const suggested = (name: string) => hot(frame()!.layout, frame()!.tick).find((of) => of.service === name)?.suggested ?? 1;
+  const acknowledge = () => post(`/v1/incidents/${props.of.id}/ack`).then(() => setFailed(""), (error: Error) => setFailed(error.message));
+  return (
+    <p class="acts">
+      <Show when={known()}>
+        {(of) => (
+          <>
+            <button onClick={() => expand(of().name, suggested(of().name))}>Expand {of().name}</button>
+            <button onClick={() => protect(of().name)}>Protect {of().name}</button>
+          </>
+        )}
+      </Show>
+      <Show when={props.of.state === "open"}><button onClick={acknowledge}>Acknowledge</button></Show>
+      <button onClick={() => silence(props.of.id, props.of.title)}>Silence</button>
+      <Show when={failed()}><span role="alert" class="bad">{failed()}</span></Show>
+    </p>
   );
 }

@@ -55,6 +55,44 @@ pub struct Top {
     pub hosts: Vec<Row>,
 }
 
+/// Calls of one service to another over the last seconds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Pair {
+    /// Service that calls, or `outside`.
+    pub caller: String,
+    /// Service called.
+    pub service: String,
+    /// Requests a second.
+    pub requests_per_second: Option<f64>,
+    /// Errors a second, fast rejections too.
+    pub errors_per_second: Option<f64>,
+    /// Fast rejections a second.
+    pub rejects_per_second: Option<f64>,
+    /// Median latency.
+    pub p50_ms: Option<f64>,
+    /// 99th percentile of latency.
+    pub p99_ms: Option<f64>,
+}
+
+/// The pairs that a service is one of.
+pub(crate) fn pairs_of(flows: &Flows, name: &str, now: UnixMs) -> Vec<Pair> {
+    let its = flows.pairs.iter().filter(|((caller, service), _)| caller == name || service == name);
+    its.map(|((caller, service), flow)| {
+        let mut row = Row::default();
+        row.set_flow(flow, now);
+        Pair {
+            caller: caller.clone(),
+            service: service.clone(),
+            requests_per_second: row.qps,
+            errors_per_second: row.errors_per_second,
+            rejects_per_second: row.rejects_per_second,
+            p50_ms: row.p50_ms,
+            p99_ms: row.p99_ms,
+        }
+    })
+    .collect()
+}
+
 impl Row {
     fn set_flow(&mut self, flow: &Flow, now: UnixMs) {
         let rates = flow.window.rates(now);

@@ -2,7 +2,7 @@
 
 use super::{
     apply, capacity, describe, live, logs, metrics, operations, packages, prometheus, protect, remote_write, resources,
-    status, views, watch,
+    rows, service_now, status, views, watch,
 };
 use axum::Json;
 use utoipa::OpenApi;
@@ -24,6 +24,9 @@ use utoipa::OpenApi;
         views::instances,
         views::hosts,
         views::services,
+        service_now::now,
+        rows::hosts,
+        rows::instances,
         live::stream,
         logs::logs,
         packages::get,

@@ -5,8 +5,9 @@ use super::extract::{Json, Params};
 use super::problem::{self, Failure};
 use crate::audit as log;
 use crate::control_loop::world::World;
-use api::http::{AuditEntry, Status};
+use api::http::{AuditEntry, Problem, Status};
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use control::HostState;
 use serde::Deserialize;
 
@@ -48,18 +49,37 @@ pub async fn healthz(State(app): State<App>) -> Result<&'static str, Failure> {
 #[serde(deny_unknown_fields)]
 pub struct Page {
     after: Option<u64>,
+    before: Option<u64>,
+    #[serde(default)]
+    words: String,
     limit: Option<usize>,
 }
 
-/// Who changed what, oldest first: entries after one, or the newest.
+/// Says how far back a search has come: entries from this sequence on were looked at, earlier ones were not.
+const SEARCHED_TO: &str = "x-searched-to";
+
+/// Who changed what, oldest first: entries after one, the newest, or the newest before one that have certain words.
 #[utoipa::path(get, path = "/v1/audit",
     params(("after" = Option<u64>, Query, description = "entries after this sequence; without it the newest"),
+        ("before" = Option<u64>, Query, description = "the newest entries before this sequence"),
+        ("words" = Option<String>, Query, description = "only entries that have each of these words somewhere; the header \
+            x-searched-to says from which sequence on they were looked for: go on with it as `before`"),
         ("limit" = Option<usize>, Query, description = "at most this many, 1000 at most")),
-    responses((status = 200, body = Vec<AuditEntry>)))]
-pub async fn audit(State(app): State<App>, Params(page): Params<Page>) -> Result<Json<Vec<AuditEntry>>, Failure> {
+    responses((status = 200, body = Vec<AuditEntry>), (status = 400, body = Problem)))]
+pub async fn audit(State(app): State<App>, Params(page): Params<Page>) -> Result<Response, Failure> {
     let limit = page.limit.unwrap_or(AUDIT_DEFAULT).min(AUDIT_MAX);
     let records = app.records.clone();
-    let read = tokio::task::spawn_blocking(move || log::list(&records, page.after, limit)).await;
-    let read = read.map_err(|error| problem::internal(error.to_string()))?;
-    read.map(Json).map_err(|error| problem::internal(error.to_string()))
+    let backwards = page.before.is_some() || !page.words.trim().is_empty();
+    if backwards && page.after.is_some() {
+        return Err(problem::malformed(
+            "after goes forwards, before and words go backwards: one of them would be right",
+        ));
+    }
+    let read = tokio::task::spawn_blocking(move || match backwards {
+        true => log::search(&records, page.before, &page.words, limit),
+        false => log::list(&records, page.after, limit).map(|entries| (entries, 0)),
+    });
+    let read = read.await.map_err(|error| problem::internal(error.to_string()))?;
+    let (entries, searched_to) = read.map_err(|error| problem::internal(error.to_string()))?;
+    Ok(([(SEARCHED_TO, searched_to.to_string())], Json(entries)).into_response())
 }

@@ -20,11 +20,19 @@ pub fn layout(world: &World) -> Layout {
             Some(LiveInstance { name: placement.instance.to_string(), service, host: at })
         }));
     }
-    let mut layout = Layout { number: String::new(), hosts, services, instances, events: events(world) };
+    numbered(Layout { number: String::new(), hosts, services, instances, events: events(world) })
+}
+
+/// The same without hosts and instances: it changes only with the services and events.
+pub fn services_only(whole: &Layout) -> Layout {
+    let (services, events) = (whole.services.clone(), whole.events.clone());
+    numbered(Layout { services, events, ..Layout::default() })
+}
+
+fn numbered(layout: Layout) -> Layout {
     let mut hasher = DefaultHasher::new();
     (&layout.hosts, &layout.services, &layout.instances, &layout.events).hash(&mut hasher);
-    layout.number = format!("{:016x}", hasher.finish());
-    layout
+    Layout { number: format!("{:016x}", hasher.finish()), ..layout }
 }
 
 fn hosts(world: &World) -> Vec<LiveHost> {

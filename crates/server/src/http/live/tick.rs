@@ -31,7 +31,7 @@ pub fn tick(world: &World, layout: &Layout, now: UnixMs) -> Tick {
 }
 
 /// Three digits are more than a pixel shows.
-fn rounded(value: Option<f64>) -> Option<f32> {
+pub fn rounded(value: Option<f64>) -> Option<f32> {
     let value = value.filter(|value| value.is_finite())?;
     if value == 0.0 {
         return Some(0.0);

@@ -1,9 +1,10 @@
-//! A real server process of its own, killed and started again on the same folder and port.
+//! A real server process of its own, without a fleet: killed and started again on the same folder and ports.
 
+use crate::fleet;
 use anyhow::{Context, Result, bail};
 use api::client::Client;
-use springtide_bench::fleet;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ pub struct Server {
     fleet: SocketAddr,
     /// Client of its API.
     pub client: Client,
+    /// Where the API and the war room answer over TCP.
+    pub http: SocketAddr,
 }
 
 impl Drop for Server {
@@ -30,11 +33,12 @@ impl Server {
     /// Starts one in a folder of its own.
     pub async fn start() -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("springtide-").tempdir()?;
-        // The same port again after each kill: proxies come back to where they were.
-        let fleet = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        // The same ports again after each kill: proxies come back to where they were.
+        let free = || TcpListener::bind("127.0.0.1:0")?.local_addr();
+        let (fleet, http) = (free()?, free()?);
         let client = Client::at_socket(&folder.path().join("api.sock"));
-        let child = spawn(folder.path(), fleet)?;
-        let mut server = Self { child, folder, fleet, client };
+        let child = spawn(folder.path(), fleet, http)?;
+        let mut server = Self { child, folder, fleet, client, http };
         server.ready().await?;
         Ok(server)
     }
@@ -43,6 +47,33 @@ impl Server {
     pub fn place(&self) -> Result<(String, String)> {
         let token = std::fs::read_to_string(self.folder.path().join("data/fleet-token"))?;
         Ok((format!("http://{}", self.fleet), token.trim().to_owned()))
+    }
+
+    /// The token of its API.
+    pub fn api_token(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.folder.path().join("data/api-token"))?.trim().to_owned())
+    }
+
+    /// Its folder, with `data` and `server.log`.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Runs the command line against it as a user would; gives what it printed.
+    pub fn cli(&self, args: &[&str]) -> Result<String> {
+        let socket = self.folder.path().join("api.sock");
+        let output = Command::new(fleet::program()?).args(args).env("SPRINGTIDE_SERVER", socket).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            bail!("springtide {} ended with {}:\n{text}{errors}", args.join(" "), output.status);
+        }
+        Ok(text)
     }
 
     /// kill -9.
@@ -54,7 +85,7 @@ impl Server {
 
     /// Starts it again on the same folder.
     pub async fn start_again(&mut self) -> Result<()> {
-        self.child = spawn(self.folder.path(), self.fleet)?;
+        self.child = spawn(self.folder.path(), self.fleet, self.http)?;
         self.ready().await
     }
 
@@ -74,10 +105,11 @@ impl Server {
     }
 }
 
-fn spawn(folder: &std::path::Path, fleet: SocketAddr) -> Result<Child> {
+fn spawn(folder: &Path, fleet: SocketAddr, http: SocketAddr) -> Result<Child> {
     let log = std::fs::File::options().create(true).append(true).open(folder.join("server.log"))?;
     let mut command = Command::new(fleet::program()?);
     command.args(["server", "--data", "data", "--socket", "api.sock", "--fleet", &fleet.to_string()]);
+    command.args(["--http", &http.to_string()]);
     command.current_dir(folder).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     command.spawn().context("cannot start the server")
 }
