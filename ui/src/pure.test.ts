@@ -144,11 +144,11 @@ describe("an operation", () => {
     expect(operation("running")).toEqual(["Pause", "Roll back"]);
     expect(operation("paused")).toEqual(["Resume", "Roll back"]);
     expect(operation("succeeded")).toEqual([]);
-    expect(operation("paused", { verbs: ["rollback", "skip", "retry"], step: "start", targets: [] })).toEqual(["Retry step start", "Skip step start", "Roll back"]);
-    expect(operation("failed", { verbs: ["retry"], step: null, targets: [] })).toEqual(["Start again"]);
+    expect(operation("paused", { verbs: ["rollback", "skip", "retry"], step: "start" })).toEqual(["Retry step start", "Skip step start", "Roll back"]);
+    expect(operation("failed", { verbs: ["retry"] })).toEqual(["Start again"]);
   });
   test("is asked about once more before what cannot be taken back", () => {
-    const asked = verbs({ phase: "running", allowed: { verbs: ["pause", "skip", "rollback"], step: "gray", targets: [] } } as unknown as LiveOperation);
+    const asked = verbs({ phase: "running", allowed: { verbs: ["pause", "skip", "rollback"], step: "gray" } } as unknown as LiveOperation);
     expect(asked.filter((of) => of.sure).map((of) => of.verb)).toEqual(["skip", "rollback"]);
   });
 });

@@ -88,7 +88,7 @@ export interface LiveOperation {
   }[];
   message: string;
   /** What may be done with it now; absent: the server does not say, its phase does. */
-  allowed?: { verbs: string[]; step?: string | null; targets: string[] };
+  allowed?: { verbs: string[]; step?: string; targets?: string[] };
 }
 
 export const PHASES = [

@@ -1,6 +1,7 @@
 //! How a server is started, and why it may refuse.
 
 use crate::remote_write::{RECEIVERS_MAX, Receiver};
+use crate::tls;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -11,8 +12,10 @@ pub struct Config {
     pub data: PathBuf,
     /// Unix socket of the HTTP API.
     pub socket: PathBuf,
-    /// Loopback address of the HTTP API for browsers and remote tools (with a token); absent: none.
+    /// Address of the HTTP API for browsers and remote tools (with a token); absent: none.
     pub http: Option<SocketAddr>,
+    /// TLS of that address; without it only loopback is listened on.
+    pub http_tls: Option<tls::Files>,
     /// Address of the fleet listener; port 0 chooses a free one.
     pub fleet: SocketAddr,
     /// Mesh address given to instances where no proxy of their datacenter has announced one.
@@ -66,14 +69,19 @@ pub enum Error {
     },
     /// An address beyond loopback.
     #[error(
-        "{address} is reachable from other machines and {what} has no TLS yet: use a loopback address (127.0.0.0/8 or [::1])"
+        "{address} is reachable from other machines and {what} has no TLS{way}: use a loopback address (127.0.0.0/8 or [::1])"
     )]
     Beyond {
         /// The address.
         address: SocketAddr,
         /// Which listener.
         what: &'static str,
+        /// How it would get it.
+        way: &'static str,
     },
+    /// Certificate or key of the HTTP API cannot be used.
+    #[error("TLS of the HTTP API: {0}")]
+    Tls(#[from] tls::Error),
     /// The path of the socket does not fit into a socket address.
     #[error("socket path {} has {bytes} bytes; Linux allows {SOCKET_PATH_BYTES_MAX}: choose a shorter --socket", path.display())]
     SocketPath {
@@ -102,10 +110,14 @@ pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 impl Config {
     /// Refuses what cannot be served safely.
     pub fn check(&self) -> Result<(), Error> {
-        let listeners = [(self.http, "the HTTP API"), (Some(self.fleet), "the fleet listener")];
-        for (address, what) in listeners {
+        let clear = self.http.filter(|_| self.http_tls.is_none());
+        let listeners = [
+            (clear, "the HTTP API", " (--http-tls-cert and --http-tls-key give it)"),
+            (Some(self.fleet), "the fleet listener", " yet"),
+        ];
+        for (address, what, way) in listeners {
             if let Some(address) = address.filter(|at| !at.ip().is_loopback()) {
-                return Err(Error::Beyond { address, what });
+                return Err(Error::Beyond { address, what, way });
             }
         }
         if self.remote_write.len() > RECEIVERS_MAX {
@@ -134,6 +146,7 @@ mod tests {
             data: "/tmp/d".into(),
             socket: "/tmp/d/s".into(),
             http: None,
+            http_tls: None,
             fleet: ([127, 0, 0, 1], 0).into(),
             mesh: None,
             remote_write: Vec::new(),
@@ -147,7 +160,10 @@ mod tests {
         let why = open.check().expect_err("all interfaces").to_string();
         assert!(why.contains("0.0.0.0:7000") && why.contains("TLS") && why.contains("loopback"), "{why}");
         let open = Config { http: Some(([10, 0, 0, 1], 80).into()), ..config() };
-        assert!(open.check().expect_err("a private address").to_string().contains("HTTP API"));
+        let why = open.check().expect_err("a private address").to_string();
+        assert!(why.contains("HTTP API") && why.contains("--http-tls-cert"), "{why}");
+        let files = tls::Files { cert: "c.pem".into(), key: "k.pem".into() };
+        assert!(Config { http_tls: Some(files), ..open }.check().is_ok(), "with TLS it may be reached");
     }
 
     #[test]

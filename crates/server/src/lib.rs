@@ -18,6 +18,7 @@ mod remote_write;
 mod report;
 mod serve;
 mod start;
+pub mod tls;
 mod token;
 mod xds;
 

@@ -9,10 +9,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 /// Time in which the head of a request must come.
@@ -22,14 +24,32 @@ const KEEP_ALIVE_SECONDS: u64 = 5;
 /// Pause after the system refused a connection (no file descriptors left, say).
 const ACCEPT_PAUSE_MS: u64 = 50;
 
-/// Serves TCP connections until the task is dropped.
-pub async fn tcp(listener: TcpListener, router: Router, connections_max: usize) -> Result<(), Error> {
+/// Serves TCP connections until the task is dropped; with TLS where there is a configuration for it.
+pub async fn tcp(
+    listener: TcpListener,
+    router: Router,
+    connections_max: usize,
+    tls: Option<Arc<rustls::ServerConfig>>,
+) -> Result<(), Error> {
+    let tls = tls.map(TlsAcceptor::from);
     let mut connections = JoinSet::new();
     loop {
         let Some((stream, _)) = next(&mut connections, connections_max, || listener.accept()).await else { continue };
         // Without it small messages wait for the peer's delayed acknowledgement; a closed socket fails below anyway.
         let _ = stream.set_nodelay(true);
-        connections.spawn(connection(stream, router.clone(), None));
+        match tls.clone() {
+            None => connections.spawn(connection(stream, router.clone(), None)),
+            Some(tls) => connections.spawn(secured(tls, stream, router.clone())),
+        };
+    }
+}
+
+/// A connection whose handshake comes in time.
+async fn secured(tls: TlsAcceptor, stream: TcpStream, router: Router) {
+    match tokio::time::timeout(Duration::from_secs(HEAD_SECONDS_MAX), tls.accept(stream)).await {
+        Ok(Ok(stream)) => connection(stream, router, None).await,
+        Ok(Err(error)) => tracing::debug!(%error, "no TLS on a connection to the HTTP API"),
+        Err(_) => tracing::debug!("no TLS handshake within {HEAD_SECONDS_MAX} s"),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::policies::Protect;
 use crate::query;
 use crate::remote_write::Sender;
 use crate::serve;
+use crate::tls;
 use crate::token;
 use crate::xds::Ads;
 use crate::xds::cache::Cache;
@@ -164,11 +165,11 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
     };
     // Addresses are taken before the loop runs: a server that cannot listen must not decide anything.
     let fleet = listen(config.fleet).await?;
-    let http = listen_http(config.http).await?;
+    let http = listen_http(&config).await?;
     let socket = listen_unix(&config.socket)?;
     let mut handle = Handle {
         socket: config.socket.clone(),
-        http: http.as_ref().and_then(|http| http.local_addr().ok()),
+        http: http.as_ref().and_then(|(http, _)| http.local_addr().ok()),
         fleet: fleet.local_addr().map_err(|source| Error::Listen { address: config.fleet, source })?,
         fleet_token: fleet_token.clone(),
         api_token: api_token.clone(),
@@ -186,7 +187,7 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
     let service = FleetService::new(to_loop, logs, protect.dry_runs);
     let ads = Ads::new(cache, followers, protect.enforcers);
     let router = listener::router(service, ads, app.clone(), fleet_token.into());
-    handle.listeners.spawn(serve::tcp(fleet, router, listener::CONNECTIONS_MAX));
+    handle.listeners.spawn(serve::tcp(fleet, router, listener::CONNECTIONS_MAX, None));
     serve_api(&mut handle.listeners, app, socket, http, api_token);
     write_server_file(&handle)?;
     Ok(handle)
@@ -295,9 +296,13 @@ fn send_on(tasks: &mut JoinSet<Result<(), Error>>, senders: Vec<Sender>, series:
     }
 }
 
-async fn listen_http(address: Option<SocketAddr>) -> Result<Option<TcpListener>, Error> {
-    match address {
-        Some(address) => listen(address).await.map(Some),
+/// The HTTP API's listener, and its TLS.
+type HttpListener = (TcpListener, Option<Arc<rustls::ServerConfig>>);
+
+async fn listen_http(config: &Config) -> Result<Option<HttpListener>, Error> {
+    let tls = config.http_tls.as_ref().map(tls::load).transpose()?;
+    match config.http {
+        Some(address) => listen(address).await.map(|listener| Some((listener, tls))),
         None => Ok(None),
     }
 }
@@ -334,13 +339,13 @@ fn serve_api(
     listeners: &mut JoinSet<Result<(), Error>>,
     app: App,
     socket: UnixListener,
-    http: Option<TcpListener>,
+    http: Option<HttpListener>,
     token: String,
 ) {
-    if let Some(http) = http {
-        let token: Arc<str> = token.into();
-        let router = router(app.clone()).layer(axum::middleware::from_fn_with_state(token, access::tcp));
-        listeners.spawn(serve::tcp(http, router, API_CONNECTIONS_MAX));
+    if let Some((http, tls)) = http {
+        let door = access::Door { token: token.into(), reach: access::Reach::of(tls.is_some()) };
+        let router = router(app.clone()).layer(axum::middleware::from_fn_with_state(door, access::tcp));
+        listeners.spawn(serve::tcp(http, router, API_CONNECTIONS_MAX, tls));
     }
     let router = router(app).layer(axum::middleware::from_fn(access::socket));
     listeners.spawn(serve::unix(socket, router, API_CONNECTIONS_MAX));

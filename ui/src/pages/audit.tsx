@@ -39,9 +39,13 @@ export function AuditPage(): JSX.Element {
       const [found, header] = await getWith<AuditEntry[]>(`/v1/audit?before=${from}&limit=${PAGE_MAX}&words=${encodeURIComponent(asked)}`);
       if (asked === words().trim()) {
         const reached = Number(header("x-searched-to") ?? 0);
-        const known = new Set(entries().map((of) => of.sequence));
+        // More came at once than one answer holds: older ones are asked for again, lest there be a hole.
+        const isHole = before === null && entries().length > 0 && reached > entries()[0]!.sequence + 1;
+        const kept = isHole ? [] : entries();
+        if (isHole) setSearchedTo(reached);
+        const known = new Set(kept.map((of) => of.sequence));
         const news = found.filter((of) => !known.has(of.sequence));
-        setEntries([...entries(), ...news].sort((a, b) => b.sequence - a.sequence).slice(0, KEPT_MAX));
+        if (news.length > 0 || isHole) setEntries([...kept, ...news].sort((a, b) => b.sequence - a.sequence).slice(0, KEPT_MAX));
         setSearchedTo(Math.min(searchedTo(), reached));
       }
       setFailed("");

@@ -78,7 +78,7 @@ function Targets(props: { id: string }): JSX.Element {
   const verbs = () => ["retry", "skip"].filter((verb) => allowed()?.verbs.includes(verb));
   const act = (verb: string, target: string) => post(`/v1/operations/${props.id}/${verb}`, { target }).then(() => setSaid(`${verb}: ${target}`), (error: Error) => setSaid(error.message));
   return (
-    <Show when={(allowed()?.targets.length ?? 0) > 0 && verbs().length > 0}>
+    <Show when={(allowed()?.targets?.length ?? 0) > 0 && verbs().length > 0}>
       <h2>Not done in step {allowed()!.step}</h2>
       <table>
         <tbody>

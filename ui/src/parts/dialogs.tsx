@@ -67,6 +67,7 @@ export function Modal(props: { title: string; close: () => void; children: JSX.E
 function Expand(props: { service: string; to: number }): JSX.Element {
   const [to, setTo] = createSignal(props.to);
   const [failed, setFailed] = createSignal("");
+  const [hold, setHold] = createSignal(false);
   const request = () => ({ type: "scale", service: props.service, to: to() });
   const [plan] = createResource(request, (body) => post<OperationPlan>("/v1/operations/plan", body).catch((error: Error) => ({ adds: [], removes: [], shortages: [error.message] })));
   const wanted = () => {
@@ -76,7 +77,7 @@ function Expand(props: { service: string; to: number }): JSX.Element {
   const moves = () => (plan()?.adds.length ?? 0) + (plan()?.removes.length ?? 0);
   const start = async () => {
     try {
-      const operation = await post<LiveOperation>("/v1/operations", request());
+      const operation = await post<LiveOperation>("/v1/operations", { ...request(), hold: hold() });
       close();
       go("operations", operation.id);
     } catch (error) {
@@ -103,6 +104,7 @@ function Expand(props: { service: string; to: number }): JSX.Element {
           </div>
         )}
       </Show>
+      <p><label><input type="checkbox" checked={hold()} onChange={(event) => setHold(event.currentTarget.checked)} /> hold at a step that fails, to retry or skip it; otherwise it undoes itself</label></p>
       <Show when={failed()}><p role="alert" class="bad">{failed()}</p></Show>
       <div class="buttons">
         <button onClick={close}>Cancel</button>

@@ -1,5 +1,6 @@
 // Operations as bars over time, a row each, with what can be done about them.
 import { createMemo, createSignal, For, type JSX, Show } from "solid-js";
+import { go } from "../app";
 import { post } from "../api";
 import { clock, span } from "../format";
 import { frame } from "../live";
@@ -76,7 +77,11 @@ function Row(props: { of: LiveOperation; from: number; wide: number }): JSX.Elem
 export function Actions(props: { of: LiveOperation }): JSX.Element {
   const [said, setSaid] = createSignal("");
   const names = createMemo(() => verbs(props.of).map((of) => of.verb).join());
-  const steer = (verb: string, target?: string) => post(`/v1/operations/${props.of.id}/${verb}`, target ? { target } : {});
+  const steer = async (verb: string) => {
+    const at = await post<{ id: string }>(`/v1/operations/${props.of.id}/${verb}`);
+    // One that has ended is opened again as a new one.
+    if (at.id !== props.of.id) go("operations", at.id);
+  };
   const act = (of: Verb) => {
     if (of.sure) return sure(`${of.word}: ${props.of.kind} ${props.of.target} (${props.of.id})`, of.sure, of.word, () => steer(of.verb));
     steer(of.verb).then(() => setSaid(""), (error: Error) => setSaid(error.message));

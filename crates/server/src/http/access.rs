@@ -1,7 +1,7 @@
-//! Who may come in, and as whom: peers of the Unix socket by their credentials, loopback TCP by a token.
+//! Who may come in, and as whom: peers of the Unix socket by their credentials, TCP by a token.
 //!
-//! A browser page must not drive the API through a name that resolves to loopback: over TCP the `Host` must be a
-//! loopback one, and so must an `Origin`.
+//! A browser page must not drive the API through a name that resolves to loopback: over clear TCP the `Host` must be a
+//! loopback one, and so must an `Origin`. Over TLS the name is the certificate's matter, and an `Origin` must be that name.
 
 use super::problem::{self, Failure};
 use crate::token;
@@ -41,13 +41,38 @@ fn user(uid: u32) -> String {
     named.unwrap_or_else(|| uid.to_string())
 }
 
-/// Lets holders of the token in, from this machine's own pages and programs only.
-pub async fn tcp(State(token): State<Arc<str>>, mut request: Request, next: Next) -> Result<Response, Failure> {
-    check_origin(request.headers())?;
+/// From where the API can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// This machine, in the clear.
+    Loopback,
+    /// Other machines too, by TLS.
+    Beyond,
+}
+
+impl Reach {
+    /// Of a listener with TLS, or without.
+    pub fn of(tls: bool) -> Self {
+        if tls { Self::Beyond } else { Self::Loopback }
+    }
+}
+
+/// What a TCP listener lets in.
+#[derive(Debug, Clone)]
+pub struct Door {
+    /// The token.
+    pub token: Arc<str>,
+    /// From where.
+    pub reach: Reach,
+}
+
+/// Lets holders of the token in, from the API's own pages and from programs only.
+pub async fn tcp(State(door): State<Door>, mut request: Request, next: Next) -> Result<Response, Failure> {
+    check_origin(request.headers(), request.uri().authority().map(|at| at.as_str()), door.reach)?;
     let path = request.uri().path();
     let open = path == "/healthz" || path == "/" || path.starts_with("/assets/");
     if !open {
-        check_token(request.headers(), &token)?;
+        check_token(request.headers(), &door.token)?;
     }
     request.extensions_mut().insert(Who("token:api".to_owned()));
     Ok(next.run(request).await)
@@ -65,9 +90,18 @@ fn check_token(headers: &HeaderMap, token: &str) -> Result<(), Failure> {
     }
 }
 
-fn check_origin(headers: &HeaderMap) -> Result<(), Failure> {
+/// HTTP/2 says in `:authority` what HTTP/1.1 says in `Host`.
+fn check_origin(headers: &HeaderMap, authority: Option<&str>, reach: Reach) -> Result<(), Failure> {
     let text = |name| headers.get(name).map(|value: &http::HeaderValue| value.to_str().unwrap_or("?"));
-    let host = text(http::header::HOST).unwrap_or("");
+    let host = text(http::header::HOST).or(authority).unwrap_or("");
+    if reach == Reach::Beyond {
+        return match text(http::header::ORIGIN) {
+            Some(origin) if origin.strip_prefix("https://") != Some(host) => {
+                Err(problem::forbidden(format!("Origin {origin:?} is refused: only pages of https://{host} itself")))
+            }
+            _ => Ok(()),
+        };
+    }
     if !is_loopback(host) {
         return Err(problem::forbidden(format!("Host {host:?} is refused: use 127.0.0.1, [::1] or localhost")));
     }
@@ -103,17 +137,37 @@ mod tests {
         }
     }
 
+    fn headers(host: &str, origin: Option<&str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert("host", host.parse().expect("a value"));
+        if let Some(origin) = origin {
+            headers.insert("origin", origin.parse().expect("a value"));
+        }
+        headers
+    }
+
     #[test]
     fn a_foreign_page_is_refused() {
-        let mut headers = HeaderMap::new();
-        headers.insert("host", "127.0.0.1:80".parse().expect("a value"));
-        assert!(check_origin(&headers).is_ok());
-        headers.insert("origin", "http://localhost:3000".parse().expect("a value"));
-        assert!(check_origin(&headers).is_ok());
-        headers.insert("origin", "https://evil.example".parse().expect("a value"));
-        assert_eq!(check_origin(&headers).expect_err("foreign").status, 403);
-        headers.insert("origin", "null".parse().expect("a value"));
-        assert!(check_origin(&headers).is_err());
+        let check = |origin| check_origin(&headers("127.0.0.1:80", origin), None, Reach::Loopback);
+        assert!(check(None).is_ok());
+        assert!(check(Some("http://localhost:3000")).is_ok());
+        assert_eq!(check(Some("https://evil.example")).expect_err("foreign").status, 403);
+        assert!(check(Some("null")).is_err());
+    }
+
+    #[test]
+    fn beyond_loopback_a_page_is_of_the_very_name_that_was_called() {
+        let check = |host, origin| check_origin(&headers(host, origin), None, Reach::Beyond);
+        assert!(check("room.example:7401", None).is_ok());
+        assert!(check("room.example:7401", Some("https://room.example:7401")).is_ok());
+        for foreign in ["https://evil.example", "http://room.example:7401", "https://room.example", "null"] {
+            assert_eq!(check("room.example:7401", Some(foreign)).expect_err(foreign).status, 403);
+        }
+        // As HTTP/2 says it.
+        let mut of_http2 = headers("x", Some("https://room.example"));
+        of_http2.remove("host");
+        assert!(check_origin(&of_http2, Some("room.example"), Reach::Beyond).is_ok());
+        assert!(check_origin(&of_http2, Some("127.0.0.1"), Reach::Beyond).is_err());
     }
 
     #[test]

@@ -113,3 +113,50 @@ async fn a_package_must_have_its_digest() {
     assert!(client.has_package(digest.as_str()).await.expect("asked"));
     server.stop().await;
 }
+
+/// One request over TLS, as a browser on another machine makes it; gives the answer's head.
+async fn over_tls(address: std::net::SocketAddr, trusted: &rcgen::Certificate, lines: &str) -> String {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(trusted.der().clone()).expect("a certificate");
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    let stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+    let name = rustls::pki_types::ServerName::try_from("room.example").expect("a name");
+    let mut stream = connector.connect(name, stream).await.expect("a handshake");
+    let request = format!("GET /v1/status HTTP/1.1\r\nhost: room.example\r\nconnection: close\r\n{lines}\r\n");
+    tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.expect("sent");
+    let mut answer = Vec::new();
+    // The server may close without TLS's own farewell: what came is what counts.
+    let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer).await;
+    String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_any_name_may_be_called_and_the_token_is_asked_for() {
+    let made = rcgen::generate_simple_self_signed(vec!["room.example".to_owned()]).expect("a certificate");
+    let data = tempfile::tempdir().expect("a data folder");
+    let files = server::tls::Files { cert: data.path().join("room.pem"), key: data.path().join("room.key") };
+    std::fs::write(&files.cert, made.cert.pem()).expect("written");
+    let with = |files: &server::tls::Files| server::Config { http_tls: Some(files.clone()), ..config(data.path()) };
+    let refused = server::start(with(&files)).await.err().expect("no key yet").to_string();
+    assert!(refused.contains("room.key") && refused.contains("PRIVATE KEY"), "{refused}");
+    std::fs::write(&files.key, made.signing_key.serialize_pem()).expect("written");
+    let handle = server::start(with(&files)).await.expect("a server");
+    let address = handle.http.expect("asked for");
+    let token = format!("authorization: Bearer {}\r\n", handle.api_token);
+    assert!(over_tls(address, &made.cert, "").await.contains(" 401 "));
+    assert!(over_tls(address, &made.cert, "authorization: Bearer wrong\r\n").await.contains(" 401 "));
+    assert!(over_tls(address, &made.cert, &token).await.contains(" 200 "));
+    let own = format!("{token}origin: https://room.example\r\n");
+    assert!(over_tls(address, &made.cert, &own).await.contains(" 200 "));
+    let foreign = format!("{token}origin: https://evil.example\r\n");
+    assert!(over_tls(address, &made.cert, &foreign).await.contains(" 403 "));
+    let clear = reqwest::Client::new().get(format!("http://{address}/v1/status")).send().await;
+    assert!(clear.is_err() || clear.is_ok_and(|answer| !answer.status().is_success()), "nothing in the clear");
+    handle.stop().await.expect("it stops well");
+}

@@ -22,6 +22,7 @@ pub fn config(data: &Path) -> Config {
         data: data.to_owned(),
         socket: socket(data),
         http: Some(([127, 0, 0, 1], 0).into()),
+        http_tls: None,
         fleet: ([127, 0, 0, 1], 0).into(),
         mesh: None,
         remote_write: Vec::new(),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Run the control plane
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example: springtide server --data /var/lib/springtide --fleet 127.0.0.1:7400 --remote-write http://127.0.0.1:8428/api/v1/write"
+    after_help = "Examples:\n  springtide server --data /var/lib/springtide --fleet 127.0.0.1:7400 --remote-write http://127.0.0.1:8428/api/v1/write\n  springtide server --http 0.0.0.0:7401 --http-tls-cert room.pem --http-tls-key room.key"
 )]
 pub struct ServerArgs {
     /// Folder of the store, the records and the packages
@@ -18,9 +18,15 @@ pub struct ServerArgs {
     /// Unix socket of the API
     #[arg(long, default_value = "/run/springtide/springtide.sock")]
     socket: PathBuf,
-    /// Also serve the API here (loopback only; bearer token in DATA/api-token)
+    /// Also serve the API and the war room here (bearer token in DATA/api-token; beyond loopback only with TLS)
     #[arg(long)]
     http: Option<SocketAddr>,
+    /// PEM file of the certificate chain for --http, leaf first
+    #[arg(long, requires = "http", requires = "http_tls_key")]
+    http_tls_cert: Option<PathBuf>,
+    /// PEM file of its private key
+    #[arg(long, requires = "http_tls_cert")]
+    http_tls_key: Option<PathBuf>,
     /// Where agents and proxies connect (port 0: any free one, written to DATA/server.json)
     #[arg(long, default_value = "127.0.0.1:7400")]
     fleet: SocketAddr,
@@ -213,10 +219,12 @@ fn current_thread() -> Result<tokio::runtime::Runtime> {
 pub fn server(args: ServerArgs) -> Result<()> {
     args.parent.bind()?;
     log_to_stderr();
+    let http_tls = args.http_tls_cert.zip(args.http_tls_key).map(|(cert, key)| server::tls::Files { cert, key });
     let config = server::Config {
         data: args.data,
         socket: args.socket,
         http: args.http,
+        http_tls,
         fleet: args.fleet,
         mesh: None,
         remote_write: args.remote_write,
