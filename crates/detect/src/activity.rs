@@ -47,6 +47,8 @@ pub enum ActivityKind {
         /// The instance.
         instance: String,
     },
+    /// The proxies that report are not those that did: what each service is seen to carry may move, nothing else.
+    Reporting,
     /// A place is taken out on purpose.
     Drill {
         /// Datacenter, rack, host, service or instance.
@@ -128,6 +130,7 @@ impl Context {
                 let named = |at: &&u32| topology.instances[**at as usize].name == *instance;
                 self.hot.extend(topology.members(id).iter().find(named));
             }
+            ActivityKind::Reporting => self.demand_moves.fill(true),
             ActivityKind::Drill { place } => self.drill(place, topology),
         }
     }

@@ -5,6 +5,8 @@
 //! exponentially; its slope is read between two levels that were passed often, and the threshold is put where one false
 //! run is left a day and 100,000 series. It only ever rises above the one that theory gives.
 
+use crate::kept::kept;
+
 /// Levels counted, evenly from [`LOW`] to 1 thresholds.
 const LEVELS: usize = 8;
 /// Lowest level counted, in thresholds.
@@ -31,6 +33,8 @@ pub(crate) struct Tail {
     now_samples: u32,
     factor: f64,
 }
+
+kept!(Tail { above, samples, factor } rest Self::default());
 
 impl Tail {
     /// Counts one healthy series' statistic, in base thresholds (before the factor).

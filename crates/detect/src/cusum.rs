@@ -3,6 +3,8 @@
 //! Evidence of one second is capped below the threshold, so that no single second decides: a spike alone stays silent,
 //! two seconds that agree do not. The sum is bounded above, so that an alarm ends soon after its reason.
 
+use crate::kept::kept;
+
 /// Share of the threshold that one second may add.
 const SECOND_SHARE_MAX: f32 = 0.6;
 /// Bound of the sum, in thresholds.
@@ -29,6 +31,8 @@ pub(crate) struct Cusum {
     /// It alarmed and has not come back to zero: no sample for calibration.
     tripped: bool,
 }
+
+kept!(Cusum { sum, rise_s, held_s, on, tripped });
 
 impl Cusum {
     /// Adds a second's evidence; `h` is the threshold.

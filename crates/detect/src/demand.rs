@@ -1,6 +1,7 @@
 //! Demand of a service: does it jump or fall within seconds, beyond what this time of day or an activity explains?
 
 use crate::cusum::Cusum;
+use crate::kept::kept;
 use crate::season::Season;
 
 /// Threshold of the sum of scores: three seconds that agree.
@@ -42,7 +43,14 @@ pub(crate) struct Demand {
     season: Season,
 }
 
+kept!(Demand { level, scale, age, up, down, season });
+
 impl Demand {
+    /// False for what no writer wrote.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.season.is_whole()
+    }
+
     /// Requests a second that were expected.
     pub(crate) fn baseline(&self) -> f32 {
         self.level.exp()

@@ -5,11 +5,12 @@ use crate::finding::{Entity, Finding, Signal};
 use crate::frame::{Frame, count, measure};
 use crate::fuse::{Change, Fusion};
 use crate::incident::Incident;
+use crate::kept::{self, Kept, StateFault, kept};
 use crate::level::{Level, log};
 use crate::picture::World;
 use crate::ratio::Ratio;
 use crate::service::{InstanceState, Pass, Scratch, ServiceState, Tails, Tests, of_level, of_ratio};
-use crate::topology::Topology;
+use crate::topology::{Parts, Topology};
 use std::collections::BTreeMap;
 
 /// Seconds without a frame after which what was gathered is void.
@@ -22,8 +23,8 @@ const BACK_S_MAX: u64 = 60;
 const BLIND_SHARE: f64 = 0.9;
 /// Findings looked at in one second; more are counted and left.
 pub const FINDINGS_MAX: usize = 20_000;
-/// Samples before a pair says anything.
-const PAIR_WARM: u16 = 60;
+/// Seconds of traffic before a series says anything, unless the configuration says otherwise.
+const WARM_S: u16 = 60;
 /// Seconds between fits of the thresholds.
 const FIT_S: u64 = 60;
 
@@ -32,11 +33,13 @@ const FIT_S: u64 = 60;
 pub struct Config {
     /// Number of the first incident.
     pub first_number: u64,
+    /// Seconds of traffic before a series says anything. Less than the default means more false incidents.
+    pub warm_s: u16,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { first_number: 1 }
+        Self { first_number: 1, warm_s: WARM_S }
     }
 }
 
@@ -82,9 +85,13 @@ struct HostState {
     silent_s: u16,
 }
 
+kept!(PairState { errors, rejects, latency, age, requests, latency_ms, latency_usual_ms });
+kept!(HostState { cpu, memory, pressure, age, silent_s });
+
 /// Watches one fleet, or one shard of it.
 #[derive(Debug)]
 pub struct Detector {
+    warm_s: u16,
     topology: Topology,
     activities: Vec<Activity>,
     context: Context,
@@ -108,6 +115,7 @@ impl Detector {
     pub fn new(config: Config) -> Self {
         let tests = Tests::default();
         Self {
+            warm_s: config.warm_s,
             topology: Topology::default(),
             activities: Vec::new(),
             context: Context::default(),
@@ -232,6 +240,56 @@ impl Detector {
         self.fusion.acknowledge(id, who, now_ms)
     }
 
+    /// All that was learnt, as bytes; incidents are not in it, they are records.
+    pub fn save(&self) -> Vec<u8> {
+        kept::seal(|out| {
+            self.topology.parts().put(out);
+            self.instances.put(out);
+            self.services.put(out);
+            self.pairs.put(out);
+            self.hosts.put(out);
+            self.tails.put(out);
+        })
+    }
+
+    /// Takes what an earlier detector has learnt; the next [`Detector::retarget`] carries it over by name.
+    ///
+    /// # Errors
+    /// The bytes are damaged, or of another version; the detector stays as it was.
+    pub fn restore(&mut self, bytes: &[u8]) -> Result<(), StateFault> {
+        let mut from = kept::open(bytes)?;
+        let read = |from: &mut &[u8]| {
+            let topology = Topology::new(Parts::take(from)?).ok()?;
+            let states = (Vec::take(from)?, Vec::take(from)?, Vec::take(from)?, Vec::take(from)?);
+            Some((topology, states, Tails::take(from)?))
+        };
+        let (topology, (instances, services, pairs, hosts), tails) = read(&mut from).ok_or(StateFault::Damaged)?;
+        let fits = instances.len() == topology.instances.len()
+            && services.len() == topology.services.len()
+            && services.iter().all(ServiceState::is_whole)
+            && pairs.len() == topology.pairs.len()
+            && hosts.len() == topology.hosts.len();
+        if !fits {
+            return Err(StateFault::Damaged);
+        }
+        self.retarget(topology);
+        (self.instances, self.services, self.pairs, self.hosts) = (instances, services, pairs, hosts);
+        self.tests = tails.calibrate(&self.base);
+        self.tails = tails;
+        Ok(())
+    }
+
+    /// Takes incidents of an earlier detector, the oldest first: one that was open stays the same incident. Call it
+    /// before the first frame.
+    pub fn resume(&mut self, incidents: Vec<Incident>) {
+        self.fusion.resume(incidents);
+    }
+
+    /// Takes the next number, for an incident that is opened elsewhere (by a rule).
+    pub fn take_number(&mut self) -> u64 {
+        self.fusion.take_number()
+    }
+
     /// How the detector itself does.
     pub fn health(&self) -> Health {
         let bytes = self.instances.len() * size_of::<InstanceState>()
@@ -263,6 +321,7 @@ impl Detector {
         if step {
             self.health.gaps += u64::from(self.last_s.is_some());
             self.speaks_from_s = second + SETTLE_S;
+            self.fusion.wait_until(&self.topology, second + SETTLE_S);
             for state in &mut self.instances {
                 state.presence.cusum.reset();
                 state.latency.cusum.reset();
@@ -288,6 +347,7 @@ impl Detector {
             topology: &self.topology,
             frame,
             context: &self.context,
+            warm_s: self.warm_s,
             base: &self.base,
             tests: &self.tests,
             tails: &mut self.tails,
@@ -306,7 +366,7 @@ impl Detector {
             let id = at as usize;
             let requests = count(columns.requests[id]);
             let outside = self.topology.services[self.topology.pairs[id].callee as usize].external;
-            let (warm, entity) = (pair.age >= PAIR_WARM, Entity::Pair(at));
+            let (warm, entity) = (pair.age >= self.warm_s, Entity::Pair(at));
             pair.requests = requests;
             for (signal, ratio, hits) in [
                 (Signal::Errors, &mut pair.errors, count(columns.errors[id])),
@@ -340,7 +400,7 @@ impl Detector {
                 (host.age, host.silent_s) = (host.age.saturating_add(1), 0);
             } else {
                 host.silent_s = host.silent_s.saturating_add(1);
-                if host.silent_s >= 2 && host.age >= PAIR_WARM {
+                if host.silent_s >= 2 && host.age >= self.warm_s {
                     self.findings.push(Finding {
                         entity,
                         signal: Signal::Presence,
@@ -359,7 +419,7 @@ impl Detector {
             ] {
                 let Some(value) = measure(value) else { continue };
                 let off = level.residual(log(value + 0.02)).unwrap_or(0.0);
-                if level.test(off, 1.0, &test, second) && host.age >= PAIR_WARM {
+                if level.test(off, 1.0, &test, second) && host.age >= self.warm_s {
                     self.findings.push(of_level(entity, signal, level, test.h, value, off, false));
                 }
                 level.learn(log(value + 0.02), off, test.h, false);

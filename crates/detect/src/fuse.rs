@@ -96,6 +96,35 @@ impl Fusion {
         self.live.values().map(|live| &live.incident)
     }
 
+    /// Takes incidents of an earlier detector; their findings are found again or not.
+    pub(crate) fn resume(&mut self, incidents: Vec<Incident>) {
+        for incident in incidents {
+            let Some(number) = Self::number(&incident.id) else { continue };
+            self.next = self.next.max(number + 1);
+            let (opened_s, seen_s) = (incident.opened_ms / 1_000, incident.updated_ms / 1_000);
+            let (services, recent) = (BTreeSet::new(), BTreeMap::new());
+            self.live.insert(number, Live { incident, recent, services, place: None, opened_s, seen_s, strength: 0 });
+            self.make_room();
+        }
+    }
+
+    pub(crate) fn take_number(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// Nothing is heard before `second`: what is open does not end for want of findings meanwhile. What was resumed is looked up in
+    /// the topology by name.
+    pub(crate) fn wait_until(&mut self, topology: &Topology, second: u64) {
+        for live in self.live.values_mut().filter(|live| live.incident.state.is_open()) {
+            live.seen_s = live.seen_s.max(second);
+            if live.services.is_empty() {
+                let named = |name: &String| topology.services.iter().position(|service| service.name == *name);
+                live.services = live.incident.blast.services.iter().filter_map(named).map(|at| at as u32).collect();
+            }
+        }
+    }
+
     fn number(id: &str) -> Option<u64> {
         id.strip_prefix("inc-")?.parse().ok()
     }
@@ -354,7 +383,7 @@ impl Live {
             self.recent.insert(key, (Finding { since_s, ..stronger }, second));
         }
         self.recent.retain(|_, (_, seen)| second < *seen + RECENT_S);
-        let age_s = second - self.opened_s;
+        let age_s = second.saturating_sub(self.opened_s);
         let grew = self.services.len() > before.0 || self.recent.len() > before.1;
         if age_s > YOUNG_S && !(grew && age_s <= RANK_S) {
             return;

@@ -40,6 +40,14 @@ impl Intake {
         Self { times_ms: vec![0; series], values: vec![f64::NAN; series], dropped: Dropped::default() }
     }
 
+    /// Makes room for so many series in all; those that are known stay.
+    pub fn grow(&mut self, series: usize) {
+        if series > self.values.len() {
+            self.times_ms.resize(series, 0);
+            self.values.resize(series, f64::NAN);
+        }
+    }
+
     /// What was not taken so far.
     pub fn dropped(&self) -> Dropped {
         self.dropped

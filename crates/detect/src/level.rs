@@ -4,6 +4,7 @@
 //! moves all of them, is no anomaly), or a service's own. Scores are clipped, so that one wild sample is one vote.
 
 use crate::cusum::Cusum;
+use crate::kept::kept;
 
 /// Samples over which the level forgets.
 const LEVEL_S: f32 = 120.0;
@@ -42,6 +43,8 @@ pub(crate) struct Level {
     age: u16,
     pub(crate) cusum: Cusum,
 }
+
+kept!(Level { level, scale, last, age, cusum });
 
 impl Level {
     /// Samples taken so far, saturating.

@@ -5,7 +5,7 @@
 //! with ranked causes. A pure room: samples and `now` come in, [`Change`]s go out; state is bounded by the topology and
 //! by named limits; iteration is ordered, nothing is random.
 //!
-//! Absent on purpose: transport, disk, notification (the server's), percentiles (histograms are `metrics`'), learned
+//! Absent on purpose: transport, disk (what was learnt is given out and taken back as bytes), notification (the server's), percentiles (histograms are `metrics`'), learned
 //! models: every alarm can be explained by a baseline, an observation and a threshold.
 
 mod activity;
@@ -20,6 +20,7 @@ mod frame;
 mod fuse;
 mod incident;
 mod intake;
+mod kept;
 mod level;
 mod notify;
 mod peers;
@@ -40,6 +41,7 @@ pub use frame::{Frame, HostColumns, InstanceColumns, PairColumns, ServiceColumns
 pub use fuse::Change;
 pub use incident::{Blast, Incident, IncidentState};
 pub use intake::{Dropped, Intake};
+pub use kept::StateFault;
 pub use notify::{Attempt, Notice, NoticeConfig, Notifier};
 pub use rule::{Rule, RuleBoard, RuleFault, RuleScope, RuleTurn};
 pub use series::{Alarm, SeriesConfig, SeriesDetector};

@@ -76,6 +76,24 @@ impl Notifier {
         }
     }
 
+    /// An earlier notifier told that it goes on: it is told again in time.
+    pub fn remember(&mut self, id: &str, told_ms: u64) {
+        if self.told_open.len() < OWED_MAX {
+            self.told_open.insert(id.to_owned(), told_ms);
+        }
+    }
+
+    /// It is no longer told of.
+    pub fn forget(&mut self, id: &str) {
+        self.told_open.remove(id);
+        self.owed.retain(|(_, owed)| owed != id);
+    }
+
+    /// Follows another configuration; what is owed stays owed.
+    pub fn reconfigure(&mut self, config: NoticeConfig) {
+        self.config = config;
+    }
+
     /// What to send now; nothing while another sending is under way.
     pub fn due(&mut self, now_ms: u64) -> Option<Notice> {
         let repeat_ms = self.config.repeat_ms;

@@ -5,6 +5,7 @@
 //! test for counts: a busy service is decided in two seconds, ten requests are not asked to tell what they cannot.
 
 use crate::cusum::Cusum;
+use crate::kept::kept;
 
 /// Seconds over which the baseline forgets.
 const MEMORY_S: f32 = 600.0;
@@ -46,6 +47,8 @@ pub(crate) struct Ratio {
     lasting_trials: f32,
     pub(crate) cusum: Cusum,
 }
+
+kept!(Ratio { hits, trials, spread, recent_hits, recent_trials, lasting_hits, lasting_trials, cusum });
 
 impl Default for Ratio {
     fn default() -> Self {

@@ -3,7 +3,7 @@
 //! `latency_p99(service=pay) > 250ms for 30s`, `errors(service=*) > 2% for 10s`, `cpu(host=web-*) > 90% for 5m`,
 //! `requests(instance=lottery-3) < 1 for 15s`. Units are the signal's: ms, %, MiB or plain numbers.
 
-use crate::finding::{EntityKind, EntityRef};
+use crate::finding::{EntityKind, EntityRef, Signal};
 use crate::frame::{Frame, count};
 use crate::topology::Topology;
 use std::collections::BTreeMap;
@@ -110,6 +110,26 @@ impl Rule {
         Ok(Self { text: text.trim().to_owned(), scope, measure, above, value, for_s })
     }
 
+    /// Seconds for which it must be beyond its value.
+    pub fn for_s(&self) -> u64 {
+        self.for_s
+    }
+
+    /// The signal that it looks at.
+    pub fn signal(&self) -> Signal {
+        match self.measure {
+            Measure::Requests => Signal::Requests,
+            Measure::Errors => Signal::Errors,
+            Measure::Rejects => Signal::Rejects,
+            Measure::Latency => Signal::Latency,
+            Measure::LatencyTail => Signal::LatencyTail,
+            Measure::InFlight => Signal::InFlight,
+            Measure::Cpu => Signal::Cpu,
+            Measure::Memory => Signal::Memory,
+            Measure::Pressure => Signal::Pressure,
+        }
+    }
+
     fn breached(&self, value: f32) -> bool {
         value.is_finite() && if self.above { value > self.value } else { value < self.value }
     }
@@ -177,6 +197,8 @@ pub struct RuleTurn {
     pub rule: String,
     /// For what.
     pub entity: EntityRef,
+    /// The signal that the rule looks at.
+    pub signal: Signal,
     /// True: it holds from now; false: no longer.
     pub holds: bool,
     /// The value seen.
@@ -259,7 +281,7 @@ impl RuleBoard {
 
 fn turn(rule: &Rule, name: &str, holds: bool, value: f32, since_s: u64) -> RuleTurn {
     let entity = EntityRef { kind: rule.scope.kind, name: name.to_owned() };
-    RuleTurn { rule: rule.text.clone(), entity, holds, value, limit: rule.value, since_s }
+    RuleTurn { rule: rule.text.clone(), entity, signal: rule.signal(), holds, value, limit: rule.value, since_s }
 }
 
 fn each(topology: &Topology, frame: &Frame, rule: &Rule, give: &mut dyn FnMut(&str, f32)) {

@@ -3,6 +3,8 @@
 //! Kept for services only (their demand and latency): history costs 2.3 KiB a signal, and on the night of an event it
 //! does not apply anyway; peers do.
 
+use crate::kept::kept;
+
 /// Length of a slot.
 const SLOT_S: u64 = 300;
 /// Slots a day.
@@ -33,6 +35,9 @@ pub(crate) struct Season {
     samples: u16,
 }
 
+kept!(Slot { mean, spread });
+kept!(Season { slots, at, sum, low, high, samples });
+
 impl Default for Season {
     fn default() -> Self {
         let slots = vec![Slot { mean: f32::NAN, spread: 0.0 }; SLOTS];
@@ -41,6 +46,11 @@ impl Default for Season {
 }
 
 impl Season {
+    /// False for what no writer wrote.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.slots.len() == SLOTS && self.at < SLOTS
+    }
+
     /// True when the value was usual at this time, or five minutes earlier or later, on the days before.
     pub(crate) fn usual(&self, second: u64, value: f32) -> bool {
         let at = slot_of(second);

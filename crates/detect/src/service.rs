@@ -6,6 +6,7 @@ use crate::canary::Canary;
 use crate::demand::{Demand, Moved};
 use crate::finding::{Entity, Finding, Signal};
 use crate::frame::{Frame, count, measure};
+use crate::kept::kept;
 use crate::level::{Level, LevelTest, log};
 use crate::peers::lower_median;
 use crate::presence::{self, Presence};
@@ -13,8 +14,8 @@ use crate::ratio::{Ratio, RatioTest};
 use crate::season::Season;
 use crate::topology::Topology;
 
-/// Seconds before a service says anything.
-const WARM_S: u16 = 60;
+/// Seconds after which an instance is grown: newborns adopt its level.
+const GROWN_S: u16 = 60;
 /// Samples below which an instance is young: compared with its peers only, and with more patience.
 const YOUNG_AGE: u16 = 30;
 /// What a young instance's deviation counts.
@@ -61,6 +62,8 @@ pub(crate) struct Tails {
     pub(crate) instance_cpu: Tail,
 }
 
+kept!(Tails { instance_ratio, service_ratio, instance_latency, service_latency, instance_cpu });
+
 impl Tails {
     pub(crate) fn all(&mut self) -> [&mut Tail; 5] {
         [
@@ -106,6 +109,21 @@ pub(crate) struct InstanceState {
     drift: f32,
 }
 
+kept!(InstanceState {
+    presence,
+    errors,
+    rejects,
+    latency,
+    tail,
+    cpu,
+    in_flight,
+    memory,
+    usual_requests,
+    age,
+    idle_s,
+    drift,
+});
+
 /// A service's second in sums.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Sums {
@@ -134,11 +152,23 @@ pub(crate) struct ServiceState {
     pub(crate) latency_usual_ms: f32,
 }
 
+kept!(ServiceState {
+    errors, rejects, latency, tail, demand, season, usual_requests, drift, age,
+} rest Self::default());
+
+impl ServiceState {
+    /// False for what no writer wrote.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.season.is_whole() && self.demand.is_whole()
+    }
+}
+
 /// What one pass over the fleet shares.
 pub(crate) struct Pass<'a> {
     pub(crate) topology: &'a Topology,
     pub(crate) frame: &'a Frame,
     pub(crate) context: &'a Context,
+    pub(crate) warm_s: u16,
     pub(crate) base: &'a Tests,
     pub(crate) tests: &'a Tests,
     pub(crate) tails: &'a mut Tails,
@@ -166,8 +196,8 @@ struct Middles {
 }
 
 /// A newborn starts from the middle of its grown peers.
-fn newborn(member: u32, members: &[u32], service: &ServiceState, instances: &mut [InstanceState]) {
-    let grown = |peer: &&InstanceState| peer.age >= WARM_S && peer.idle_s == 0;
+fn newborn(member: u32, members: &[u32], service: &ServiceState, instances: &mut [InstanceState], warm_s: u16) {
+    let grown = |peer: &&InstanceState| peer.age >= GROWN_S.min(warm_s) && peer.idle_s == 0;
     let middle = |of: &dyn Fn(&InstanceState) -> f32| {
         let peers = members.iter().map(|peer| &instances[*peer as usize]).filter(grown);
         lower_median(&mut peers.map(of).collect())
@@ -209,7 +239,7 @@ impl Pass<'_> {
         let middles = self.middles(members, instances);
         self.whole(id, service, sums, middles);
         let frozen = service.latency.cusum.on() || service.errors.cusum.on() || service.rejects.cusum.on();
-        let warm = service.age >= WARM_S;
+        let warm = service.age >= self.warm_s;
         let (mut moved, mut learnt) = (0.0, 0.0_f32);
         for (at, &member) in members.iter().enumerate() {
             let state = &mut instances[member as usize];
@@ -271,7 +301,7 @@ impl Pass<'_> {
     /// Gives a newborn the level and the failures of its peers, so that it can be compared from its first seconds; and one
     /// that comes back what its peers' levels moved meanwhile.
     fn adopt(&mut self, members: &[u32], service: &ServiceState, instances: &mut [InstanceState]) {
-        if service.age < WARM_S {
+        if service.age < self.warm_s {
             return;
         }
         for &member in members {
@@ -285,7 +315,7 @@ impl Pass<'_> {
                 state.tail.shift(moved);
                 state.age = 1;
             } else if has_traffic && state.age == 0 {
-                newborn(member, members, service, instances);
+                newborn(member, members, service, instances, self.warm_s);
             }
             if has_traffic {
                 instances[member as usize].drift = service.drift;
@@ -327,7 +357,7 @@ impl Pass<'_> {
     /// The service against its own past.
     fn whole(&mut self, id: u32, service: &mut ServiceState, sums: Sums, middles: Middles) {
         let (entity, second) = (Entity::Service(id), self.second());
-        let warm = service.age >= WARM_S;
+        let warm = service.age >= self.warm_s;
         let test = &self.tests.service_ratio;
         let explained = self.context.demand_moves[id as usize];
         let moved = service.demand.step(sums.requests, explained, self.frame.second);

@@ -65,7 +65,7 @@ pub struct Pair {
 }
 
 /// The lists of a topology, unchecked.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parts {
     /// Names of datacenters.
     pub datacenters: Vec<String>,
@@ -174,6 +174,18 @@ impl Topology {
             instances,
             pairs,
         })
+    }
+
+    /// The lists that it was made of.
+    pub fn parts(&self) -> Parts {
+        Parts {
+            datacenters: self.datacenters.clone(),
+            racks: self.racks.clone(),
+            hosts: self.hosts.clone(),
+            services: self.services.clone(),
+            instances: self.instances.clone(),
+            pairs: self.pairs.clone(),
+        }
     }
 
     /// Instances of a service.

@@ -3,3 +3,4 @@
 mod fleet;
 mod incidents;
 mod input;
+mod state;
