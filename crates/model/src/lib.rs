@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock. Reading files is the caller's work; this crate gets their text.
 //! Observed state (is an instance up?) and samples are deliberately absent: only intent and records' shapes live here.
 
+pub mod alert;
 pub mod config;
 pub mod curve;
 pub mod histogram;
@@ -24,15 +25,16 @@ mod name;
 #[cfg(test)]
 mod samples;
 
+pub use alert::{AlertRule, Receiver, Severity};
 pub use curve::{BindingResource, Curve, CurvePoint, Interval, StressEnd};
 pub use fault::{FAULTS_MAX, Fault, nearest};
 pub use histogram::LatencyHistogram;
 pub use kept::{Clocks, FileFault, KeptPolicy, POLICIES_FORMAT, PoliciesFile};
 pub use manifest::Declared;
 pub use name::{
-    BusinessName, CircuitName, ConfigSetName, DatacenterName, EnvironmentName, EventName, ExternalName, HostName,
-    HostTypeName, InstanceId, NAME_BYTES_MAX, NameError, OperationId, PackageName, PolicyName, PoolName, PresetName,
-    RackName, RegionName, ServiceName, SilenceId,
+    AlertRuleName, BusinessName, CircuitName, ConfigSetName, DatacenterName, EnvironmentName, EventName, ExternalName,
+    HostName, HostTypeName, InstanceId, NAME_BYTES_MAX, NameError, OperationId, PackageName, PolicyName, PoolName,
+    PresetName, RackName, ReceiverName, RegionName, ServiceName, SilenceId,
 };
 pub use operation::{
     GateOutcome, GateVerdict, LogLine, Operation, OperationPhase, OperationSpec, PlannedInstance, ScaleBefore, StepRun,

@@ -121,6 +121,10 @@ names! {
     PolicyName,
     /// Name of a preset, a set of policies fired together.
     PresetName,
+    /// Name of an alert rule.
+    AlertRuleName,
+    /// Name of a receiver of notices about incidents.
+    ReceiverName,
     /// Id of one instance: `<service>-<number>`, the number never reused within a service.
     InstanceId,
     /// Id of an operation: `op-<number>`.

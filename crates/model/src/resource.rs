@@ -2,6 +2,7 @@
 //!
 //! Reading and checking them is `manifest`'s and `validate`'s work; this file is the vocabulary.
 
+pub use crate::alert::{AlertRule, Receiver};
 use crate::name::*;
 pub use crate::policy::{Policy, Preset};
 use crate::unit::*;
@@ -47,7 +48,7 @@ macro_rules! resources {
 
 resources! {
     Region, Datacenter, Rack, Circuit, HostType, Host, Business, External, Package, Environment,
-    ConfigSet, Service, Event, Policy, Preset,
+    ConfigSet, Service, Event, Policy, Preset, AlertRule, Receiver,
 }
 
 impl Resource {

@@ -164,6 +164,10 @@ typed_getters! {
     policy, policies: Policy,
     /// A preset.
     preset, presets: Preset,
+    /// An alert rule.
+    alert_rule, alert_rules: AlertRule,
+    /// A receiver.
+    receiver, receivers: Receiver,
 }
 
 impl Snapshot {

@@ -2,6 +2,7 @@
 //!
 //! What a single document can say wrong by itself (types, units, unknown fields) is `manifest`'s work.
 
+mod alert;
 mod facility;
 mod graph;
 mod policy;
@@ -61,6 +62,7 @@ pub fn validate(world: &World<'_>) -> Vec<Fault> {
     faults.extend(graph::cycles(world));
     faults.extend(variables::check(world));
     faults.extend(policy::check(world));
+    faults.extend(alert::check(world));
     faults.sort();
     faults
 }

@@ -28,11 +28,13 @@ pub enum Kind {
     Operation,
     /// What a config digest stands for: instances keep the config they were placed with.
     Config,
+    /// A change of an incident.
+    Incident,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 5] = [Self::Audit, Self::Curve, Self::Report, Self::Operation, Self::Config];
+    pub const ALL: [Self; 6] = [Self::Audit, Self::Curve, Self::Report, Self::Operation, Self::Config, Self::Incident];
 
     /// Its folder.
     pub fn as_str(self) -> &'static str {
@@ -42,6 +44,7 @@ impl Kind {
             Self::Report => "report",
             Self::Operation => "operation",
             Self::Config => "config",
+            Self::Incident => "incident",
         }
     }
 }
@@ -115,7 +118,7 @@ impl RecordError {
 
 /// The append logs of a folder, one for each [`Kind`].
 pub struct Records {
-    logs: [Mutex<Log>; 5],
+    logs: [Mutex<Log>; 6],
     _lock: std::fs::File,
 }
 
@@ -126,8 +129,8 @@ impl Records {
         std::fs::create_dir_all(folder).map_err(RecordError::io(folder))?;
         let lock = log::lock(folder)?;
         let open = |kind: Kind| Log::open(&folder.join(kind.as_str())).map(Mutex::new);
-        let [audit, curve, report, operation, config] = Kind::ALL.map(open);
-        Ok(Self { logs: [audit?, curve?, report?, operation?, config?], _lock: lock })
+        let [audit, curve, report, operation, config, incident] = Kind::ALL.map(open);
+        Ok(Self { logs: [audit?, curve?, report?, operation?, config?, incident?], _lock: lock })
     }
 
     fn log(&self, kind: Kind) -> MutexGuard<'_, Log> {

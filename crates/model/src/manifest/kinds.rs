@@ -25,6 +25,8 @@ pub(super) fn fields(kind: Kind) -> &'static [Field] {
         Kind::Event => EVENT,
         Kind::Policy => POLICY,
         Kind::Preset => PRESET,
+        Kind::AlertRule => ALERT_RULE,
+        Kind::Receiver => RECEIVER,
     }
 }
 
@@ -193,3 +195,21 @@ const PRESET_POLICY: Type = Record(&[
     must("for", Checked("a life, such as 30m", schema::life)),
 ]);
 const PRESET: &[Field] = &[must("name", NAME), must("policies", List(&PRESET_POLICY))];
+
+const SEVERITIES: Type = Choice(&["info", "warning", "critical"]);
+const ALERT_RULE: &[Field] = &[
+    must("name", NAME),
+    must("expression", Checked("a rule, such as `errors(service=pay) > 2% for 10s`", schema::rule)),
+    may("severity", SEVERITIES),
+    may("summary", Checked("a text", schema::not_empty)),
+];
+const RECEIVER: &[Field] = &[
+    must("name", NAME),
+    may("webhook", Checked("a URL", schema::url)),
+    may("command", List(&Text)),
+    may("services", List(&NAME)),
+    may("severity_min", SEVERITIES),
+    may("resolved", Flag),
+    may("timeout_ms", Whole(100, 60_000)),
+    may("repeat_minutes", Whole(1, 10_080)),
+];

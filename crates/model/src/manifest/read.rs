@@ -154,6 +154,11 @@ fn scalar(of: &Type, text: &str, plain: bool) -> Result<Json, String> {
             let number = if plain { text.parse::<f64>().ok() } else { None };
             number.and_then(serde_json::Number::from_f64).map(Json::Number).ok_or_else(refused)
         }
+        Type::Flag => match text {
+            "true" if plain => Ok(true.into()),
+            "false" if plain => Ok(false.into()),
+            _ => Err(refused()),
+        },
         Type::List(_) | Type::Pair(_) | Type::Map(..) | Type::Record(_) | Type::OneOf(..) => Err(refused()),
     }
 }
@@ -167,6 +172,7 @@ fn wanted(of: &Type) -> String {
         Type::Whole(least, u64::MAX) => format!("a whole number from {least}"),
         Type::Whole(least, most) => format!("a whole number from {least} to {most}"),
         Type::Number => "a number".to_owned(),
+        Type::Flag => "true or false".to_owned(),
         Type::List(item) => format!("a list, each item {}", wanted(item)),
         Type::Pair(item) => format!("a list of exactly two, each {}", wanted(item)),
         Type::Map(_, item) => format!("a mapping of names, each to {}", wanted(item)),

@@ -1,5 +1,6 @@
 //! What a field may hold: the types of the schema, and the checks of single values.
 
+use crate::alert::RULE_BYTES_MAX;
 use crate::policy::WHEN_BYTES_MAX;
 use crate::unit::*;
 use std::str::FromStr;
@@ -26,6 +27,8 @@ pub(super) enum Type {
     Whole(u64, u64),
     /// A finite number.
     Number,
+    /// `true` or `false`.
+    Flag,
     /// Any number of these.
     List(&'static Type),
     /// Exactly two of these.
@@ -147,6 +150,14 @@ pub(super) fn not_empty(text: &str) -> Result<(), String> {
 
 pub(super) fn life(text: &str) -> Result<(), String> {
     parses::<crate::policy::Life>(text)
+}
+
+pub(super) fn rule(text: &str) -> Result<(), String> {
+    not_empty(text.trim())?;
+    if text.len() > RULE_BYTES_MAX {
+        return Err(format!("is {} bytes long; at most {RULE_BYTES_MAX} are allowed", text.len()));
+    }
+    Ok(())
 }
 
 pub(super) fn when(text: &str) -> Result<(), String> {

@@ -59,12 +59,12 @@ fn each_wrong_value_says_what_would_be_right() {
         (
             "kind: Service",
             "kind: Servise",
-            "a.yaml:2: kind: unknown kind `Servise`; did you mean `Service`? (kinds: Region, Datacenter, Rack, Circuit, HostType, Host, Business, External, Package, Environment, ConfigSet, Service, Event, Policy, Preset)",
+            "a.yaml:2: kind: unknown kind `Servise`; did you mean `Service`? (kinds: Region, Datacenter, Rack, Circuit, HostType, Host, Business, External, Package, Environment, ConfigSet, Service, Event, Policy, Preset, AlertRule, Receiver)",
         ),
         (
             "kind: Service\n",
             "",
-            "a.yaml:2: kind: missing field `kind`: one of Region, Datacenter, Rack, Circuit, HostType, Host, Business, External, Package, Environment, ConfigSet, Service, Event, Policy, Preset",
+            "a.yaml:2: kind: missing field `kind`: one of Region, Datacenter, Rack, Circuit, HostType, Host, Business, External, Package, Environment, ConfigSet, Service, Event, Policy, Preset, AlertRule, Receiver",
         ),
         (
             "name: lottery",

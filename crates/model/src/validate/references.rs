@@ -25,7 +25,14 @@ pub fn of(resource: &Resource) -> Vec<Reference> {
         | Resource::Business(_)
         | Resource::External(_)
         | Resource::Package(_)
-        | Resource::ConfigSet(_) => Vec::new(),
+        | Resource::ConfigSet(_)
+        | Resource::AlertRule(_) => Vec::new(),
+        Resource::Receiver(of) => {
+            let services = of.services.iter().enumerate();
+            services
+                .map(|(at, name)| to(&format!("services[{at}]"), &[Kind::Service, Kind::External], name.as_str()))
+                .collect()
+        }
         Resource::Datacenter(of) => vec![to("region", &[Kind::Region], of.region.as_str())],
         Resource::Rack(of) => vec![to("datacenter", &[Kind::Datacenter], of.datacenter.as_str())],
         Resource::Circuit(of) => {

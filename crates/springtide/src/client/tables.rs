@@ -221,6 +221,8 @@ pub fn resources(kind: Kind, views: &[ResourceView]) -> Table {
         Kind::Event => &["NAME", "BUSINESS", "STARTS", "ENTRIES"],
         Kind::Policy => &["NAME", "ACTION", "ORDER", "ENDS"],
         Kind::Preset => &["NAME", "POLICIES"],
+        Kind::AlertRule => &["NAME", "SEVERITY", "EXPRESSION"],
+        Kind::Receiver => &["NAME", "TO", "FROM SEVERITY", "SERVICES"],
     };
     let mut table = Table::new(head);
     for view in views {
@@ -261,6 +263,12 @@ fn cells(resource: &Resource) -> Vec<String> {
         Resource::Policy(of) => vec![of.action.to_string(), of.order.to_string(), of.expires_at.to_string()],
         Resource::Preset(of) => {
             vec![of.policies.iter().map(|policy| policy.name.to_string()).collect::<Vec<_>>().join(" ")]
+        }
+        Resource::AlertRule(of) => vec![of.severity.to_string(), of.expression.clone()],
+        Resource::Receiver(of) => {
+            let services: Vec<&str> = of.services.iter().map(|service| service.as_str()).collect();
+            let to = of.webhook.clone().unwrap_or_else(|| of.command.join(" "));
+            vec![to, of.severity_min.to_string(), services.join(" ")]
         }
     }
 }
