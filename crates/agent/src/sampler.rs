@@ -19,6 +19,8 @@ use tokio::sync::mpsc;
 pub const SAMPLE_MS: u64 = 1_000;
 /// Pause between two samples of a service under stress.
 pub const FAST_SAMPLE_MS: u64 = 100;
+/// Time over which the samples of many agents are spread.
+const SPREAD_MS: u64 = 100;
 /// Samples waiting for the stream.
 pub const SAMPLES_QUEUE_MAX: usize = 64;
 /// Services sampled fast at a time.
@@ -81,7 +83,7 @@ struct Sampling {
 
 impl Sampling {
     fn run(mut self) {
-        let mut next_all = Instant::now();
+        let mut next_all = Instant::now() + to_second(now_unix_ms());
         let mut next_fast = next_all;
         loop {
             let now = Instant::now();
@@ -146,6 +148,12 @@ impl Sampling {
             let _nobody_listens = self.out.try_send(AgentSamples { time_unix_ms: now_unix_ms(), host, slices });
         }
     }
+}
+
+/// Time to shortly after the next whole second: what all agents and proxies read together is of the same second. The
+/// processes of a machine are spread over a part of it.
+fn to_second(unix_ms: u64) -> Duration {
+    Duration::from_millis(1_000 - unix_ms % 1_000 + u64::from(std::process::id()) % SPREAD_MS)
 }
 
 /// The next moment of the rhythm after `now`; missed ones are left out.

@@ -30,6 +30,8 @@ const PROTOCOL: u32 = 1;
 const FAST: Duration = Duration::from_millis(100);
 /// Fast readings in one reading of everything.
 const FASTS_PER_WHOLE: u32 = 10;
+/// Time over which the samples of many proxies are spread.
+const SPREAD_MS: u64 = 100;
 /// Samples on their way; a stream that does not take them is ended.
 const SAMPLES_QUEUED_MAX: usize = 32;
 /// Time after which an edge without workers (its instance is gone) is forgotten.
@@ -112,6 +114,13 @@ impl Merged {
         self.sent = reading;
         sample
     }
+}
+
+/// Time to shortly after the next whole second: what all agents and proxies read together is of the same second. The
+/// processes of a machine are spread over a part of it.
+fn to_second() -> Duration {
+    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    Duration::from_millis(1_000 - unix_ms % 1_000 + u64::from(std::process::id()) % SPREAD_MS)
 }
 
 /// Services under stress, until when.
@@ -203,7 +212,7 @@ impl Reporter {
             opened = client.proxy(request) => opened?.into_inner(),
             _ = end.wait_for(|end| *end) => return Ok(()),
         };
-        let mut tick = tokio::time::interval(FAST);
+        let mut tick = tokio::time::interval_at(Instant::now() + to_second(), FAST);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         // A new stream begins with every edge, so that a restarted server knows where each counter stands.
         let mut all = true;
