@@ -301,6 +301,26 @@ impl Client {
         self.get(&format!("/v1/protect/history/{}", segment(policy))).await
     }
 
+    /// Incidents, newest first; `query` as in the route's table.
+    pub async fn incidents(&self, query: &[(&str, String)]) -> Result<Vec<Incident>, Error> {
+        self.json(self.request(Method::GET, "/v1/incidents").query(query)).await
+    }
+
+    /// One incident.
+    pub async fn incident(&self, id: &str) -> Result<Incident, Error> {
+        self.get(&format!("/v1/incidents/{}", segment(id))).await
+    }
+
+    /// Says that someone looks after an incident.
+    pub async fn incident_ack(&self, id: &str) -> Result<Incident, Error> {
+        self.json(self.request(Method::POST, &format!("/v1/incidents/{}/ack", segment(id)))).await
+    }
+
+    /// Silences what an incident reaches.
+    pub async fn incident_silence(&self, id: &str, request: &SilenceRequest) -> Result<SilenceResponse, Error> {
+        self.post(&format!("/v1/incidents/{}/silence", segment(id)), request).await
+    }
+
     /// Series over a range; `query` as in the route's table.
     pub async fn range(&self, query: &[(&str, String)]) -> Result<Vec<SeriesView>, Error> {
         self.json(self.request(Method::GET, "/v1/metrics/range").query(query)).await

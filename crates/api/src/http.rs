@@ -34,6 +34,10 @@
 //! | `POST /v1/protect/rollback` | [`RollbackRequest`] → [`ProtectResponse`] |
 //! | `POST /v1/protect/dry-run` | [`DryRunQuestion`] → [`DryRunAnswer`] |
 //! | `GET /v1/protect/history/{name}` | → [`model::PolicyHistory`] |
+//! | `GET /v1/incidents?state=&service=&limit=` | → `Vec<Incident>`, newest first |
+//! | `GET /v1/incidents/{id}` | → [`Incident`] |
+//! | `POST /v1/incidents/{id}/ack` | → [`Incident`] |
+//! | `POST /v1/incidents/{id}/silence` | [`SilenceRequest`] → [`SilenceResponse`] |
 //! | `GET /v1/metrics/range?name=&service=&instance=&from_ms=&to_ms=&step_ms=` | → `Vec<SeriesView>` |
 //! | `GET /metrics` | → Prometheus exposition |
 //! | `GET /api/v1/query?query=&time=` | → as Prometheus answers; so do the next ones, in errors too, and `POST` with a form |
@@ -53,8 +57,10 @@
 //! | `GET /v1/status` | → [`Status`] |
 //! | `GET /openapi.json`, `GET /healthz` | |
 
+mod incidents;
 mod protect;
 
+pub use incidents::*;
 pub use protect::*;
 
 use model::{Digest, InstanceId, InstanceIntent, Resource, ServiceName, Shape, UnixMs};

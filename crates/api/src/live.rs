@@ -90,6 +90,8 @@ pub struct Tick {
     pub hosts: HostColumns,
     /// Operations at work, and those ended lately, newest first.
     pub operations: Vec<LiveOperation>,
+    /// Incidents that go on, and those ended lately, newest first.
+    pub incidents: Vec<LiveIncident>,
 }
 
 /// Columns over services.
@@ -187,4 +189,42 @@ pub struct LiveStep {
     pub done: u32,
     /// Targets in all.
     pub total: u32,
+}
+
+/// An incident in a few words; `GET /v1/incidents/{id}` has the whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LiveIncident {
+    /// Id.
+    pub id: String,
+    /// `open`, `acknowledged`, `resolved`.
+    pub state: String,
+    /// What is wrong.
+    pub title: String,
+    /// `info`, `warning` or `critical`.
+    pub severity: String,
+    /// When the first of its findings began to rise.
+    pub started_at: UnixMs,
+    /// When it ended.
+    pub ended_at: Option<UnixMs>,
+    /// Who looks after it.
+    pub acknowledged_by: Option<String>,
+    /// Nobody is told of it before this.
+    pub silenced_until: Option<UnixMs>,
+    /// How far it reaches, for people.
+    pub reach: Vec<String>,
+    /// Probable causes, best first, at most 3.
+    pub causes: Vec<LiveCause>,
+}
+
+/// A probable cause of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LiveCause {
+    /// For people.
+    pub what: String,
+    /// Share of belief, 0 to 1.
+    pub confidence: f64,
+    /// The service concerned, where there is one.
+    pub service: Option<String>,
+    /// Why it is believed, at most 4.
+    pub evidence: Vec<String>,
 }

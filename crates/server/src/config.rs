@@ -22,6 +22,8 @@ pub struct Config {
     pub mesh: Option<String>,
     /// Where all series are sent, by remote write.
     pub remote_write: Vec<Receiver>,
+    /// Seconds of traffic before detection says anything of a series; absent: its own default.
+    pub detect_warm_s: Option<u16>,
 }
 
 /// Why a server does not start, or stops.
@@ -150,6 +152,7 @@ mod tests {
             fleet: ([127, 0, 0, 1], 0).into(),
             mesh: None,
             remote_write: Vec::new(),
+            detect_warm_s: None,
         }
     }
 

@@ -4,6 +4,7 @@ mod process;
 mod protection;
 
 use crate::clock::now_ms;
+use crate::incidents::Health;
 use crate::remote_write;
 use api::fleet as wire;
 use control::{Observed, StressSample, Traffic};
@@ -56,6 +57,8 @@ pub struct Own {
     pub commits: u64,
     /// Commits that did not happen since the start.
     pub conflicts: u64,
+    /// How detection itself does.
+    pub detection: Health,
 }
 
 impl Feed {

@@ -8,6 +8,7 @@ pub mod listener;
 pub mod logs;
 
 use crate::control_loop::{Input, Loop};
+use crate::incidents::Incidents;
 use crate::policies::dry_runs::DryRuns;
 use api::fleet::fleet_server::Fleet;
 use api::fleet::{
@@ -18,6 +19,7 @@ use links::{AgentSender, DOWN_QUEUED_MAX, ProxySender};
 use logs::Logs;
 use model::HostName;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -37,7 +39,7 @@ pub enum FleetInput {
     /// Instances changed.
     AgentReports(HostName, u64, Vec<InstanceReport>),
     /// Slices and the host were read.
-    AgentSamples(HostName, u64, Box<AgentSamples>),
+    AgentSamples(HostName, u64, Arc<AgentSamples>),
     /// The stream ended.
     AgentGone(HostName, u64),
     /// The policies of a revision are written on a host.
@@ -47,7 +49,7 @@ pub enum FleetInput {
     /// A proxy is here.
     ProxyHello(Box<ProxyHello>, ProxySender, oneshot::Sender<u64>),
     /// Edges were read.
-    ProxySamples(String, u64, Box<ProxySamples>),
+    ProxySamples(String, u64, Arc<ProxySamples>),
     /// The stream ended.
     ProxyGone(String, u64),
     /// A client wants a log; answered whether the agent was told.
@@ -62,12 +64,13 @@ pub struct FleetService {
     control: Loop,
     logs: Logs,
     dry_runs: DryRuns,
+    incidents: Incidents,
 }
 
 impl FleetService {
-    /// Reports to `control`, hands log chunks to `logs` and findings to `dry_runs`.
-    pub fn new(control: Loop, logs: Logs, dry_runs: DryRuns) -> Self {
-        Self { control, logs, dry_runs }
+    /// Reports to `control`, hands log chunks to `logs`, findings to `dry_runs` and samples to `incidents`, too.
+    pub fn new(control: Loop, logs: Logs, dry_runs: DryRuns, incidents: Incidents) -> Self {
+        Self { control, logs, dry_runs, incidents }
     }
 
     async fn tell(&self, input: FleetInput) -> Result<(), Status> {
@@ -82,7 +85,9 @@ impl FleetService {
                     self.tell(FleetInput::AgentReports(host, epoch, reports.instances)).await?;
                 }
                 Some(agent_up::Message::Samples(samples)) => {
-                    self.tell(FleetInput::AgentSamples(host, epoch, Box::new(samples))).await?;
+                    let samples = Arc::new(samples);
+                    self.incidents.agent(host.as_str(), &samples);
+                    self.tell(FleetInput::AgentSamples(host, epoch, samples)).await?;
                 }
                 Some(agent_up::Message::Log(chunk)) => self.logs.take(chunk),
                 Some(agent_up::Message::Policies(taken)) => {
@@ -99,7 +104,9 @@ impl FleetService {
         while let Some(message) = up.message().await? {
             match message.message {
                 Some(proxy_up::Message::Samples(samples)) => {
-                    self.tell(FleetInput::ProxySamples(proxy.to_owned(), epoch, Box::new(samples))).await?;
+                    let samples = Arc::new(samples);
+                    self.incidents.proxy(proxy, &samples);
+                    self.tell(FleetInput::ProxySamples(proxy.to_owned(), epoch, samples)).await?;
                 }
                 Some(proxy_up::Message::DryRun(findings)) => self.dry_runs.take(proxy, findings),
                 // A second hello changes nothing; an unknown message is one of a newer version.

@@ -7,6 +7,7 @@ mod apply;
 mod capacity;
 pub mod describe;
 mod extract;
+mod incidents;
 mod live;
 mod logs;
 mod metrics;
@@ -29,6 +30,7 @@ pub use packages::get as package_blob;
 
 use crate::control_loop::Loop;
 use crate::fleet::logs::Logs;
+use crate::incidents::Incidents;
 use crate::policies::Protect;
 use crate::query::Queries;
 use axum::Router;
@@ -63,6 +65,8 @@ pub struct App {
     pub logs: Logs,
     /// Who enforces policies, and dry runs on their way.
     pub protect: Protect,
+    /// What is wrong.
+    pub incidents: Incidents,
     /// The series: read and written here without the control loop.
     pub series: Arc<::metrics::Store>,
     writes: Arc<Semaphore>,
@@ -81,7 +85,7 @@ impl App {
         blobs: Blobs,
         logs: Logs,
         protect: Protect,
-        series: Arc<::metrics::Store>,
+        (incidents, series): (Incidents, Arc<::metrics::Store>),
     ) -> Self {
         let writes = Arc::new(Semaphore::new(remote_write::AT_ONCE_MAX));
         let allowed = Arc::new(Semaphore::new(REQUESTS_AT_ONCE_MAX));
@@ -92,6 +96,7 @@ impl App {
             blobs,
             logs,
             protect,
+            incidents,
             queries: Queries::over(series.clone()),
             series,
             writes,
@@ -135,6 +140,10 @@ pub fn router(app: App) -> Router {
         .route("/v1/protect/rollback", post(protect::rollback))
         .route("/v1/protect/dry-run", post(protect::dry_run))
         .route("/v1/protect/history/{name}", get(protect::history))
+        .route("/v1/incidents", get(incidents::list))
+        .route("/v1/incidents/{id}", get(incidents::get))
+        .route("/v1/incidents/{id}/ack", post(incidents::acknowledge))
+        .route("/v1/incidents/{id}/silence", post(incidents::silence))
         .route("/v1/metrics/range", get(metrics::range))
         .route("/api/v1/write", post(remote_write::write).layer(remote_write::body_max()))
         .route("/metrics", get(metrics::exposition))

@@ -12,6 +12,7 @@ mod feed;
 mod file;
 mod fleet;
 mod http;
+mod incidents;
 mod policies;
 mod query;
 mod remote_write;

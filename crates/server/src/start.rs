@@ -11,6 +11,7 @@ use crate::fleet::FleetService;
 use crate::fleet::listener;
 use crate::fleet::logs::Logs;
 use crate::http::{App, access, router};
+use crate::incidents::{self, Incidents};
 use crate::policies::Protect;
 use crate::query;
 use crate::remote_write::Sender;
@@ -54,6 +55,9 @@ pub struct Handle {
     stop: watch::Sender<bool>,
     control: tokio::task::JoinHandle<Result<(), Error>>,
     listeners: JoinSet<Result<(), Error>>,
+    /// What follows incidents.
+    beside: JoinSet<()>,
+    incidents: Incidents,
     server_file: PathBuf,
     store: Arc<dyn Store>,
     /// Holders of the store outside of this server.
@@ -84,6 +88,13 @@ impl Handle {
         ended.unwrap_or_else(|error| Err(Error::Stopped(error.to_string())))
     }
 
+    /// Keeps detection told of what is intended, and receivers of what is wrong.
+    fn follow_incidents(&mut self, control: Loop, data: &Path) {
+        let url = self.http.map_or_else(String::new, |http| format!("http://{http}"));
+        self.beside.spawn(self.incidents.clone().follow(control));
+        self.beside.spawn(self.incidents.clone().tell(data.join("notices.json"), url));
+    }
+
     /// Waits until the server fails by itself.
     pub async fn failed(&mut self) -> Error {
         let ended = tokio::select! {
@@ -100,6 +111,8 @@ impl Handle {
     /// Ends the listeners and removes what says that a server is here.
     pub async fn close(&mut self) {
         self.control.abort();
+        self.incidents.stop();
+        self.beside.shutdown().await;
         self.listeners.shutdown().await;
         for path in [&self.socket, &self.server_file] {
             if let Err(error) = std::fs::remove_file(path) {
@@ -130,23 +143,18 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
     let (records, blobs) = open_records(data)?;
     let fleet_token = token::load_or_make(&data.join("fleet-token"))?;
     let api_token = token::load_or_make(&data.join("api-token"))?;
-    check_layout(&*store).await.map_err(stored)??;
-    store::staged::recover(&*store).await.map_err(stored)?;
-    keep_numbers(&*store, &records).await.map_err(stored)?;
+    make_ready(&*store, &records).await.map_err(stored)??;
     let (mut world, watch) = read_world(&*store, &records).await?;
     world.links.mesh_fallback = config.mesh.clone().unwrap_or_default();
     let mesh_file = data.join("mesh.json");
     world.links.mesh = read_json(&mesh_file);
     let (followers, followers_file) = (Followers::default(), data.join("proxies.json"));
     let (protect, enforcers_file) = (Protect::default(), data.join("policy-proxies.json"));
-    followers.expect(read_json(&followers_file), std::time::Instant::now());
-    protect.enforcers.expect(read_json(&enforcers_file), std::time::Instant::now());
+    expect_back(&followers, &followers_file, &protect, &enforcers_file);
     let (series, _keeper) = open_series(data).await?;
     world.feed = Feed::over(series.clone());
-    let senders = senders(&config, &mut world);
-
-    let (to_loop, inputs) = Loop::new();
-    let (stop, stopped) = watch::channel(false);
+    let (senders, incidents) = (senders(&config, &mut world), start_detection(&config, &records)?);
+    let ((to_loop, inputs), (stop, stopped)) = (Loop::new(), watch::channel(false));
     let (cache, logs) = (Cache::default(), Logs::default());
     crate::xds::set_listeners(&cache);
     let parts = Parts {
@@ -162,6 +170,7 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
         mesh_file,
         followers_file,
         enforcers_file,
+        incidents: incidents.clone(),
     };
     // Addresses are taken before the loop runs: a server that cannot listen must not decide anything.
     let fleet = listen(config.fleet).await?;
@@ -176,6 +185,8 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
         stop,
         control: tokio::spawn(Engine::new(parts).run(inputs, stopped)),
         listeners: JoinSet::new(),
+        beside: JoinSet::new(),
+        incidents: incidents.clone(),
         server_file: data.join("server.json"),
         store: store.clone(),
         store_holders,
@@ -183,8 +194,10 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
         _keeper,
     };
     send_on(&mut handle.listeners, senders, &series);
-    let app = App::new(to_loop.clone(), store, records, blobs, logs.clone(), protect.clone(), series);
-    let service = FleetService::new(to_loop, logs, protect.dry_runs);
+    handle.follow_incidents(to_loop.clone(), data);
+    let numbers = (incidents.clone(), series);
+    let app = App::new(to_loop.clone(), store, records, blobs, logs.clone(), protect.clone(), numbers);
+    let service = FleetService::new(to_loop, logs, protect.dry_runs, incidents);
     let ads = Ads::new(cache, followers, protect.enforcers);
     let router = listener::router(service, ads, app.clone(), fleet_token.into());
     handle.listeners.spawn(serve::tcp(fleet, router, listener::CONNECTIONS_MAX, None));
@@ -195,6 +208,11 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
 
 fn file<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {
     move |source| Error::File { what, path: path.to_owned(), source }
+}
+
+fn start_detection(config: &Config, records: &Arc<Records>) -> Result<Incidents, Error> {
+    let (records, data) = (records.clone(), config.data.clone());
+    Incidents::start(incidents::Parts { records, data, warm_s: config.detect_warm_s }).map_err(Error::Stopped)
 }
 
 fn open_records(data: &Path) -> Result<(Arc<Records>, Blobs), Error> {
@@ -213,6 +231,23 @@ async fn open_series(data: &Path) -> Result<(Arc<metrics::Store>, Keeper), Error
     let series = Arc::new(opened.map_err(|error| stopped(&error))?);
     let keeper = Keeper::start(series.clone()).map_err(|error| stopped(&error))?;
     Ok((series, keeper))
+}
+
+/// Those that an earlier server knew are to come back.
+fn expect_back(followers: &Followers, followers_file: &Path, protect: &Protect, enforcers_file: &Path) {
+    let now = std::time::Instant::now();
+    followers.expect(read_json(followers_file), now);
+    protect.enforcers.expect(read_json(enforcers_file), now);
+}
+
+/// Checks the layout, finishes what a crash cut off, and lets no number be given twice.
+async fn make_ready(store: &dyn Store, records: &Records) -> Result<Result<(), Error>, store::Error> {
+    if let Err(refused) = check_layout(store).await? {
+        return Ok(Err(refused));
+    }
+    store::staged::recover(store).await?;
+    keep_numbers(store, records).await?;
+    Ok(Ok(()))
 }
 
 /// Claims an empty store for this layout; refuses a store of a layout that this binary does not know.

@@ -8,6 +8,7 @@ mod curve;
 mod doctor;
 mod failure;
 mod get;
+mod incident;
 mod kind;
 mod load;
 mod logs;
@@ -47,6 +48,8 @@ pub enum Command {
     Size(size::Args),
     #[command(subcommand)]
     Protect(protect::Command),
+    #[command(subcommand)]
+    Incident(incident::Command),
     #[command(subcommand)]
     Operation(operation::Command),
     Load(load::Args),
@@ -88,6 +91,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Curve(args) => curve::show(args).await,
         Command::Size(args) => size::size(args).await,
         Command::Protect(command) => protect::run(command).await,
+        Command::Incident(command) => incident::run(command).await,
         Command::Operation(command) => operation::run(command).await,
         Command::Load(args) => load::load(args).await,
         Command::Simulate(args) => simulate::simulate(args).await,

@@ -24,7 +24,7 @@ const MAY_STAND_ON: &[(&str, &[&str])] = &[
     ("proxy", &["admission", "api", "model", "metrics", "policy", "slowlane"]),
     ("shim", &[]),
     ("agent", &["api", "model", "shim"]),
-    ("server", &["api", "capacity", "control", "metrics", "model", "policy", "promql", "scheduler", "store"]),
+    ("server", &["api", "capacity", "control", "detect", "metrics", "model", "policy", "promql", "scheduler", "store"]),
     ("springtide", &["agent", "api", "capacity", "loadgen", "model", "promql", "proxy", "server", "sim", "shim"]),
 ];
 

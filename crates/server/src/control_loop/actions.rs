@@ -107,6 +107,7 @@ impl Engine {
             operations_open: 0,
             commits: self.commits,
             conflicts: self.conflicts,
+            detection: self.incidents.shown().health,
         };
         let operations = &self.world.snapshot.operations;
         self.world.feed.tick(now, || {

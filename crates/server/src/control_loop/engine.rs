@@ -5,6 +5,7 @@ use super::{Input, Loop};
 use crate::config::Error;
 use crate::failpoint::Failpoint;
 use crate::fleet::assign::Templates;
+use crate::incidents::Incidents;
 use crate::policies::PoliciesPut;
 use crate::policies::enforcers::Enforcers;
 use crate::xds::cache::Cache;
@@ -38,6 +39,7 @@ pub struct Engine {
     pub(super) cache: Cache,
     pub(super) followers: Followers,
     pub(super) enforcers: Enforcers,
+    pub(super) incidents: Incidents,
     pub(super) back: Loop,
     pub(super) templates: Templates,
     /// Where the announced mesh addresses are remembered over a restart.
@@ -103,6 +105,8 @@ pub struct Parts {
     pub followers_file: PathBuf,
     /// Where the names of those that enforce policies are remembered.
     pub enforcers_file: PathBuf,
+    /// Detection, whose own numbers are series, too.
+    pub incidents: Incidents,
 }
 
 impl Engine {
@@ -128,6 +132,7 @@ impl Engine {
             cache,
             followers,
             enforcers,
+            incidents: parts.incidents,
             back,
             templates: Templates::default(),
             mesh_file,

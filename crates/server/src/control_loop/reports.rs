@@ -58,7 +58,7 @@ impl Engine {
             FleetInput::ProxySamples(proxy, epoch, samples) => {
                 if self.world.links.proxies.get(&proxy).is_some_and(|link| link.epoch == epoch) {
                     self.world.feed.proxy_samples(&proxy, &samples);
-                    self.world.policy_counts.take(&proxy, samples.policies, now_ms());
+                    self.world.policy_counts.take(&proxy, samples.policies.clone(), now_ms());
                 }
             }
             FleetInput::ProxyGone(proxy, epoch) => {

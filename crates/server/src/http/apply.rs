@@ -24,7 +24,8 @@ async fn parse(request: ApplyRequest) -> Result<Vec<Declared>, Failure> {
     let files: Vec<(String, String)> = request.files.into_iter().map(|file| (file.path, file.text)).collect();
     let parsed = tokio::task::spawn_blocking(move || {
         let declared = model::manifest::parse(&files)?;
-        let faults = policy::check(&declared, now_ms(), false);
+        let mut faults = policy::check(&declared, now_ms(), false);
+        faults.extend(crate::incidents::check(&declared));
         if faults.is_empty() { Ok(declared) } else { Err(faults) }
     });
     parsed.await.map_err(|error| problem::internal(error.to_string()))?.map_err(problem::faults)

@@ -11,6 +11,7 @@ use super::problem::Failure;
 use super::watch::{Events, live};
 use crate::clock::now_ms;
 use crate::control_loop::{Ended, Loop};
+use crate::incidents::Incidents;
 use api::live::{HostColumns, InstanceColumns, Layout, Tick};
 use axum::extract::State;
 use axum::response::sse::Event;
@@ -53,13 +54,13 @@ pub struct Live {
 
 impl Live {
     /// A frame that is new enough.
-    pub async fn frame(&self, control: &Loop) -> Result<Arc<Frame>, Ended> {
+    pub async fn frame(&self, control: &Loop, incidents: &Incidents) -> Result<Arc<Frame>, Ended> {
         let mut newest = self.newest.lock().await;
         if let Some(frame) = newest.as_ref().filter(|frame| frame.at + SHARED_MS_MAX > now_ms()) {
             return Ok(Arc::clone(frame));
         }
         let known = newest.as_ref().map(|frame| Arc::clone(&frame.scene));
-        let (scene, tick) = control
+        let (scene, mut tick) = control
             .read(move |world| {
                 let revision = world.snapshot.revision;
                 let scene = known.filter(|known| known.revision == revision);
@@ -69,6 +70,7 @@ impl Live {
             })
             .await?;
         let at = tick.at;
+        tick.incidents = tick::incidents(&incidents.shown(), at);
         let frame = Frame { at, scene, tick, whole: OnceLock::new(), services: OnceLock::new() };
         let frame = Arc::new(frame);
         *newest = Some(Arc::clone(&frame));
@@ -154,7 +156,7 @@ impl Viewer {
             return Some(event);
         }
         self.rhythm.tick().await;
-        let frame = self.app.live.frame(&self.app.control).await.ok()?;
+        let frame = self.app.live.frame(&self.app.control, &self.app.incidents).await.ok()?;
         let (number, layout) = frame.scene.part(self.part);
         if self.layout != number {
             number.clone_into(&mut self.layout);

@@ -1,8 +1,8 @@
 //! The OpenAPI document, made from the handlers themselves.
 
 use super::{
-    apply, capacity, describe, live, logs, metrics, operations, packages, prometheus, protect, remote_write, resources,
-    rows, service_now, status, views, watch,
+    apply, capacity, describe, incidents, live, logs, metrics, operations, packages, prometheus, protect, remote_write,
+    resources, rows, service_now, status, views, watch,
 };
 use axum::Json;
 use utoipa::OpenApi;
@@ -51,6 +51,10 @@ use utoipa::OpenApi;
         protect::rollback,
         protect::dry_run,
         protect::history,
+        incidents::list,
+        incidents::get,
+        incidents::acknowledge,
+        incidents::silence,
         metrics::range,
         metrics::exposition,
         remote_write::write,

@@ -49,7 +49,7 @@ pub struct Asked {
         ("limit" = Option<usize>, Query, description = "at most so many; 100 unless said, 1000 at most")),
     responses((status = 200, body = HostRows), (status = 400, body = Problem)))]
 pub async fn hosts(State(app): State<App>, Params(asked): Params<Asked>) -> Result<Json<HostRows>, Failure> {
-    let frame = app.live.frame(&app.control).await?;
+    let frame = app.live.frame(&app.control, &app.incidents).await?;
     host_rows(frame.layout(), frame.tick(), &asked).map(Json)
 }
 
@@ -68,7 +68,7 @@ pub async fn hosts(State(app): State<App>, Params(asked): Params<Asked>) -> Resu
         ("limit" = Option<usize>, Query, description = "at most so many; 100 unless said, 1000 at most")),
     responses((status = 200, body = InstanceRows), (status = 400, body = Problem)))]
 pub async fn instances(State(app): State<App>, Params(asked): Params<Asked>) -> Result<Json<InstanceRows>, Failure> {
-    let frame = app.live.frame(&app.control).await?;
+    let frame = app.live.frame(&app.control, &app.incidents).await?;
     instance_rows(frame.layout(), frame.tick(), &asked).map(Json)
 }
 

@@ -6,6 +6,7 @@ mod agent;
 mod apply;
 mod crash;
 mod harness;
+mod incidents;
 mod metrics;
 mod prometheus;
 mod protect;

@@ -63,6 +63,9 @@ pub struct Args {
     /// How instances are kept apart
     #[arg(long, value_enum, default_value_t = super::run::Isolation::Auto)]
     isolation: super::run::Isolation,
+    /// Seconds of traffic before detection says anything of a series; fewer mean more false incidents
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u16).range(5..=3_600))]
+    detect_warm_s: u16,
     /// Leave the instances running at the end
     #[arg(long)]
     keep: bool,

@@ -33,6 +33,9 @@ pub struct ServerArgs {
     /// Send all series there, by Prometheus' remote write (may be given again, for up to 8 receivers)
     #[arg(long, value_name = "URL")]
     remote_write: Vec<server::Receiver>,
+    /// Seconds of traffic before detection says anything of a series; fewer mean more false incidents
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u16).range(5..=3_600))]
+    detect_warm_s: u16,
     #[command(flatten)]
     parent: Parent,
 }
@@ -228,6 +231,7 @@ pub fn server(args: ServerArgs) -> Result<()> {
         fleet: args.fleet,
         mesh: None,
         remote_write: args.remote_write,
+        detect_warm_s: Some(args.detect_warm_s),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     Ok(runtime.block_on(server::run(config))?)

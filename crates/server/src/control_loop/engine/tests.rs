@@ -16,11 +16,15 @@ async fn engine(manifest: &str, folder: &std::path::Path) -> Engine {
     let store = Arc::new(MemoryStore::new());
     let watch = store.watch(model::keys::ALL, 0).await.expect("a watch");
     let (back, _inputs) = Loop::new();
+    let records = Arc::new(Records::open(folder).expect("records"));
+    let watched = crate::incidents::Parts { records: records.clone(), data: folder.to_owned(), warm_s: None };
+    let incidents = Incidents::start(watched).expect("nothing to read yet");
     Engine::new(Parts {
         world,
         store,
         watch,
-        records: Arc::new(Records::open(folder).expect("records")),
+        records,
+        incidents,
         failpoint: Arc::new(Failpoint::default()),
         cache: Cache::default(),
         followers: Followers::default(),

@@ -2,7 +2,12 @@
 
 use crate::control_loop::world::World;
 use crate::http::views::phase;
-use api::live::{HostColumns, InstanceColumns, Layout, LiveOperation, LiveStep, PHASES, ServiceColumns, Tick};
+use crate::incidents::Shown;
+use api::http::{Incident, IncidentCause};
+use api::live::{
+    HostColumns, InstanceColumns, Layout, LiveCause, LiveIncident, LiveOperation, LiveStep, PHASES, ServiceColumns,
+    Tick,
+};
 use control::HostState;
 use metrics::golden::Row;
 use model::{Operation, OperationSpec, UnixMs};
@@ -13,6 +18,11 @@ use std::collections::{BTreeMap, HashMap};
 const ENDED_SHOWN_MS: u64 = 900_000;
 /// Operations in a tick.
 const OPERATIONS_MAX: usize = 100;
+/// Incidents in a tick.
+const INCIDENTS_MAX: usize = 50;
+/// Causes of each, and evidence of each of these.
+const CAUSES_MAX: usize = 3;
+const EVIDENCE_MAX: usize = 4;
 
 /// The tick at `now`.
 pub fn tick(world: &World, layout: &Layout, now: UnixMs) -> Tick {
@@ -27,6 +37,7 @@ pub fn tick(world: &World, layout: &Layout, now: UnixMs) -> Tick {
         instances: instance_columns(world, layout, &instances),
         hosts: host_columns(world, layout, &hosts),
         operations: operations(world, now),
+        incidents: Vec::new(),
     }
 }
 
@@ -108,6 +119,32 @@ fn host_columns(world: &World, layout: &Layout, rows: &HashMap<String, Row>) -> 
         columns.given.push(share(used, all));
     }
     columns
+}
+
+/// Incidents that go on, and those that ended lately, newest first.
+pub fn incidents(shown: &Shown, now: UnixMs) -> Vec<LiveIncident> {
+    let recent =
+        |of: &&Incident| of.merged_into.is_none() && of.ended_at.is_none_or(|ended| ended + ENDED_SHOWN_MS > now);
+    let cause = |of: &IncidentCause| LiveCause {
+        what: of.what.clone(),
+        confidence: of.confidence,
+        service: of.service.clone(),
+        evidence: of.evidence.iter().take(EVIDENCE_MAX).cloned().collect(),
+    };
+    let live = |of: &Incident| LiveIncident {
+        id: of.id.clone(),
+        state: of.state.clone(),
+        title: of.title.clone(),
+        severity: of.severity.clone(),
+        started_at: of.started_at,
+        ended_at: of.ended_at,
+        acknowledged_by: of.acknowledged_by.clone(),
+        silenced_until: of.silenced_until,
+        reach: of.reach.clone(),
+        causes: of.causes.iter().take(CAUSES_MAX).map(cause).collect(),
+    };
+    let views = shown.incidents.values().rev().map(|told| &told.view);
+    views.filter(recent).take(INCIDENTS_MAX).map(live).collect()
 }
 
 fn operations(world: &World, now: UnixMs) -> Vec<LiveOperation> {

@@ -85,6 +85,7 @@ impl Fleet {
         let mut args = words(&["server", "--fleet", "127.0.0.1:0", "--data"]);
         args.push(data.into());
         args.extend([OsString::from("--socket"), socket.into()]);
+        args.extend(words(&["--detect-warm-s", &self.args.detect_warm_s.to_string()]));
         if let Some(http) = self.args.http {
             args.extend(words(&["--http", &http.to_string()]));
         }

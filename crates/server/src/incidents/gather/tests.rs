@@ -1,0 +1,234 @@
+//! Sources of any phase, clock and mood, and the frames that come of them.
+
+use super::*;
+use api::fleet::{EdgeSample, HostSample, SliceSample};
+use detect::{Host, Instance, Pair, Parts, Rack, Service};
+
+const BEGIN_MS: u64 = 1_800_000_000_000;
+
+fn topology() -> Topology {
+    let instance = |at: u32| Instance { name: format!("pay-{at}"), service: 0, host: 0, version: 1, wanted: true };
+    Topology::new(Parts {
+        datacenters: vec!["east".to_owned()],
+        racks: vec![Rack { name: "r".to_owned(), datacenter: 0 }],
+        hosts: vec![Host { name: "h".to_owned(), rack: 0 }],
+        services: ["pay", "web"].map(|name| Service { name: name.to_owned(), external: false }).into(),
+        instances: (1..=2).map(instance).collect(),
+        pairs: vec![Pair { caller: 1, callee: 0 }],
+    })
+    .expect("whole")
+}
+
+/// A proxy of the protocol: its counters, its clock's error, and when it speaks.
+struct Source {
+    name: &'static str,
+    phase_ms: u64,
+    clock_off_ms: i64,
+    requests: [u64; 2],
+    errors: [u64; 2],
+}
+
+impl Source {
+    fn new(name: &'static str, phase_ms: u64) -> Self {
+        Self { name, phase_ms, clock_off_ms: 0, requests: [0; 2], errors: [0; 2] }
+    }
+
+    fn sample(&mut self, at_ms: u64, requests: u64, errors: u64) -> ProxySamples {
+        let edges = (0..2).filter(|_| requests > 0).map(|at| {
+            self.requests[at] += requests;
+            self.errors[at] += errors;
+            EdgeSample {
+                caller: "web".to_owned(),
+                service: "pay".to_owned(),
+                instance: format!("pay-{}", at + 1),
+                requests: self.requests[at],
+                errors: self.errors[at],
+                bucket: vec![200],
+                bucket_count: vec![requests],
+                ..EdgeSample::default()
+            }
+        });
+        let edges: Vec<EdgeSample> = edges.collect();
+        let time_ms = at_ms.checked_add_signed(self.clock_off_ms).expect("a time");
+        ProxySamples { time_unix_us: time_ms * 1_000, edges, ..ProxySamples::default() }
+    }
+}
+
+/// Runs seconds with these sources; gives each second's frame.
+fn run(sources: &mut [Source], seconds: u64, requests: impl Fn(&str, u64) -> Option<u64>) -> Vec<(u64, Frame)> {
+    let topology = topology();
+    let mut gather = Gather::default();
+    let places = gather.places(&topology);
+    let mut frames = Vec::new();
+    for step in 0..seconds * 20 {
+        let now = BEGIN_MS + step * 50;
+        for source in sources.iter_mut().filter(|source| now % 1_000 == source.phase_ms) {
+            if let Some(requests) = requests(source.name, step / 20) {
+                let samples = source.sample(now, requests, requests / 10);
+                gather.proxy(source.name, &samples, now);
+            }
+        }
+        while let Some(second) = gather.due(now) {
+            let mut frame = Frame::new(&topology);
+            gather.close(second, &topology, &places, &mut frame);
+            frames.push((now.saturating_sub((second + 1) * 1_000), frame));
+        }
+    }
+    frames
+}
+
+#[test]
+fn each_second_has_each_sources_sample_once_whatever_its_phase() {
+    let mut sources = [Source::new("a", 50), Source::new("b", 450), Source::new("c", 950)];
+    let frames = run(&mut sources, 30, |_, _| Some(100));
+    for (_, frame) in &frames[5..] {
+        assert_eq!(frame.instances.requests, [300.0, 300.0], "second {}", frame.second);
+        assert_eq!(frame.instances.errors, [30.0, 30.0]);
+        assert_eq!(frame.pairs.requests, [600.0]);
+        assert!((frame.instances.latency_ms[0] - frame.pairs.latency_ms[0]).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn a_second_closes_as_soon_as_all_have_spoken() {
+    let frames = run(&mut [Source::new("a", 50), Source::new("b", 100)], 20, |_, _| Some(10));
+    assert!(
+        frames[5..].iter().all(|(late_ms, _)| *late_ms == 100),
+        "{:?}",
+        frames.iter().map(|at| at.0).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_clock_minutes_off_changes_nothing() {
+    let mut off = Source::new("a", 100);
+    off.clock_off_ms = -300_000;
+    let mut ahead = Source::new("b", 150);
+    ahead.clock_off_ms = 300_000;
+    let frames = run(&mut [off, ahead], 20, |_, _| Some(100));
+    assert!(frames[5..].iter().all(|(_, frame)| frame.instances.requests == [200.0, 200.0]));
+}
+
+#[test]
+fn nothing_moved_is_none_where_all_who_carry_it_spoke_and_unknown_where_one_is_silent() {
+    let quiet = |name: &str, second| match (name, second) {
+        (_, 0..10) => Some(100),
+        ("a", 20..) => None,
+        _ => Some(0),
+    };
+    let frames = run(&mut [Source::new("a", 50), Source::new("b", 100)], 24, quiet);
+    let at = |second: u64| {
+        let found = frames.iter().find(|(_, frame)| frame.second == BEGIN_MS / 1_000 + second);
+        found.expect("it was closed").1.instances.requests.clone()
+    };
+    assert_eq!(at(15), [0.0, 0.0]);
+    assert!(at(20)[0].is_nan(), "{:?}", at(20));
+}
+
+#[test]
+fn a_lost_sample_is_made_up_by_the_next_and_doubles_nothing() {
+    // The counters went on while the sample of second 12 was lost: twice as much in two seconds.
+    let lost = |_: &str, second| match second {
+        12 => None,
+        13 => Some(200),
+        _ => Some(100),
+    };
+    let frames = run(&mut [Source::new("a", 100)], 20, lost);
+    let requests: Vec<f32> = frames.iter().map(|(_, frame)| frame.instances.requests[0]).collect();
+    assert!(requests[5..].iter().all(|requests| requests.is_nan() || *requests == 100.0), "{requests:?}");
+}
+
+#[test]
+fn a_proxy_that_comes_or_falls_silent_is_told() {
+    let mut gather = Gather::default();
+    let mut source = Source::new("a", 0);
+    for second in 0..10 {
+        let now = BEGIN_MS + second * 1_000;
+        gather.proxy("a", &source.sample(now, 10, 0), now);
+    }
+    assert_eq!(gather.look_at_proxies(BEGIN_MS + 10_000), Some(BEGIN_MS));
+    assert_eq!(gather.look_at_proxies(BEGIN_MS + 13_000), Some(BEGIN_MS + 13_000));
+    let back = BEGIN_MS + 40_000;
+    gather.proxy("a", &source.sample(back, 10, 0), back);
+    assert_eq!(gather.look_at_proxies(back), Some(back));
+    assert_eq!(gather.proxies(), (1, 2));
+    gather.look_at_proxies(back + 70_000);
+    assert_eq!(gather.proxies(), (0, 0));
+}
+
+fn reading(second: u64, nonsense: bool) -> AgentSamples {
+    let slice = |at: u64| SliceSample {
+        instance: format!("pay-{at}"),
+        service: "pay".to_owned(),
+        cpu_usage_us: if nonsense { u64::MAX } else { second * 250_000 },
+        memory_bytes: 1 << 20,
+        time_unix_us: (BEGIN_MS + second * 1_000) * 1_000,
+        ..SliceSample::default()
+    };
+    let host = HostSample {
+        cpu_busy_us: second * 2_000_000,
+        cores: 4,
+        memory_total_bytes: 8,
+        memory_used_bytes: 2,
+        ..HostSample::default()
+    };
+    AgentSamples { time_unix_ms: BEGIN_MS + second * 1_000, host: Some(host), slices: vec![slice(1), slice(2)] }
+}
+
+#[test]
+fn slices_and_hosts_are_used_as_they_say_and_silent_after_two_intervals() {
+    let topology = topology();
+    let mut gather = Gather::default();
+    let places = gather.places(&topology);
+    let mut frames = Vec::new();
+    for second in 0..20 {
+        let now = BEGIN_MS + second * 1_000 + 60;
+        if second < 10 {
+            gather.agent("h", &reading(second, false), now);
+            // Twice the same is one.
+            gather.agent("h", &reading(second, false), now);
+        }
+        while let Some(due) = gather.due(now) {
+            let mut frame = Frame::new(&topology);
+            gather.close(due, &topology, &places, &mut frame);
+            frames.push(frame);
+        }
+    }
+    let at = |second: u64| frames.iter().find(|frame| frame.second == BEGIN_MS / 1_000 + second).expect("a frame");
+    assert_eq!(at(6).instances.cpu, [0.25, 0.25]);
+    assert_eq!(at(6).hosts.cpu, [0.5]);
+    assert_eq!(at(6).hosts.memory, [0.25]);
+    assert!(at(12).instances.cpu[0].is_nan() && at(12).hosts.cpu[0].is_nan());
+    assert!(gather.dropped().0.not_newer >= 10);
+}
+
+#[test]
+fn what_is_absurd_is_bounded_and_stops_nobody() {
+    let topology = topology();
+    let mut gather = Gather::default();
+    let places = gather.places(&topology);
+    for second in 0..10 {
+        let now = BEGIN_MS + second * 1_000;
+        gather.agent("h", &reading(second, second % 2 == 1), now);
+        let wild = EdgeSample {
+            caller: String::new(),
+            service: "pay".to_owned(),
+            instance: "pay-1".to_owned(),
+            requests: if second % 2 == 0 { u64::MAX } else { 3 },
+            errors: u64::MAX,
+            rejects: u64::MAX,
+            bucket: vec![u32::MAX, 7],
+            bucket_count: vec![1],
+            ..EdgeSample::default()
+        };
+        let samples = ProxySamples { time_unix_us: now * 1_000, edges: vec![wild], ..ProxySamples::default() };
+        gather.proxy("a", &samples, now);
+        while let Some(due) = gather.due(now) {
+            let mut frame = Frame::new(&topology);
+            gather.close(due, &topology, &places, &mut frame);
+            assert!(!frame.instances.requests[0].is_infinite());
+        }
+    }
+    gather.catch_up(BEGIN_MS + 3_600_000, 30);
+    assert_eq!(gather.due(BEGIN_MS + 3_600_000), Some((BEGIN_MS + 3_600_000) / 1_000 - 30));
+}
