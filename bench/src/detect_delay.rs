@@ -1,12 +1,14 @@
-//! `detect-delay`: faults straight into `detect`, in virtual time, and a week without any.
+//! `detect-delay`: faults straight into `detect`, in virtual time; a week without any; faults in real time through a real
+//! server.
 //!
-//! What it covers, said plainly: the decision code at one frame a second with a delivery time of 300 ms, over generated
-//! fleets. Not in it: the transport of samples from real processes. Parameters of `detect` were tuned on the seeds 1 to
-//! 99, 2027 and 40961; the default seed was run once, afterwards.
+//! Virtual time covers the decision code at one frame a second with a delivery time of 300 ms, over generated fleets; real
+//! time covers the way from the wire to the API ([`real`]). Parameters of `detect` were tuned on the seeds 1 to 99, 2027 and
+//! 40961.
 
 mod faults;
 mod fleet;
 mod noise;
+mod real;
 mod run;
 mod scenario;
 mod week;
@@ -41,6 +43,15 @@ pub struct Args {
     /// Days of the quiet time
     #[arg(long, default_value_t = 7)]
     days: u64,
+    /// Faults in real time through a real server; 0 leaves it out, as a scenario does
+    #[arg(long, default_value_t = 66)]
+    real_faults: u32,
+    /// Instances in real time, about
+    #[arg(long, default_value_t = 12_000)]
+    real_instances: u32,
+    /// Run a Prometheus beside the real time
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    prometheus: bool,
     /// Print each fault
     #[arg(long)]
     rounds: bool,
@@ -52,7 +63,23 @@ const FAULTS_PER_FLEET: usize = 52;
 const BEGIN_S: u64 = 20_000 * 86_400 + 43_200;
 
 /// Runs it; false when a floor was missed.
-pub fn run(args: &Args) -> Result<bool> {
+pub async fn run(args: Args) -> Result<bool> {
+    let held = match (args.faults, args.week_instances) {
+        (0, 0) => true,
+        _ => virtual_time(&args)?,
+    };
+    if args.real_faults == 0 || args.scenario.is_some() {
+        return Ok(held);
+    }
+    let found = real::run(&args).await?;
+    found.wrong.iter().for_each(|one| tell_false(one, &[]));
+    report(&found.verdicts, args.rounds);
+    let real = finish("real", &found.verdicts, found.wrong.len(), found.series as usize, (0, 0), None);
+    Ok(held && real)
+}
+
+/// Faults and the quiet week, straight into `detect`.
+fn virtual_time(args: &Args) -> Result<bool> {
     let scenario = match &args.scenario {
         Some(path) => Scenario::read(path)?,
         None => Scenario::standard(args.faults),
@@ -80,7 +107,7 @@ pub fn run(args: &Args) -> Result<bool> {
         0 => None,
         instances => Some(week::run(args.seed, instances, args.days)),
     };
-    Ok(finish(&verdicts, wrong.len(), series, cost, quiet))
+    Ok(finish("virtual", &verdicts, wrong.len(), series, cost, quiet))
 }
 
 /// Plays the faults; keeps what is blamed ten seconds after each onset.
@@ -159,7 +186,14 @@ fn delays<'a>(verdicts: impl Iterator<Item = &'a Verdict>) -> Vec<f64> {
 }
 
 /// Prints the last line; false when a floor was missed.
-fn finish(verdicts: &[Verdict], wrong: usize, series: usize, cost: (u64, u64), quiet: Option<week::Quiet>) -> bool {
+fn finish(
+    mode: &str,
+    verdicts: &[Verdict],
+    wrong: usize,
+    series: usize,
+    cost: (u64, u64),
+    quiet: Option<week::Quiet>,
+) -> bool {
     let delays = delays(verdicts.iter());
     let all = verdicts.len().max(1) as f64;
     let found = delays.iter().filter(|delay| **delay <= 10.0).count() as f64;
@@ -191,7 +225,7 @@ fn finish(verdicts: &[Verdict], wrong: usize, series: usize, cost: (u64, u64), q
     }
     let ns = cost.0 as f64 / cost.1.max(1) as f64;
     println!(
-        "bench detect-delay: mode=virtual faults={} series={series} p50_s={p50:.2} p99_s={p99:.2} max_s={worst:.2} recall={:.4} \
+        "bench detect-delay: mode={mode} faults={} series={series} p50_s={p50:.2} p99_s={p99:.2} max_s={worst:.2} recall={:.4} \
          precision={precision:.4} cause_first={first:.3} cause_top3={top:.3} duplicates={duplicates} false={wrong} \
          false_a_day_100k={} quiet_100k_days={} ns_a_sample={ns:.1} pass={good}",
         verdicts.len(),

@@ -18,6 +18,7 @@ const DOWN_SECONDS_MAX: u64 = 60;
 pub struct Fleet {
     dev: Child,
     size: Size,
+    more: Vec<String>,
     folder: tempfile::TempDir,
     /// Client of its API.
     pub client: Client,
@@ -59,7 +60,7 @@ pub fn program() -> Result<PathBuf> {
     built("springtide")
 }
 
-fn start_dev(size: &Size, folder: &Path, at: [SocketAddr; 3]) -> Result<Child> {
+fn start_dev(size: &Size, folder: &Path, at: [SocketAddr; 3], more: &[String]) -> Result<Child> {
     let [entry, mesh, http] = at;
     let log = std::fs::File::options().create(true).append(true).open(folder.join("dev.log"))?;
     let mut command = Command::new(program()?);
@@ -69,6 +70,7 @@ fn start_dev(size: &Size, folder: &Path, at: [SocketAddr; 3]) -> Result<Child> {
         .args(["--entry", &entry.to_string(), "--mesh", &mesh.to_string()])
         .args(["--http", &http.to_string(), "--data"])
         .arg(folder)
+        .args(more)
         .env("SPRINGTIDE_FAILPOINT", folder.join("failpoint"))
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
@@ -83,13 +85,19 @@ fn free_address() -> Result<SocketAddr> {
 impl Fleet {
     /// Starts one and waits until all its agents are connected.
     pub async fn start(size: &Size) -> Result<Self> {
+        Self::start_with(size, &[]).await
+    }
+
+    /// The same, with more arguments of `springtide dev`.
+    pub async fn start_with(size: &Size, more: &[&str]) -> Result<Self> {
+        let more: Vec<String> = more.iter().map(|text| (*text).to_owned()).collect();
         let folder = tempfile::Builder::new().prefix("springtide-").tempdir()?;
         // Instances run unprivileged and must be able to reach their folders.
         std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let (entry, mesh, http) = (free_address()?, free_address()?, free_address()?);
         let client = Client::at_socket(&folder.path().join("springtide.sock"));
-        let dev = start_dev(size, folder.path(), [entry, mesh, http])?;
-        let mut fleet = Self { dev, size: *size, folder, client, entry, mesh, http };
+        let dev = start_dev(size, folder.path(), [entry, mesh, http], &more)?;
+        let mut fleet = Self { dev, size: *size, more, folder, client, entry, mesh, http };
         fleet.await_up().await?;
         Ok(fleet)
     }
@@ -105,7 +113,7 @@ impl Fleet {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        self.dev = start_dev(&self.size, self.folder.path(), [self.entry, self.mesh, self.http])?;
+        self.dev = start_dev(&self.size, self.folder.path(), [self.entry, self.mesh, self.http], &self.more)?;
         self.await_up().await
     }
 

@@ -109,7 +109,7 @@ async fn bench(bench: Bench) -> anyhow::Result<bool> {
         Bench::Stress(args) => stress::run(args).await,
         Bench::AgentKill(args) => agent_kill::run(args).await,
         Bench::PolicyPush(args) => policy_push::run(args).await,
-        Bench::DetectDelay(args) => detect_delay::run(&args),
+        Bench::DetectDelay(args) => detect_delay::run(args).await,
         Bench::DetectNab(args) => detect_nab::run(&args),
         Bench::Ui(args) => ui::run(args).await,
         Bench::Proxy(args) => proxy_bench::run(args).await,

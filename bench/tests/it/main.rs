@@ -4,6 +4,7 @@ mod cli_json;
 mod docs;
 mod faults;
 mod hello;
+mod incidents;
 mod life;
 mod lost;
 mod probe;
