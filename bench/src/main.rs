@@ -9,6 +9,7 @@ mod agent_kill;
 mod demo;
 mod detect_delay;
 mod detect_nab;
+mod ingest;
 mod policy_push;
 mod proxy_bench;
 mod scale_out;
@@ -51,6 +52,8 @@ enum Bench {
     DetectDelay(detect_delay::Args),
     /// NAB's files by NAB's scoring rule, parameters frozen
     DetectNab(detect_nab::Args),
+    /// Remote write beside VictoriaMetrics and Prometheus: samples a CPU-second, bytes a sample, memory
+    Ingest(ingest::Args),
     /// CPU of a request and p99, beside nginx, HAProxy and Envoy; the cost of protection
     Proxy(proxy_bench::Args),
     /// The war room in Chromium over a simulated fleet: a frame of the heat map, metric to pixel, size of the page
@@ -71,6 +74,7 @@ const NAMES: &[&str] = &[
     "detect-delay",
     "detect-nab",
     "ui",
+    "ingest",
 ];
 
 fn main() -> ExitCode {
@@ -112,6 +116,7 @@ async fn bench(bench: Bench) -> anyhow::Result<bool> {
         Bench::DetectDelay(args) => detect_delay::run(args).await,
         Bench::DetectNab(args) => detect_nab::run(&args),
         Bench::Ui(args) => ui::run(args).await,
+        Bench::Ingest(args) => tokio::task::spawn_blocking(move || ingest::run(&args)).await?,
         Bench::Proxy(args) => proxy_bench::run(args).await,
         Bench::ServerKill(args) => server_kill::run(args).await,
         Bench::AdmissionReal(args) => admission_real::run(args).await,

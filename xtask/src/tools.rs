@@ -80,7 +80,7 @@ pub fn user_mode_linux() -> Result<()> {
     debian("linux.uml", "--version", &["user-mode-linux"])
 }
 
-/// Makes sure that Prometheus and VictoriaMetrics are there: PromQL and remote write are held against the real ones.
+/// Makes sure that Prometheus and VictoriaMetrics are there: PromQL and remote write are held against the real ones; `bench ingest` runs both.
 pub fn prometheus() -> Result<()> {
     debian("promtool", "--version", &["prometheus"])?;
     debian("victoria-metrics", "-version", &["victoria-metrics"])

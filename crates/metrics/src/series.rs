@@ -326,6 +326,18 @@ impl SeriesStore {
         self.texts.retain(|text| Arc::strong_count(text) > 1);
     }
 
+    /// Writes how the store is into the store, so that it can be asked over time.
+    pub fn push_about(&self, now: UnixMs) {
+        // What is refused here is counted, as everywhere.
+        for (name, _, _, value) in self.store.about() {
+            let _ = self.store.append(OWN, name, &[], now, value as f64, now);
+        }
+        for (reason, count) in self.store.refused() {
+            let labels = [("reason", reason)];
+            let _ = self.store.append(OWN, "springtide_points_refused_total", &labels, now, count as f64, now);
+        }
+    }
+
     /// Everything written lately, in the Prometheus text format.
     pub fn exposition(&self, now: UnixMs) -> String {
         let oldest = now.saturating_sub(self.limits.stale_ms_max);

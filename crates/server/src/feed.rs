@@ -134,6 +134,7 @@ impl Feed {
         remote_write::write(self.remote_write.iter().map(|counts| &**counts), &mut self.series, now);
         if now.saturating_sub(self.forgot) >= FORGET_MS {
             self.forgot = now;
+            self.series.push_about(now);
             self.series.forget_idle(now);
         }
     }

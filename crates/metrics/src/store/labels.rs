@@ -4,6 +4,10 @@
 //! name, without empty values, it is the identity of a series; so what a careful sender sends needs no rewriting.
 
 use super::bits::{Damaged, Reader, put_varint};
+use std::sync::Arc;
+
+/// Labels in the order of their names, texts shared.
+pub(crate) type Labels = Vec<(Arc<str>, Arc<str>)>;
 
 /// Label that holds a series' name.
 pub const NAME: &str = "__name__";

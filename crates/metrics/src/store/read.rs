@@ -2,6 +2,7 @@
 
 use super::chunk::Chunk;
 use super::head::Piece;
+use super::labels::Labels;
 use super::matcher::{Condition, Matcher};
 use super::pack::{self, Point};
 use super::{NAME, SHARDS, Store};
@@ -41,7 +42,7 @@ pub enum TooMuch {
 }
 
 /// Labels and points of one series, gathered from where they lie.
-pub(crate) type Gathered = BTreeMap<Vec<(Arc<str>, Arc<str>)>, Vec<Vec<Point>>>;
+pub(crate) type Gathered = BTreeMap<Labels, Vec<Vec<Point>>>;
 
 pub(crate) fn compile(matchers: &[Matcher]) -> Result<Vec<Condition>, TooMuch> {
     let compile = |matcher: &Matcher| {

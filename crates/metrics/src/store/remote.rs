@@ -113,6 +113,8 @@ impl Store {
             let written = parsed.map(|()| self.take(scratch, &plain[..length], now_ms));
             if plain.len() <= KEPT_BYTES_MAX {
                 scratch.plain = plain;
+            } else {
+                *scratch = Scratch::default();
             }
             written
         })
@@ -120,12 +122,16 @@ impl Store {
 
     fn take(&self, scratch: &Scratch, plain: &[u8], now_ms: u64) -> Written {
         let mut written = Written { histograms: scratch.histograms, ..Written::default() };
-        let (mut newest, mut odd) = (0, Vec::new());
+        let (mut newest, mut odd, mut slots) = (0, Vec::new(), Vec::new());
         for (at, entries) in scratch.by_shard.iter().enumerate().filter(|(_, entries)| !entries.is_empty()) {
             let mut shard = self.lock(at);
-            for entry in entries {
+            // All are looked up first: the misses of the cache then overlap, instead of each being waited for.
+            slots.clear();
+            slots.extend(entries.iter().map(|entry| shard.find(entry.key)));
+            for (entry, slot) in entries.iter().zip(&slots) {
                 let bytes = scratch.labels(plain, entry);
-                let slot = match shard.find(entry.key) {
+                // A series may be there twice, and new the first time.
+                let slot = match slot.or_else(|| shard.find(entry.key)) {
                     Some(slot) => slot,
                     None => match self.add_sent(&mut shard, entry.key, bytes) {
                         Ok(Some(slot)) => slot,

@@ -5,7 +5,7 @@ use super::hash::{BuildAsIs, Key};
 use super::head::{Head, Piece, Pushed};
 use super::index::{Index, PairId, Slot};
 use super::journal::Notes;
-use super::labels;
+use super::labels::{self, Labels};
 use super::matcher::Condition;
 use super::refused::Refused;
 use std::collections::{BTreeSet, HashMap};
@@ -54,7 +54,7 @@ pub(crate) struct Shard {
 
 /// A series found, with its labels and its parts.
 pub(crate) struct Found {
-    pub(crate) labels: Vec<(Arc<str>, Arc<str>)>,
+    pub(crate) labels: Labels,
     pub(crate) pieces: Vec<Piece>,
 }
 
@@ -130,7 +130,7 @@ impl Shard {
         to
     }
 
-    pub(crate) fn labels(&self, slot: Slot) -> Vec<(Arc<str>, Arc<str>)> {
+    pub(crate) fn labels(&self, slot: Slot) -> Labels {
         let series = self.series[slot as usize].as_ref().expect("a slot that was found is taken");
         let label = |pair: &PairId| {
             let (name, value) = self.index.label(*pair);

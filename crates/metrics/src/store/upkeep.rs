@@ -37,6 +37,8 @@ pub(crate) struct State {
     tried_ms: u64,
     /// When hours were last sealed for want of room, before their end.
     early_ms: u64,
+    /// When every series was last looked at.
+    evicted_ms: u64,
 }
 
 impl Store {

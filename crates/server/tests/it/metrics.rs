@@ -66,6 +66,8 @@ async fn a_real_prometheus_writes_into_ours_and_a_restart_keeps_it() {
     let kept = kept.first().expect("the series survived");
     assert_eq!(kept.points[..3], written.points[..3]);
     assert!(!range(&server, "name=springtide_server_agents").await.is_empty(), "our own as well");
+    let about = range(&server, "name=springtide_store_failing").await;
+    assert!(about[0].points.iter().all(|(_, failing)| *failing == 0.0), "and how the store is");
     let log = std::fs::read_to_string(folder.path().join("prometheus.log")).expect("a log");
     assert!(!log.contains("non-recoverable"), "{log}");
     server.stop().await;

@@ -2,6 +2,7 @@
 
 use super::super::bits::{Damaged, Reader, put_varint};
 use super::super::chunk::{Chunk, Data, times_span};
+use super::super::labels::Labels;
 use super::super::matcher::Condition;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -177,7 +178,7 @@ impl BlockIndex {
     }
 
     /// Source, labels and places of a series.
-    pub(crate) fn series(&self, at: usize) -> (&Arc<str>, Vec<(Arc<str>, Arc<str>)>, &[Place]) {
+    pub(crate) fn series(&self, at: usize) -> (&Arc<str>, Labels, &[Place]) {
         let series = &self.series[at];
         let labels = self.labels_of(series).iter();
         let text = |id: &u32| self.texts[*id as usize].clone();

@@ -47,7 +47,7 @@ fn hours_leave_memory_and_then_the_disk() {
     let in_memory = about(&store, "springtide_store_memory_bytes");
     fill(&store, START + 4 * HOUR_MS, START + 9 * HOUR_MS);
     let oldest = read(&store, "up")[0].1[0].0;
-    assert!(oldest >= START + 5 * HOUR_MS && oldest <= START + 6 * HOUR_MS, "{}", (oldest - START) / MINUTE);
+    assert!((START + 5 * HOUR_MS..=START + 6 * HOUR_MS).contains(&oldest), "{}", (oldest - START) / MINUTE);
     assert!(about(&store, "springtide_store_memory_bytes") < in_memory * 2, "memory does not grow with time");
     assert!(files(folder, "-").len() < 8, "{:?}", files(folder, "-"));
 }

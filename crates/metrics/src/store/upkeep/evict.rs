@@ -8,12 +8,20 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Time between sealings before an hour's end, for want of room.
 const EARLY_MS: u64 = 5 * 60_000;
+/// Time between looks at every series, while there is room.
+const EVICT_MS: u64 = 30_000;
 /// Age of points that such a sealing takes.
 const EARLY_AGE_MS: u64 = 60_000;
 
 impl Store {
     /// Drops what is old, and what is too much.
     pub(super) fn evict(&self, state: &mut State, present_ms: u64, now_ms: u64) {
+        let about: usize = (0..SHARDS).map(|at| self.lock(at).series_bytes).sum();
+        let pressed = about > self.limits.memory_bytes_max / 8 * 7 || self.series() > self.limits.series_max / 4 * 3;
+        if !pressed && now_ms.saturating_sub(state.evicted_ms) < EVICT_MS {
+            return;
+        }
+        state.evicted_ms = now_ms;
         let mut horizon_ms = present_ms.saturating_sub(self.limits.memory_ms);
         self.drop_before(horizon_ms, self.disk.is_none());
         let crowded = self.series() > self.limits.series_max / 4 * 3;
