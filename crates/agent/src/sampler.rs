@@ -84,7 +84,7 @@ struct Sampling {
 impl Sampling {
     fn run(mut self) {
         let mut next_all = Instant::now() + to_second(now_unix_ms());
-        let mut next_fast = next_all;
+        let mut next_fast = Instant::now();
         loop {
             let now = Instant::now();
             if self.fast.as_ref().is_some_and(|(_, until)| now >= *until) {
