@@ -70,6 +70,32 @@ await withBrowser(async (context) => {
   await page.goto(`${url}/#/`);
   await page.locator("section.hot").waitFor();
 
+  // The incident of the rule: in the ribbon, on the map, hot; expand and protect from it; taken over, silenced, read whole.
+  const incident = page.locator("section.incidents article", { hasText: "busy-probe" }).first();
+  await incident.waitFor();
+  await page.locator(".ribbon .badge.bad", { hasText: /incident/ }).waitFor();
+  await page.locator(".legend", { hasText: "in an incident" }).waitFor();
+  await page.locator(`section.hot li[data-service="${service}"] .badge.bad`).waitFor();
+  await incident.getByRole("button", { name: `Expand ${service}` }).click();
+  await page.locator("dialog .plan").waitFor();
+  await page.getByRole("button", { name: "Cancel" }).click();
+  await incident.getByRole("button", { name: `Protect ${service}` }).click();
+  await page.getByRole("button", { name: "Put in force" }).waitFor();
+  await page.getByRole("button", { name: "Close" }).click();
+  await incident.getByRole("button", { name: "Acknowledge" }).click();
+  await incident.locator(".reach", { hasText: "looked after by token:api" }).waitFor();
+  await incident.getByRole("button", { name: "Silence" }).click();
+  await page.getByLabel("why").fill("rehearsal");
+  await page.locator("dialog").getByRole("button", { name: "Silence" }).click();
+  await page.getByRole("status").filter({ hasText: "Silenced until" }).waitFor();
+  await page.getByRole("button", { name: "Close" }).click();
+  await shot("war-room-incident");
+  await incident.locator("h3 a").click();
+  await page.locator("article.incidents h2", { hasText: "What was found" }).waitFor();
+  await shot("incident");
+  await page.goto(`${url}/#/`);
+  await page.locator("section.hot").waitFor();
+
   // Expand: the plan is shown first, then the operation runs to its end.
   const row = page.locator(`section.hot li[data-service="${service}"]`);
   await row.getByRole("button", { name: "Expand" }).click();

@@ -8,11 +8,14 @@ use std::process::Command;
 
 /// Requests a second of the live traffic.
 const RATE: f64 = 60.0;
+/// A rule that holds as long as there is traffic: an incident for certain, without waiting for a baseline.
+const RULE: &str = "kind: AlertRule\nname: busy-probe\nexpression: requests(service=probe) > 1 for 1s\nseverity: warning\nsummary: probe is asked at all\n";
 
 #[tokio::test]
 async fn an_operator_clicks_through_the_night() -> Result<()> {
     let fleet = probe::fleet(1).await?;
     let load = Load::start(fleet.entry, "/probe/work", RATE, 21);
+    fleet.apply(RULE).await?;
     let ui = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../ui"));
     ensure!(ui.join("dist/index.html").exists(), "the page is not built: cargo xtask ui");
     let shots = ui.join("../target/war-room");

@@ -1,5 +1,5 @@
 // Incidents: what is wrong, since when, how far it reaches, the probable cause and the evidence for it, and what helps.
-import { createEffect, createMemo, createSignal, For, type JSX, Show } from "solid-js";
+import { createEffect, createMemo, createRoot, createSignal, For, type JSX, Show } from "solid-js";
 import { post } from "../api";
 import { poll } from "../ask";
 import { clock, span } from "../format";
@@ -13,8 +13,11 @@ import { expand, protect, silence } from "./dialogs";
 const REFRESH_MS = 2_000;
 /** Incidents shown in the room; all are on their page. */
 const SHOWN_MAX = 5;
+/** Incidents whose reach is painted. */
+const DETAILS_MAX = 50;
 
-const [reach, setReach] = createSignal(new Reach([]));
+const [details, setDetails] = createSignal<Incident[]>([]);
+const reach = createRoot(() => createMemo(() => new Reach(details())));
 /** Where the incidents that go on reach. */
 export { reach as reached };
 
@@ -23,8 +26,8 @@ const going = () => (frame()!.tick.incidents ?? []).filter((of) => of.ended_at =
 export function Incidents(props: { all?: boolean }): JSX.Element {
   const shown = () => (props.all ? (frame()!.tick.incidents ?? []) : going().slice(0, SHOWN_MAX));
   const ids = createMemo(() => shown().map((of) => of.id).join());
-  const whole = poll<Incident[]>(() => (going().length > 0 ? "/v1/incidents?state=open&limit=50" : null), REFRESH_MS);
-  createEffect(() => setReach(new Reach(going().length > 0 ? (whole.answer()?.value ?? []) : [])));
+  const whole = poll<Incident[]>(() => (going().length > 0 ? `/v1/incidents?limit=${DETAILS_MAX}` : null), REFRESH_MS);
+  createEffect(() => setDetails(going().length > 0 ? (whole.answer()?.value ?? []).filter((of) => of.ended_at === null) : []));
   const none = () => (frame()!.tick.incidents === undefined ? "This server does not watch for incidents." : props.all ? "None in the last quarter of an hour." : "None.");
   return (
     <section class="card incidents" aria-label="Incidents">
@@ -79,7 +82,8 @@ export function Causes(props: { causes: LiveIncident["causes"] }): JSX.Element {
 /** What an operator does about one: take it over, keep it quiet, expand or protect the service concerned. */
 export function Acts(props: { of: Pick<LiveIncident, "id" | "state" | "causes" | "title"> }): JSX.Element {
   const [failed, setFailed] = createSignal("");
-  const service = () => props.of.causes.find((cause) => cause.service)?.service ?? null;
+  // One of a rule has no cause: what it reaches first is what it is about.
+  const service = () => props.of.causes.find((cause) => cause.service)?.service ?? details().find((of) => of.id === props.of.id)?.services[0] ?? null;
   const known = () => frame()!.layout.services.find((of) => of.name === service() && of.layer !== "external");
   const suggested = (name: string) => hot(frame()!.layout, frame()!.tick).find((of) => of.service === name)?.suggested ?? 1;
   const acknowledge = () => post(`/v1/incidents/${props.of.id}/ack`).then(() => setFailed(""), (error: Error) => setFailed(error.message));
