@@ -10,12 +10,14 @@ const cells = Number(process.env.CELLS);
 const WAIT_MS = 60_000;
 /** Cells whose pixels are read after each frame: columns and rows of a grid over the map. */
 const GRID = [12, 8];
+/** Fewer are too few to speak of a 99th percentile. */
+const CELLS_MIN = 12;
 
 /** Runs in the page: measures each frame of the heat map to its last pixel, and notes which colours it presented when. */
 function watch() {
   const hex = ([red, green, blue]) => `#${[red, green, blue].map((of) => of.toString(16).padStart(2, "0")).join("")}`;
   const now = () => performance.timeOrigin + performance.now();
-  const watched = (window.watched = { points: [], colours: [], frames: [], changes: [], last: [] });
+  const watched = (window.watched = { hex, points: [], colours: [], frames: [], changes: [], last: [] });
   const measure = performance.measure.bind(performance);
   performance.measure = (name, options) => {
     const made = measure(name, options);
@@ -70,9 +72,17 @@ await withBrowser(async (context) => {
     const [red, green, blue] = getComputedStyle(of).backgroundColor.match(/\d+/g).map(Number);
     return `#${[red, green, blue].map((part) => part.toString(16).padStart(2, "0")).join("")}`;
   }));
-  await page.evaluate(([points, colours]) => Object.assign(window.watched, { points, colours }), [[...chosen.values()], colours]);
   await page.mouse.move(2, 2);
-  console.log(JSON.stringify({ page_bytes, cells: [...chosen.keys()] }));
+  // A point between two cells tells nothing: only those that show a colour of the scale are watched.
+  await page.waitForFunction(() => performance.getEntriesByName("heat-frame").length > 0);
+  const told = await page.evaluate(([all, colours]) => {
+    const [paint, ratio] = [document.querySelector("canvas[role=application]").getContext("2d"), devicePixelRatio || 1];
+    const shows = ([, [x, y]]) => colours.includes(window.watched.hex(paint.getImageData(x * ratio, y * ratio, 1, 1).data));
+    return all.filter(shows);
+  }, [[...chosen], colours]);
+  if (told.length < CELLS_MIN) throw new Error(`only ${told.length} of ${chosen.size} cells can be watched`);
+  await page.evaluate(([points, colours]) => Object.assign(window.watched, { points, colours }), [told.map(([, point]) => point), colours]);
+  console.log(JSON.stringify({ page_bytes, cells: told.map(([name]) => name) }));
 
   const devtools = await context.newCDPSession(page);
   await devtools.send("Performance.enable");

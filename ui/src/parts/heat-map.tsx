@@ -233,6 +233,30 @@ interface Look {
   chosen: Cell | null;
 }
 
+/** The pixels of a canvas, kept from frame to frame. */
+let pixels: ImageData | null = null;
+
+/** A colour as a pixel has it in memory: red, green, blue, opacity from the lowest byte. */
+function pixel(name: string, opacity: number): number {
+  const [red, green, blue] = [1, 3, 5].map((at) => Number.parseInt(name.slice(at, at + 2), 16)) as [number, number, number];
+  return ((Math.round(opacity * 255) << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+}
+
+/** Fills the cells straight into pixels: ten thousand rectangles take a canvas five times as long. */
+function fill(paint: CanvasRenderingContext2D, map: ReturnType<typeof arrange>, size: number, ratio: number, colourOf: (cell: Cell) => number) {
+  const { width, height } = paint.canvas;
+  if (pixels?.width !== width || pixels.height !== height) pixels = paint.createImageData(width, height);
+  const words = new Uint32Array(pixels.data.buffer);
+  words.fill(0);
+  for (const cell of map.cells) {
+    const word = colourOf(cell);
+    const [left, right] = [Math.round(cell.x * ratio), Math.min(width, Math.round((cell.x + size) * ratio))];
+    const [top, bottom] = [Math.round(cell.y * ratio), Math.min(height, Math.round((cell.y + size) * ratio))];
+    for (let y = top; y < bottom; y++) words.fill(word, y * width + left, y * width + right);
+  }
+  paint.putImageData(pixels, 0, 0);
+}
+
 function draw(canvas: HTMLCanvasElement, map: ReturnType<typeof arrange>, look: Look) {
   const started = performance.now();
   const ratio = devicePixelRatio || 1;
@@ -242,34 +266,28 @@ function draw(canvas: HTMLCanvasElement, map: ReturnType<typeof arrange>, look: 
     canvas.style.height = `${height / ratio}px`;
   }
   const paint = canvas.getContext("2d", { alpha: true })!;
-  paint.setTransform(ratio, 0, 0, ratio, 0, 0);
-  paint.clearRect(0, 0, map.width, map.height);
   const size = map.side > 6 ? map.side - 2 : map.side - 1;
   const style = getComputedStyle(canvas);
-  // One pass a colour: changing the fill style costs more than a rectangle.
-  const byColour = new Map<string, Cell[]>();
+  const words = new Map<string, number>();
+  const alarmed: Cell[] = [];
   const framed: Cell[] = [];
-  for (const cell of map.cells) {
+  fill(paint, map, size, ratio, (cell) => {
     const name = look.alarmed[cell.index] ? LOST : colour(look.values[cell.index]);
-    const key = look.fits && !look.fits[cell.index] ? `${name} dim` : name;
-    const same = byColour.get(key);
-    if (same) same.push(cell);
-    else byColour.set(key, [cell]);
+    const dim = look.fits !== null && !look.fits[cell.index];
+    if (look.alarmed[cell.index] && !dim) alarmed.push(cell);
     if (look.marked.has(cell.index)) framed.push(cell);
-  }
-  for (const [key, cells] of byColour) {
-    const [name, dim] = key.split(" ");
-    paint.globalAlpha = dim ? DIM : 1;
-    paint.fillStyle = name!;
-    for (const cell of cells) paint.fillRect(cell.x, cell.y, size, size);
-  }
-  paint.globalAlpha = 1;
+    const key = dim ? `${name} dim` : name;
+    let word = words.get(key);
+    if (word === undefined) words.set(key, (word = pixel(name, dim ? DIM : 1)));
+    return word;
+  });
+  paint.setTransform(ratio, 0, 0, ratio, 0, 0);
   const frames = (colour: string, cells: Cell[], by: number) => {
     paint.strokeStyle = colour;
     paint.lineWidth = by;
     for (const cell of cells) paint.strokeRect(cell.x, cell.y, size, size);
   };
-  frames("#e0335b", byColour.get(LOST) ?? [], size > 6 ? 2 : 1);
+  frames("#e0335b", alarmed, size > 6 ? 2 : 1);
   frames(style.getPropertyValue("--marked"), framed, size > 6 ? 2 : 1);
   const ink = style.color;
   paint.fillStyle = ink;
