@@ -95,6 +95,10 @@ impl Sender {
             }
             position = Position { acknowledged_ms: to, sending_to_ms: None };
             self.cursor.write(position).await;
+            // One that has caught up waits for a second's worth; one that lags goes on at once.
+            if to >= settled {
+                tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+            }
         }
     }
 
