@@ -233,6 +233,15 @@ interface Look {
   chosen: Cell | null;
 }
 
+/** Colours of the theme, asked for once: asking makes the browser lay the whole page out first. */
+let inks: { ink: string; marked: string } | null = null;
+addEventListener("themechange", () => (inks = null));
+
+function inksOf(canvas: HTMLCanvasElement) {
+  const style = getComputedStyle(canvas);
+  return { ink: style.color, marked: style.getPropertyValue("--marked") };
+}
+
 /** The pixels of a canvas, kept from frame to frame. */
 let pixels: ImageData | null = null;
 
@@ -252,7 +261,9 @@ function fill(paint: CanvasRenderingContext2D, map: ReturnType<typeof arrange>, 
     const word = colourOf(cell);
     const [left, right] = [Math.round(cell.x * ratio), Math.min(width, Math.round((cell.x + size) * ratio))];
     const [top, bottom] = [Math.round(cell.y * ratio), Math.min(height, Math.round((cell.y + size) * ratio))];
-    for (let y = top; y < bottom; y++) words.fill(word, y * width + left, y * width + right);
+    for (let y = top; y < bottom; y++) {
+      for (let at = y * width + left, end = y * width + right; at < end; at++) words[at] = word;
+    }
   }
   paint.putImageData(pixels, 0, 0);
 }
@@ -267,7 +278,6 @@ function draw(canvas: HTMLCanvasElement, map: ReturnType<typeof arrange>, look: 
   }
   const paint = canvas.getContext("2d", { alpha: true })!;
   const size = map.side > 6 ? map.side - 2 : map.side - 1;
-  const style = getComputedStyle(canvas);
   const words = new Map<string, number>();
   const alarmed: Cell[] = [];
   const framed: Cell[] = [];
@@ -288,16 +298,16 @@ function draw(canvas: HTMLCanvasElement, map: ReturnType<typeof arrange>, look: 
     for (const cell of cells) paint.strokeRect(cell.x, cell.y, size, size);
   };
   frames("#e0335b", alarmed, size > 6 ? 2 : 1);
-  frames(style.getPropertyValue("--marked"), framed, size > 6 ? 2 : 1);
-  const ink = style.color;
-  paint.fillStyle = ink;
+  inks ??= inksOf(canvas);
+  frames(inks.marked, framed, size > 6 ? 2 : 1);
+  paint.fillStyle = inks.ink;
   for (const label of map.labels) {
     paint.font = label.strong ? "600 12px system-ui, sans-serif" : "11px system-ui, sans-serif";
     paint.fillText(label.text, label.x, label.y);
   }
   if (look.chosen) {
     paint.lineWidth = 2;
-    paint.strokeStyle = ink;
+    paint.strokeStyle = inks.ink;
     paint.strokeRect(look.chosen.x - 1, look.chosen.y - 1, size + 2, size + 2);
   }
   performance.measure("heat-frame", { start: started });
