@@ -81,7 +81,9 @@ fn labels(kind: usize, target: u32, number: u32) -> Vec<u8> {
     let name = NAMES[kind];
     let instance = format!("10.{}.{}.{}:9100", target / 62_500 % 250, target / 250 % 250, target % 250);
     let (service, zone) = (format!("service-{}", target % 37), format!("dc-{}", target % 3));
-    let (handler, code) = (format!("/api/v1/thing/{}", number / 12), ["200", "404", "500"][number as usize % 3]);
+    // The buckets of one histogram share everything but their bound; any other series is one of its own.
+    let handler = if KINDS[kind] == Kind::Buckets { number / 12 } else { number };
+    let (handler, code) = (format!("/api/v1/thing/{handler}"), ["200", "404", "500"][handler as usize % 3]);
     let le =
         ["0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf"][number as usize % 12];
     let pod = format!("{service}-{:08x}-{:05x}", target.wrapping_mul(2_654_435_761), target);
