@@ -19,7 +19,19 @@ fn columns(points: &[(UnixMs, f64)], from: UnixMs, to: UnixMs) -> Vec<Option<f64
         let (sum, count) = &mut sums[column.min(WIDTH - 1)];
         (*sum, *count) = (*sum + value, *count + 1);
     }
-    sums.into_iter().map(|(sum, count)| (count > 0).then(|| sum / f64::from(count))).collect()
+    let mut columns: Vec<Option<f64>> =
+        sums.into_iter().map(|(sum, count)| (count > 0).then(|| sum / f64::from(count))).collect();
+    // Where points are wider apart than characters, each holds until the next is due; a real gap stays one.
+    let spacing = points.windows(2).map(|pair| pair[1].0.saturating_sub(pair[0].0)).min().unwrap_or(0);
+    let holds = (u128::from(spacing) * (WIDTH as u128 - 1)).div_ceil(u128::from(span)) as usize;
+    let mut newest = None;
+    for (at, column) in columns.iter_mut().enumerate() {
+        match *column {
+            Some(value) => newest = Some((at, value)),
+            None => *column = newest.filter(|(since, _)| at - since < holds).map(|(_, value)| value),
+        }
+    }
+    columns
 }
 
 fn bounds(columns: &[Option<f64>]) -> Option<(f64, f64)> {
@@ -83,7 +95,8 @@ mod tests {
         assert_eq!(line.chars().count(), WIDTH);
         assert!(line.starts_with('▁') && line.ends_with('█'), "{line}");
         assert_eq!(spark(&[(0, f64::NAN)], 0, 1_000), "");
-        assert!(spark(&[(0, 5.0), (59_000, 5.0)], 0, 59_000).starts_with("▄  "), "a gap is a gap");
+        let line = spark(&[(0, 5.0), (2_000, 5.0), (59_000, 5.0)], 0, 59_000);
+        assert!(line.starts_with("▄▄▄▄ ") && line.ends_with(" ▄"), "each holds, and a gap is a gap: {line}");
     }
 
     #[test]
