@@ -147,12 +147,16 @@ fn report(measured: &[Measured], memory: &[(Kind, f64, f64)]) -> bool {
             .goal(RATIO_GOAL),
         Row::new("B/sample on disk", format!("{:.3}", disk[0]), BYTES_FLOOR, disk[0] <= BYTES_FLOOR).goal(BYTES_GOAL),
     ]);
-    let resident = |kind: Kind| memory.iter().find(|one| one.0 == kind).map_or(f64::NAN, |one| one.1);
+    // Not measured is said as such.
+    let resident = |kind: Kind| {
+        let found = memory.iter().find(|one| one.0 == kind);
+        found.map_or_else(|| "-".to_owned(), |one| format!("{:.0}", one.1))
+    };
     let [ours_mib, victoria_mib, prometheus_mib] = KINDS.map(resident);
     println!(
         "bench ingest: samples_per_cpu_s={ours:.0} victoria={victoria:.0} prometheus={prometheus:.0} ratio={ratio:.2} \
          bytes_per_sample={:.3} victoria_bytes={:.3} prometheus_bytes={:.3} \
-         resident_mib={ours_mib:.0} victoria_mib={victoria_mib:.0} prometheus_mib={prometheus_mib:.0}",
+         resident_mib={ours_mib} victoria_mib={victoria_mib} prometheus_mib={prometheus_mib}",
         disk[0], disk[1], disk[2]
     );
     met

@@ -73,16 +73,16 @@ impl Default for Scenario {
 impl Default for Mix {
     fn default() -> Self {
         Self {
-            requests: 18,
-            buckets: 30,
+            requests: 16,
+            buckets: 26,
             seconds: 8,
-            bytes: 6,
-            wandering: 9,
+            bytes: 9,
+            wandering: 8,
             pages: 6,
-            percent: 6,
-            latency: 5,
-            noise: 3,
-            constant: 9,
+            percent: 8,
+            latency: 6,
+            noise: 6,
+            constant: 7,
         }
     }
 }
