@@ -10,6 +10,11 @@ use crate::source::{Refused, Sample, is_stale};
 /// Looks between two glances at the clock.
 const LOOKS_A_GLANCE: u64 = 1 << 18;
 
+/// Takes a series of the source.
+type EachSeries<'e> = &'e mut dyn FnMut(Labels, &[Sample]) -> Result<(), Error>;
+/// Takes a series under a window and the times at which windows end; gives a value for each.
+type EachWindowed<'e> = &'e mut dyn FnMut(Labels, &[Sample], Grid) -> Result<Vec<f64>, Error>;
+
 /// The times a selector looks at, and over how many steps one of them spreads.
 struct Moved {
     grid: Grid,
@@ -44,7 +49,7 @@ impl Evaluator<'_> {
         span: Span,
         matchers: &[Matcher],
         (from, to): (i64, i64),
-        each: &mut dyn FnMut(Labels, &[Sample]) -> Result<(), Error>,
+        each: EachSeries<'_>,
     ) -> Result<(), Error> {
         let limits = &self.options.limits;
         let mut why = None;
@@ -109,13 +114,7 @@ impl Evaluator<'_> {
     }
 
     /// Shows each series under a window, with the times at which windows end.
-    fn sampled(
-        &self,
-        of: &Expr,
-        grid: Grid,
-        each: &mut dyn FnMut(Labels, &[Sample], Grid) -> Result<Vec<f64>, Error>,
-        sink: Sink<'_>,
-    ) -> Result<(), Error> {
+    fn sampled(&self, of: &Expr, grid: Grid, each: EachWindowed<'_>, sink: Sink<'_>) -> Result<(), Error> {
         match &of.node {
             Node::Window { of: selector, range_ms } => {
                 let moved = self.moved(&selector.when, grid);
