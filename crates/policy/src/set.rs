@@ -205,6 +205,13 @@ impl PolicySet {
         (set, refused)
     }
 
+    /// Leaves out what is not enforced here: of those that stay, none is hidden by another that does nothing. `keeps` is
+    /// asked in the order of the policies.
+    pub fn only(mut self, mut keeps: impl FnMut(&PolicyAction) -> bool) -> Self {
+        self.entries.retain(|entry| keeps(&entry.policy.action));
+        self
+    }
+
     /// Goes on counting and limiting where `before` stood: a set that is compiled anew forgets nothing.
     pub fn inheriting(mut self, before: &PolicySet) -> Self {
         for entry in &mut self.entries {

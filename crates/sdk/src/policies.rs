@@ -3,7 +3,7 @@
 
 use crate::Place;
 use crate::clock::{Clock, clocks};
-use model::PoliciesFile;
+use model::{PoliciesFile, PolicyAction, Throttle};
 use policy::{PolicySet, compile};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, RwLock};
@@ -76,6 +76,20 @@ impl Policies {
         for (name, why) in refused {
             tracing::warn!(name, why, "a policy is left out");
         }
-        Some(set)
+        let mut cached = false;
+        Some(set.only(|action| is_ours(action, &mut cached)))
+    }
+}
+
+/// What a service enforces itself. Rates, slow lanes and kept answers are the proxies': they are shared, or need what
+/// outlives the instance. A degrade after one with kept answers is theirs too: which of them governs is told there.
+fn is_ours(action: &PolicyAction, cached: &mut bool) -> bool {
+    match action {
+        PolicyAction::Throttle(Throttle::RequestsPerSecond(_)) | PolicyAction::Slow(_) => false,
+        PolicyAction::Throttle(_) | PolicyAction::Suppress(_) => true,
+        PolicyAction::Degrade(degrade) => {
+            *cached |= degrade.cached_seconds_max.is_some();
+            !*cached
+        }
     }
 }

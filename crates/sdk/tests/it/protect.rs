@@ -123,6 +123,38 @@ async fn the_policies_of_the_hosts_file_act_and_change() {
 }
 
 #[tokio::test]
+async fn what_only_proxies_enforce_hides_nothing_and_answers_nothing_here() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("policies.json");
+    let served = async |actions: &[serde_json::Value]| {
+        let policies = actions.iter().enumerate().map(|(order, action)| {
+            let policy = serde_json::json!({"name": format!("p-{order}"), "service": "lottery", "order": order,
+                "expires_at": "2099-01-01T00:00:00Z", "action": action});
+            KeptPolicy { version: 1, expires_at_unix_ms: u64::MAX, life_ms: 60_000, policy }
+        });
+        let at = Clocks { boot_id: String::new(), boot_ms: 0, unix_ms: 0 };
+        let file = PoliciesFile { format: 1, revision: 1, at, proxies: [].into(), policies: policies.collect() };
+        std::fs::write(&path, file.bytes()).expect("temp");
+        let sdk = Sdk::new(Place { policies: Some(path.clone()), ..place() }, Config::default()).expect("good");
+        let mut service = sdk.layer().layer(service_fn(ok));
+        let mut bodies = Vec::new();
+        for _ in 0..3 {
+            let answer = service.call(request(2_048, 500)).await.expect("answered");
+            bodies.push(answer.into_body().collect().await.expect("whole").to_bytes());
+        }
+        bodies
+    };
+    let rate = serde_json::json!({"throttle": {"requests_per_second": 0.001}});
+    let slow = serde_json::json!({"slow": {"requests_per_second": 1.0}});
+    let quiet = serde_json::json!({"suppress": {"status": 200, "body": "later\n"}});
+    let kept = serde_json::json!({"degrade": {"cached_seconds_max": 60, "answer": {"status": 200, "body": "stale\n"}}});
+    assert_eq!(served(&[rate.clone(), slow.clone(), quiet.clone()]).await, ["later\n"; 3]);
+    assert_eq!(served(&[rate, slow]).await, ["won\n"; 3]);
+    assert_eq!(served(std::slice::from_ref(&kept)).await, ["won\n"; 3], "the proxies fetch what they keep");
+    assert_eq!(served(&[kept, quiet]).await, ["later\n"; 3]);
+}
+
+#[tokio::test]
 async fn a_stress_test_finds_no_gate_in_its_way() {
     let sdk = Sdk::new(place(), Config { workers: 1, ..Config::default() }).expect("a good config");
     let slow = service_fn(|_: Request<Full<Bytes>>| async {
