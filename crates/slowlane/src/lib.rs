@@ -84,6 +84,9 @@ pub enum Error {
     /// Redis refused or is away.
     #[error("redis: {0}")]
     Redis(#[from] redis::RedisError),
+    /// Redis cannot be reached, or says nothing.
+    #[error("redis is away: {0}; try again")]
+    Away(String),
     /// Redis would forget what it accepted.
     #[error("redis has {setting} {found:?}, and would lose accepted money; set it to {wanted:?}")]
     NotDurable {

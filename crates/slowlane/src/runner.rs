@@ -4,7 +4,7 @@
 //! nobody up. One that has ended is never sent again by this process: an ending that the driver does not take now is kept
 //! and written later. A stop hands back what is between two attempts and waits for what is on its way.
 
-use crate::schedule::{Bucket, Verdict, back_off_ms, judge};
+use crate::schedule::{Bucket, Verdict, back_off_ms, judge, judge_grpc};
 use crate::{Claimed, Deliver, Delivery, Driver, Ending, Place};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,8 +16,12 @@ use tokio::time::Instant;
 
 /// Deliveries of one policy on their way at the same time.
 const IN_FLIGHT_MAX: usize = 256;
-/// Items of one policy held by one runner, on their way or between two attempts.
-const HELD_MAX: usize = 1_024;
+/// Items of one policy held by one runner, on their way or between two attempts. At this bound nothing new is sent.
+const HELD_MAX: usize = 65_536;
+/// Their bytes.
+const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Policies whose bucket is kept although nothing of them waits.
+const RESTING_MAX: usize = 1_024;
 /// Endings that wait to be written before nothing more is sent: each is sent again should this process die now.
 const UNWRITTEN_MAX: usize = 1_024;
 /// Longest time between two looks at what waits.
@@ -77,6 +81,45 @@ struct Queue {
     /// Between two attempts, by when they are due in µs.
     retries: BTreeMap<(u64, Place), Held>,
     in_flight: BTreeMap<Place, ()>,
+    /// Bytes of both.
+    bytes: usize,
+    /// The next token is for an item that was not tried yet, if there is one.
+    fresh_next: bool,
+}
+
+impl Queue {
+    fn new(rate: u64, now_us: u64) -> Self {
+        let bucket = Bucket::new(rate, now_us);
+        Self { bucket, retries: BTreeMap::new(), in_flight: BTreeMap::new(), bytes: 0, fresh_next: false }
+    }
+
+    fn held(&self) -> usize {
+        self.in_flight.len() + self.retries.len()
+    }
+
+    /// Items that may be claimed.
+    fn room(&self) -> usize {
+        if self.bytes >= HELD_BYTES_MAX {
+            return 0;
+        }
+        IN_FLIGHT_MAX.saturating_sub(self.in_flight.len()).min(HELD_MAX.saturating_sub(self.held()))
+    }
+
+    /// A retry that is due, unless it is the turn of what was not tried yet: items that always fail take half at most.
+    fn due(&mut self, fresh: bool, now_us: u64) -> Option<Held> {
+        let (due_us, _) = self.retries.first_key_value()?.0;
+        if *due_us > now_us || self.in_flight.len() >= IN_FLIGHT_MAX || (fresh && self.fresh_next) {
+            return None;
+        }
+        self.retries.pop_first().map(|(_, held)| held)
+    }
+}
+
+/// What an item occupies.
+fn bytes_of(claimed: &Claimed) -> usize {
+    let item = &claimed.item;
+    let headers: usize = item.headers.iter().map(|header| header.name.len() + header.value.len()).sum();
+    item.body.len() + item.target.len() + item.key.len() + headers
 }
 
 /// Releases the items of one driver.
@@ -142,36 +185,39 @@ impl Runner {
             return Ok(LOOK);
         }
         let rates = self.rates.borrow().clone();
+        // A bucket that is not full yet outlives its backlog: a new one would give its first token at once.
+        let many = self.queues.len() > RESTING_MAX;
         self.queues.retain(|policy, queue| {
-            let holds = !queue.retries.is_empty() || !queue.in_flight.is_empty();
-            holds || backlog.iter().any(|b| b.policy == *policy)
+            let rests = !many && rates.milli_rps.contains_key(policy) && !queue.bucket.is_full(now_us);
+            queue.held() > 0 || rests || backlog.iter().any(|b| b.policy == *policy)
         });
         let mut pause_us = LOOK.as_micros() as u64;
         for waiting in backlog {
             let rate = rates.of(&waiting.policy, waiting.rate_milli_rps);
-            let queue = self.queues.entry(waiting.policy.clone()).or_insert_with(|| Queue {
-                bucket: Bucket::new(rate, now_us),
-                retries: BTreeMap::new(),
-                in_flight: BTreeMap::new(),
-            });
+            let queue = self.queues.entry(waiting.policy.clone()).or_insert_with(|| Queue::new(rate, now_us));
             queue.bucket.set_rate(rate, now_us);
-            while let Some(((due_us, _), _)) = queue.retries.first_key_value() {
-                let full = queue.in_flight.len() >= IN_FLIGHT_MAX;
-                if *due_us > now_us || full || !queue.bucket.take(now_us) {
+            let (mut fresh, mut take) = ((waiting.waiting as usize).saturating_sub(queue.held()), 0);
+            while queue.bucket.tokens(now_us) > 0 {
+                let wants = fresh > 0 && take < queue.room();
+                if let Some(held) = queue.due(wants, now_us) {
+                    queue.in_flight.insert(held.claimed.place.clone(), ());
+                    start(&mut self.on_the_way, &*self.deliver, &waiting.policy, held);
+                } else if wants {
+                    (fresh, take) = (fresh - 1, take + 1);
+                } else {
                     break;
                 }
-                let (_, held) = queue.retries.pop_first().expect("looked at just now");
-                queue.in_flight.insert(held.claimed.place.clone(), ());
-                start(&mut self.on_the_way, &*self.deliver, &waiting.policy, held);
+                queue.fresh_next = !queue.fresh_next;
+                queue.bucket.take(now_us);
             }
-            let room = IN_FLIGHT_MAX.saturating_sub(queue.in_flight.len());
-            let room = room.min(HELD_MAX.saturating_sub(queue.in_flight.len() + queue.retries.len()));
-            let take = room.min(queue.bucket.tokens(now_us) as usize);
             let claimed = if take == 0 { Vec::new() } else { self.driver.claim(&waiting.policy, take).await? };
+            for _ in claimed.len()..take {
+                queue.bucket.give_back();
+            }
             let came = !claimed.is_empty();
             for claimed in claimed {
-                queue.bucket.take(now_us);
                 queue.in_flight.insert(claimed.place.clone(), ());
+                queue.bytes += bytes_of(&claimed);
                 start(&mut self.on_the_way, &*self.deliver, &waiting.policy, Held { claimed, attempts: 0 });
             }
             if came || queue.bucket.tokens(now_us) == 0 {
@@ -197,7 +243,15 @@ impl Runner {
                 }
                 Verdict::Retry => None,
             },
-            Delivery::Failed(_) => None,
+            Delivery::Grpc(status) => match judge_grpc(*status, attempts) {
+                Verdict::Done => Some(Ending::Done { status: 200 }),
+                Verdict::Dead => {
+                    let reason = format!("the receiver answered grpc-status {status}");
+                    Some(Ending::Dead { status: *status, reason, attempts })
+                }
+                Verdict::Retry => None,
+            },
+            Delivery::Rejected(_) | Delivery::Failed(_) => None,
         };
         let now_us = self.now_us();
         let queue = self.queues.get_mut(&policy).expect("a queue stays while something is on its way");
@@ -209,6 +263,7 @@ impl Runner {
             queue.retries.insert((now_us + wait_ms * 1_000, held.claimed.place.clone()), held);
             return;
         };
+        queue.bytes = queue.bytes.saturating_sub(bytes_of(&held.claimed));
         let count = if matches!(ending, Ending::Done { .. }) { &self.counts.done } else { &self.counts.dead };
         count.fetch_add(1, Relaxed);
         self.write(Unwritten { claimed: held.claimed, ending: shorten(ending), failures: 0 }).await;

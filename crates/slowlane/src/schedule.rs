@@ -42,18 +42,27 @@ impl Bucket {
 
     /// Takes a token if there is one.
     pub fn take(&mut self, now_us: u64) -> bool {
-        self.fill(now_us);
-        if self.tokens < TOKEN {
+        if self.tokens(now_us) == 0 {
             return false;
         }
         self.tokens -= TOKEN;
         true
     }
 
-    /// Whole tokens there now.
+    /// Gives back one that was taken and not used.
+    pub fn give_back(&mut self) {
+        self.tokens = self.tokens.saturating_add(TOKEN);
+    }
+
+    /// Whole tokens there now; none at a rate of zero.
     pub fn tokens(&mut self, now_us: u64) -> u64 {
         self.fill(now_us);
-        self.tokens / TOKEN
+        if self.rate_milli_rps == 0 { 0 } else { self.tokens / TOKEN }
+    }
+
+    /// As full as it gets: a new one would be no fuller.
+    pub fn is_full(&mut self, now_us: u64) -> bool {
+        self.tokens(now_us) > 0
     }
 
     /// Time until the next token, in µs; none at a rate of zero.
@@ -91,6 +100,18 @@ pub fn judge(status: u16, attempt: u32) -> Verdict {
         200..=299 => Verdict::Done,
         408 | 425 | 429 | 500..=599 => Verdict::Retry,
         409 if attempt < CONFLICTS_MAX => Verdict::Retry,
+        _ => Verdict::Dead,
+    }
+}
+
+/// Judges the status of gRPC of the `attempt`-th answer: what a busy or broken receiver says (CANCELLED, UNKNOWN,
+/// DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED, INTERNAL, UNAVAILABLE, DATA_LOSS) is tried again without end;
+/// ALREADY_EXISTS is as 409.
+pub fn judge_grpc(status: u16, attempt: u32) -> Verdict {
+    match status {
+        0 => Verdict::Done,
+        1 | 2 | 4 | 8 | 10 | 13 | 14 | 15 => Verdict::Retry,
+        6 if attempt < CONFLICTS_MAX => Verdict::Retry,
         _ => Verdict::Dead,
     }
 }

@@ -9,7 +9,10 @@ use prost::Message;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisError, Value, cmd, pipe};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::future::Future;
+use std::io;
+use std::sync::{Mutex as StdMutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 /// Time after which an entry whose consumer does not renew it goes to another.
@@ -24,6 +27,12 @@ const KNOWN_S: u64 = 24 * 3_600;
 const ANSWER: Duration = Duration::from_secs(5);
 /// Time to connect.
 const CONNECT: Duration = Duration::from_secs(2);
+/// Time to connect and to ask whether it keeps what it accepts.
+const OPEN: Duration = Duration::from_secs(4);
+/// Time for one step, from waiting for a connection to the answer: whoever waits for a 202 hears within this.
+const STEP: Duration = Duration::from_secs(6);
+/// After a connection that failed, so long nobody tries: all who wait would, one after the other.
+const AGAIN: Duration = Duration::from_secs(1);
 /// The consumer group of all proxies.
 const GROUP: &str = "proxies";
 const POLICIES: &str = "{springtide-lane}:policies";
@@ -68,7 +77,9 @@ pub struct Streams {
     name: String,
     consumer: String,
     client: redis::Client,
-    connection: Mutex<Option<MultiplexedConnection>>,
+    connection: StdMutex<Option<MultiplexedConnection>>,
+    /// Held by the one who connects; when that last failed, and why.
+    opening: Mutex<Option<(Instant, String)>>,
     /// Policies whose group exists, and where the walk for idle entries stands.
     groups: Mutex<BTreeMap<String, String>>,
 }
@@ -88,37 +99,76 @@ impl Streams {
             name: name.to_owned(),
             consumer: format!("{name}:{:016x}", rand::random::<u64>()),
             client: redis::Client::open(url)?,
-            connection: Mutex::new(None),
+            connection: StdMutex::default(),
+            opening: Mutex::default(),
             groups: Mutex::default(),
         })
     }
 
+    fn held(&self) -> MutexGuard<'_, Option<MultiplexedConnection>> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection, made by one of those who want it; while it cannot be made, that is said at once.
     async fn connection(&self) -> Result<MultiplexedConnection, Error> {
-        let mut held = self.connection.lock().await;
-        if let Some(connection) = &*held {
-            return Ok(connection.clone());
+        if let Some(connection) = self.held().clone() {
+            return Ok(connection);
         }
+        let mut failed = self.opening.lock().await;
+        if let Some(connection) = self.held().clone() {
+            return Ok(connection);
+        }
+        if let Some((at, why)) = &*failed
+            && at.elapsed() < AGAIN
+        {
+            return Err(Error::Away(why.clone()));
+        }
+        let late = |_| {
+            let late = io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {} s", OPEN.as_secs()));
+            Err(Error::Redis(late.into()))
+        };
+        match tokio::time::timeout(OPEN, self.connect()).await.unwrap_or_else(late) {
+            Ok(connection) => {
+                *failed = None;
+                *self.held() = Some(connection.clone());
+                Ok(connection)
+            }
+            Err(Error::Redis(error)) => {
+                *failed = Some((Instant::now(), error.to_string()));
+                Err(Error::Away(error.to_string()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn connect(&self) -> Result<MultiplexedConnection, Error> {
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(ANSWER));
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         check(&mut connection).await?;
-        *held = Some(connection.clone());
         Ok(connection)
     }
 
     /// Runs a step; a connection that broke is made and checked anew at the next one.
     async fn step<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, Error> {
-        let mut connection = self.connection().await?;
-        let answer: Result<T, RedisError> = command.query_async(&mut connection).await;
-        self.note(answer).await
+        self.within(async {
+            let mut connection = self.connection().await?;
+            self.note(command.query_async(&mut connection).await)
+        })
+        .await
     }
 
-    async fn note<T>(&self, answer: Result<T, RedisError>) -> Result<T, Error> {
+    async fn within<T>(&self, step: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let late = |_| Err(Error::Away(format!("no answer within {} s", STEP.as_secs())));
+        tokio::time::timeout(STEP, step).await.unwrap_or_else(late)
+    }
+
+    fn note<T>(&self, answer: Result<T, RedisError>) -> Result<T, Error> {
         if answer
             .as_ref()
             .is_err_and(|error| error.is_io_error() || error.is_connection_dropped() || error.is_timeout())
         {
-            *self.connection.lock().await = None;
+            *self.held() = None;
         }
         Ok(answer?)
     }
@@ -234,9 +284,11 @@ impl Driver for Streams {
             for policy in policies.keys() {
                 lengths.cmd("XLEN").arg(stream(policy));
             }
-            let mut connection = self.connection().await?;
-            let lengths: Result<Vec<u64>, _> = lengths.query_async(&mut connection).await;
-            let lengths = self.note(lengths).await?;
+            let asked = async {
+                let mut connection = self.connection().await?;
+                self.note(lengths.query_async::<Vec<u64>>(&mut connection).await)
+            };
+            let lengths = self.within(asked).await?;
             let whole = policies.into_iter().zip(lengths).filter(|(_, waiting)| *waiting > 0);
             Ok(whole.map(|((policy, rate_milli_rps), waiting)| Backlog { policy, waiting, rate_milli_rps }).collect())
         })

@@ -62,3 +62,17 @@ fn only_a_final_no_is_final() {
     assert_eq!((judge(200, 1), judge(204, 9)), (Verdict::Done, Verdict::Done));
     assert_eq!((judge(409, 1), judge(409, CONFLICTS_MAX)), (Verdict::Retry, Verdict::Dead));
 }
+
+#[test]
+fn only_a_final_no_of_grpc_is_final() {
+    for later in [1, 2, 4, 8, 10, 13, 14, 15] {
+        assert_eq!(judge_grpc(later, u32::MAX), Verdict::Retry, "{later}");
+    }
+    for never in [3, 5, 7, 9, 11, 12, 16, 99] {
+        assert_eq!(judge_grpc(never, 1), Verdict::Dead, "{never}");
+    }
+    assert_eq!(
+        (judge_grpc(0, 1), judge_grpc(6, 1), judge_grpc(6, CONFLICTS_MAX)),
+        (Verdict::Done, Verdict::Retry, Verdict::Dead)
+    );
+}

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use tokio::runtime::Runtime;
 
@@ -23,6 +23,10 @@ pub struct Ledger {
     pub deliveries: AtomicU64,
     /// Status to refuse with; 0 pays.
     pub refuse: AtomicU16,
+    /// Amounts below this are refused with 503.
+    pub refuse_below: AtomicU32,
+    /// Refusals say that they are no answer of the receiver.
+    pub rejects: AtomicBool,
     pub last_attempt: Mutex<String>,
 }
 
@@ -73,7 +77,9 @@ async fn answer(ledger: Arc<Ledger>, request: Request<Incoming>) -> Result<Respo
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     ledger.deliveries.fetch_add(1, SeqCst);
     *ledger.last_attempt.lock().expect("not poisoned") = attempt;
-    let refuse = ledger.refuse.load(SeqCst);
+    let amount = std::str::from_utf8(&body).ok().and_then(|body| body.strip_prefix("amount=")?.parse::<u32>().ok());
+    let failing = amount.is_some_and(|amount| amount < ledger.refuse_below.load(SeqCst));
+    let refuse = if failing { 503 } else { ledger.refuse.load(SeqCst) };
     let status = if refuse != 0 {
         refuse
     } else {
@@ -87,5 +93,9 @@ async fn answer(ledger: Arc<Ledger>, request: Request<Incoming>) -> Result<Respo
             201
         }
     };
-    Ok(Response::builder().status(status).body(Full::default()).expect("valid"))
+    let mut answer = Response::builder().status(status);
+    if refuse != 0 && ledger.rejects.load(SeqCst) {
+        answer = answer.header("x-springtide-reject", "no-route");
+    }
+    Ok(answer.body(Full::default()).expect("valid"))
 }

@@ -143,6 +143,44 @@ fn a_receiver_that_fails_gets_it_again_and_one_that_refuses_does_not() {
 }
 
 #[test]
+fn a_lane_that_was_empty_for_a_while_gives_no_token_that_was_used() {
+    let rates = [("cash".to_owned(), 1), ("quick".to_owned(), 1_000_000)].into();
+    let world = World::start(Rates { milli_rps: rates, proxies: 1 });
+    let quick = |n| {
+        let id = world.push(Item { policy: "quick".into(), ..payment("", n) });
+        until("it is paid", || matches!(world.state(&id), Some(State::Done { .. })));
+    };
+    let first = world.push(payment("", 1));
+    until("the first token is used", || matches!(world.state(&first), Some(State::Done { .. })));
+    (10..13).for_each(quick);
+    let second = world.push(payment("", 2));
+    (13..16).for_each(quick);
+    assert_eq!(world.state(&second), Some(State::Waiting), "one in a thousand seconds");
+}
+
+#[test]
+fn items_that_always_fail_do_not_hold_up_those_behind_them() {
+    const FAILING: u32 = 1_100;
+    let world = World::start(rate(2_000_000, 1));
+    world.receiver.ledger.refuse_below.store(FAILING, SeqCst);
+    (0..FAILING).for_each(|n| drop(world.push(payment("", n))));
+    let good = world.push(payment("", FAILING));
+    until("it is paid all the same", || matches!(world.state(&good), Some(State::Done { .. })));
+}
+
+#[test]
+fn what_was_turned_away_on_its_way_is_no_dead_letter() {
+    let world = World::start(rate(1_000_000, 1));
+    world.receiver.ledger.refuse.store(404, SeqCst);
+    world.receiver.ledger.rejects.store(true, SeqCst);
+    let id = world.push(payment("", 1));
+    until("it is tried again", || world.receiver.deliveries() >= 3);
+    assert_eq!(world.state(&id), Some(State::Waiting), "no route is not the receiver's word");
+    world.receiver.ledger.rejects.store(false, SeqCst);
+    until("its own 404 is", || matches!(world.state(&id), Some(State::Dead { status: 404, .. })));
+}
+
+#[test]
 fn a_stop_waits_for_what_is_on_its_way_and_hands_back_the_rest() {
     let mut world = World::start(rate(1_000_000, 1));
     world.receiver.ledger.refuse.store(500, SeqCst);

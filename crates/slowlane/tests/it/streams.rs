@@ -7,6 +7,7 @@ use std::future::Future;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// A Redis of the test's own; killed when dropped.
 pub struct Redis {
@@ -58,6 +59,35 @@ fn a_redis_that_may_forget_is_refused() {
     let error = wait(Streams::open(&url, "lane")).err().expect("refused");
     assert!(matches!(error, Error::NotDurable { setting: "appendfsync", .. }), "{error}");
     assert!(wait(Streams::open("redis://127.0.0.1:1/", "lane")).is_err(), "nobody there");
+}
+
+/// A Redis whose network swallows everything: it accepts connections and says nothing. Gives its address and their count.
+fn black_hole() -> (String, std::sync::Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("redis://{}/", listener.local_addr().expect("bound"));
+    let accepted = std::sync::Arc::new(AtomicU64::new(0));
+    let count = accepted.clone();
+    std::thread::spawn(move || {
+        let held: Vec<_> = listener.incoming().inspect(|_| drop(count.fetch_add(1, SeqCst))).collect();
+        drop(held);
+    });
+    (url, accepted)
+}
+
+#[test]
+fn a_redis_that_says_nothing_is_waited_for_once_and_not_by_each() {
+    let (url, accepted) = black_hole();
+    let answers = wait(async {
+        let lane = std::sync::Arc::new(Streams::later(&url, "lane").expect("a good address"));
+        let mut pushes = tokio::task::JoinSet::new();
+        for n in 0..50 {
+            let lane = lane.clone();
+            pushes.spawn(async move { lane.push(payment("", n)).await });
+        }
+        pushes.join_all().await
+    });
+    assert!(answers.iter().all(|answer| matches!(answer, Err(Error::Away(_)))), "{answers:?}");
+    assert_eq!(accepted.load(SeqCst), 1, "those who waited hear of the failure, and do not each try");
 }
 
 #[test]
