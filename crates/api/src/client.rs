@@ -296,6 +296,16 @@ impl Client {
         self.post("/v1/protect/dry-run", question).await
     }
 
+    /// What receivers refused of the slow lanes for good.
+    pub async fn dead_letters(&self) -> Result<DeadLetters, Error> {
+        self.get("/v1/protect/dead-letters").await
+    }
+
+    /// Puts a dead letter back.
+    pub async fn retry_dead_letter(&self, id: &str) -> Result<RetriedLetter, Error> {
+        self.post(&format!("/v1/protect/dead-letters/{}/retry", segment(id)), &()).await
+    }
+
     /// What became of a policy.
     pub async fn protect_history(&self, policy: &str) -> Result<PolicyHistory, Error> {
         self.get(&format!("/v1/protect/history/{}", segment(policy))).await

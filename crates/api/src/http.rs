@@ -33,6 +33,8 @@
 //! | `POST /v1/protect/lift` | [`LiftRequest`] → [`ProtectResponse`] |
 //! | `POST /v1/protect/rollback` | [`RollbackRequest`] → [`ProtectResponse`] |
 //! | `POST /v1/protect/dry-run` | [`DryRunQuestion`] → [`DryRunAnswer`] |
+//! | `GET /v1/protect/dead-letters` | → [`DeadLetters`] |
+//! | `POST /v1/protect/dead-letters/{id}/retry` | → [`RetriedLetter`] |
 //! | `GET /v1/protect/history/{name}` | → [`model::PolicyHistory`] |
 //! | `GET /v1/incidents?state=&service=&limit=` | → `Vec<Incident>`, newest first |
 //! | `GET /v1/incidents/{id}` | → [`Incident`] |

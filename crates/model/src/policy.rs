@@ -76,6 +76,18 @@ pub enum PolicyAction {
     Slow(Slow),
 }
 
+impl PolicyAction {
+    /// What it does, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Throttle(_) => "throttle",
+            Self::Suppress(_) => "suppress",
+            Self::Degrade(_) => "degrade",
+            Self::Slow(_) => "slow",
+        }
+    }
+}
+
 impl fmt::Display for PolicyAction {
     /// In a few words, for tables: `throttle 20% of users`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -26,7 +27,7 @@ const WHOLE_MS_MAX: u64 = 15 * 60 * 1_000;
 pub enum BodyError {
     /// The endpoint's connection broke.
     #[error("the answer broke off: {0}")]
-    Broken(#[from] hyper::Error),
+    Broken(#[from] io::Error),
     /// The endpoint went silent.
     #[error("the answer made no progress for {0:?}")]
     Stalled(Duration),
@@ -45,12 +46,20 @@ pub struct Upload {
     pub failed: Cell<bool>,
 }
 
-/// Body of a request on its way up.
+/// Body of a request on its way up, over HTTP/2.
 pub enum RequestBody {
     /// None.
     Empty,
     /// Streamed.
     Stream(Incoming, Rc<Upload>),
+}
+
+impl RequestBody {
+    /// One that is streamed.
+    pub fn new(body: Incoming) -> Self {
+        let upload = Upload { last: Cell::new(Instant::now()), ended: Cell::new(false), failed: Cell::new(false) };
+        Self::Stream(body, Rc::new(upload))
+    }
 }
 
 impl Body for RequestBody {
@@ -105,7 +114,6 @@ type Piece = Result<Frame<Bytes>, BodyError>;
 
 /// An answer on its way down.
 pub struct Passing {
-    inner: Incoming,
     /// What came before hyper asked for it.
     first: Option<Piece>,
     /// Until the end: the request it answers and the connection it comes from.
@@ -116,19 +124,24 @@ pub struct Passing {
     limit: Option<Duration>,
     head_at: Instant,
     last: Instant,
+    /// It broke off.
+    failed: bool,
 }
 
 impl Passing {
     /// The answer to `flight`, just begun.
-    pub fn new(inner: Incoming, flight: Flight, link: Link, limit: Option<Duration>) -> Self {
-        let now = Instant::now();
-        Self { inner, first: None, rest: Some((flight, link)), busy: None, limit, head_at: now, last: now }
+    pub fn new(flight: Flight, link: Link, limit: Option<Duration>, now: Instant) -> Self {
+        Self { first: None, rest: Some((flight, link)), busy: None, limit, head_at: now, last: now, failed: false }
     }
 
-    /// Takes the first piece if it is there already, as it is for most answers: head and body then leave in one write.
-    /// The connection's task gets one turn to hand it over; a body that is not there yet holds nothing up.
+    fn is_done(&self) -> bool {
+        self.rest.as_ref().map_or(!self.failed, |(_, link)| link.is_done())
+    }
+
+    /// Takes the first piece if it is there already: head and body then leave in one write. Over HTTP/2 the connection's task
+    /// gets one turn to hand it over; a body that is not there yet holds nothing up.
     pub async fn prime(&mut self) {
-        let mut turns = 0;
+        let mut turns = if matches!(self.rest, Some((_, Link::Http2(..)))) { 0 } else { 1 };
         poll_fn(|cx| match self.poll(cx) {
             Poll::Ready(piece) => {
                 self.first = piece;
@@ -155,7 +168,7 @@ impl Passing {
 
     fn finish(&mut self) {
         if let Some((flight, link)) = self.rest.take() {
-            flight.give_back(link);
+            flight.give_back(link, Instant::now());
         }
     }
 
@@ -164,6 +177,7 @@ impl Passing {
             flight.failed();
             flight.outcome = Outcome::Error;
         }
+        self.failed = true;
         Poll::Ready(Some(Err(error)))
     }
 
@@ -171,7 +185,8 @@ impl Passing {
         if let Some(piece) = self.first.take() {
             return Poll::Ready(Some(piece));
         }
-        match Pin::new(&mut self.inner).poll_frame(cx) {
+        let Some((_, link)) = &mut self.rest else { return Poll::Ready(None) };
+        match link.poll(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.last = Instant::now();
                 if let (Some(trailers), Some((flight, _))) = (frame.trailers_ref(), &mut self.rest) {
@@ -181,7 +196,7 @@ impl Passing {
                         None => {}
                     }
                 }
-                if self.inner.is_end_stream() {
+                if self.is_done() {
                     self.finish();
                 } else if self.limit.is_some()
                     && self.last.saturating_duration_since(self.head_at).as_millis() as u64 > WHOLE_MS_MAX
@@ -207,7 +222,7 @@ impl Passing {
 impl Drop for Passing {
     fn drop(&mut self) {
         // An answer without a body is never polled.
-        if self.inner.is_end_stream() {
+        if self.is_done() {
             self.finish();
         }
     }
@@ -280,7 +295,7 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(text) => text.is_none(),
-            Self::Passing(passing) => passing.first.is_none() && passing.inner.is_end_stream(),
+            Self::Passing(passing) => passing.first.is_none() && passing.is_done(),
             Self::Logged(logged) => logged.inner.is_end_stream(),
         }
     }
@@ -290,13 +305,11 @@ impl Body for AnswerBody {
             Self::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |t| t.len() as u64)),
             Self::Logged(logged) => logged.inner.size_hint(),
             Self::Passing(passing) => {
-                let rest = passing.inner.size_hint();
-                let mut whole = SizeHint::new();
-                whole.set_lower(rest.lower() + passing.first_bytes());
-                if let Some(upper) = rest.upper() {
-                    whole.set_upper(upper + passing.first_bytes());
+                let left = passing.rest.as_ref().map_or(Some(0), |(_, link)| link.exact());
+                match left {
+                    Some(left) => SizeHint::with_exact(left + passing.first_bytes()),
+                    None => SizeHint::default(),
                 }
-                whole
             }
         }
     }

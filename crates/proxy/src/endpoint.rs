@@ -2,6 +2,7 @@
 //!
 //! Everything is relaxed atomics: each value stands for itself, and a choice made on one a microsecond old is as good.
 
+use admission::Advert;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -22,6 +23,9 @@ pub const LEVEL_ALL: u32 = 65_536;
 const EJECTION_MS: u64 = 1_000;
 /// Longest ejection.
 const EJECTION_MS_MAX: u64 = 30_000;
+/// While half open, a request is tried beside others under way when the last trial began so long ago: one that lasts, such as
+/// a stream, must not be the only one for ever.
+const TRIAL_MS: u64 = 1_000;
 /// Time without failure after which ejections are short again.
 const FORGIVEN_MS: u64 = 60_000;
 
@@ -74,7 +78,12 @@ pub struct EndpointState {
     ejected_until_ms: AtomicU64,
     /// Was ejected, and has not yet answered since: gets one request at a time.
     half_open: AtomicBool,
+    /// When a request was last tried while it was half open.
+    tried_ms: AtomicU64,
     level: AtomicU32,
+    demand_rps: AtomicU32,
+    capacity_rps: AtomicU32,
+    queue_delay_us: AtomicU32,
     level_until_ms: AtomicU64,
     unhealthy: AtomicBool,
     reported_unhealthy: AtomicBool,
@@ -94,7 +103,11 @@ impl EndpointState {
             ejections: AtomicU32::new(0),
             ejected_until_ms: AtomicU64::new(0),
             half_open: AtomicBool::new(false),
+            tried_ms: AtomicU64::new(0),
             level: AtomicU32::new(LEVEL_ALL),
+            demand_rps: AtomicU32::new(0),
+            capacity_rps: AtomicU32::new(0),
+            queue_delay_us: AtomicU32::new(0),
             level_until_ms: AtomicU64::new(0),
             unhealthy: AtomicBool::new(false),
             reported_unhealthy: AtomicBool::new(false),
@@ -107,8 +120,11 @@ impl EndpointState {
     }
 
     /// A request begins.
-    pub fn enter(&self) {
+    pub fn enter(&self, now_ms: u64) {
         self.requests.fetch_add((1 << 32) + 1, Relaxed);
+        if self.half_open.load(Relaxed) {
+            self.tried_ms.store(now_ms, Relaxed);
+        }
     }
 
     /// A request ended.
@@ -120,10 +136,23 @@ impl EndpointState {
         (self.requests.load(Relaxed) >> 32) as u32
     }
 
-    /// It advertised the level up to which it admits (`endpoint-load-metrics`).
-    pub fn hear(&self, level: u32, now_ms: u64) {
-        self.level.store(level.min(LEVEL_ALL), Relaxed);
+    /// It told the level up to which it admits, and its load (`endpoint-load-metrics`).
+    pub fn hear(&self, told: Advert, now_ms: u64) {
+        self.level.store(told.level.min(LEVEL_ALL), Relaxed);
+        self.demand_rps.store(told.demand_rps.to_bits(), Relaxed);
+        self.capacity_rps.store(told.capacity_rps.to_bits(), Relaxed);
+        self.queue_delay_us.store(told.queue_delay_us, Relaxed);
         self.level_until_ms.store(now_ms + LEVEL_LIFE_MS, Relaxed);
+    }
+
+    /// What it last told, while that is fresh.
+    pub fn told(&self, now_ms: u64) -> Option<Advert> {
+        (self.level_until_ms.load(Relaxed) > now_ms).then(|| Advert {
+            level: self.level.load(Relaxed),
+            demand_rps: f32::from_bits(self.demand_rps.load(Relaxed)),
+            capacity_rps: f32::from_bits(self.capacity_rps.load(Relaxed)),
+            queue_delay_us: self.queue_delay_us.load(Relaxed),
+        })
     }
 
     /// The level that it last advertised, while that is fresh.
@@ -148,7 +177,9 @@ impl EndpointState {
     /// Neither ejected nor failing its checks.
     pub fn available(&self, now_ms: u64) -> bool {
         self.ejected_until_ms.load(Relaxed) <= now_ms
-            && (!self.half_open.load(Relaxed) || self.in_flight() == 0)
+            && (!self.half_open.load(Relaxed)
+                || self.in_flight() == 0
+                || now_ms.saturating_sub(self.tried_ms.load(Relaxed)) >= TRIAL_MS)
             && !self.unhealthy.load(Relaxed)
             && !self.reported_unhealthy.load(Relaxed)
     }
@@ -227,23 +258,37 @@ mod tests {
         let state = state();
         assert!((0..FAILURES_MAX).any(|_| state.failed(0)));
         assert!(!state.available(999) && state.available(1_000), "one may try");
-        state.enter();
+        state.enter(1_000);
         assert!(!state.available(1_000), "not a second one beside it");
         assert!(state.failed(1_001), "one failure is enough now");
         state.leave();
         assert!(!state.available(3_000) && state.available(3_001));
         state.succeeded(2_000);
-        state.enter();
+        state.enter(3_001);
         assert!(!state.available(3_001), "an answer to a request from before the ejection proves nothing");
         state.succeeded(3_001);
         assert!(state.available(3_001), "one that came since does");
     }
 
     #[test]
+    fn a_long_stream_does_not_keep_a_half_open_endpoint_out_for_ever() {
+        let state = state();
+        state.enter(0);
+        assert!((0..FAILURES_MAX).any(|_| state.failed(0)), "the stream that goes on is no failure");
+        let back = 1_000;
+        assert!(state.available(back), "the stream began long before");
+        state.enter(back);
+        assert!(!state.available(back + TRIAL_MS - 1), "one trial at a time");
+        assert!(state.available(back + TRIAL_MS), "another, though neither has ended");
+        state.succeeded(back + TRIAL_MS);
+        assert!(state.available(back + TRIAL_MS));
+    }
+
+    #[test]
     fn failing_every_other_time_ejects_and_failing_now_and_then_does_not() {
         let often = state();
         let ejected = (0..100).any(|turn| {
-            often.enter();
+            often.enter(turn);
             often.leave();
             if turn % 2 == 0 {
                 return often.failed(turn);
@@ -254,7 +299,7 @@ mod tests {
         assert!(ejected && !often.available(100));
         let seldom = state();
         for turn in 0..10_000 {
-            seldom.enter();
+            seldom.enter(turn / 10);
             seldom.leave();
             if turn % 5 == 0 {
                 assert!(!seldom.failed(turn / 10));
@@ -267,9 +312,11 @@ mod tests {
     #[test]
     fn an_advertised_level_weighs_on_the_load_while_it_is_fresh() {
         let state = state();
-        (0..3).for_each(|_| state.enter());
+        (0..3).for_each(|_| state.enter(0));
         assert_eq!((state.in_flight(), state.load(0, 0)), (3, 3));
-        state.hear(LEVEL_ALL / 4, 0);
+        let told = Advert { level: LEVEL_ALL / 4, demand_rps: 9.0, ..Advert::UNKNOWN };
+        state.hear(told, 0);
+        assert_eq!((state.told(0), state.told(LEVEL_LIFE_MS)), (Some(told), None));
         assert_eq!(state.load(0, 0), 16);
         assert_eq!(state.load((LEVEL_ALL / 4) as u16, 0), u64::MAX, "it would reject that");
         assert_eq!(state.load(u16::MAX, LEVEL_LIFE_MS), 3, "forgotten");

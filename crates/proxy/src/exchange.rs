@@ -2,18 +2,22 @@
 //!
 //! Which endpoint is decided before; the retry stays with it, on a fresh connection.
 
-use crate::body::{RequestBody, Upload, poll_silence};
+use crate::body::{self, RequestBody, poll_silence};
+use crate::headers;
+use crate::http1::{Attempt, Connection, Receiving, Upload};
 use crate::local::Upstream;
 use crate::multiplex::{self, Stream};
-use crate::pool::Connection;
-use http::{Method, Request, Response};
-use hyper::body::Incoming;
+use crate::outgoing::Outgoing;
+use http::header::{self, HeaderValue};
+use http::response::Parts;
+use http::{Method, Request, Response, Version};
+use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::client::conn::TrySendError;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
@@ -21,19 +25,54 @@ use tokio::time::Sleep;
 const EVICT_TURNS_MAX: u32 = 8;
 
 /// What an answer comes over, until its end.
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one; a box would cost each an allocation")]
 pub enum Link {
     /// A connection of its own.
-    Http1(Connection),
+    Http1(Receiving),
     /// A place on a shared one.
-    Http2(Stream),
+    Http2(Stream, Incoming),
 }
 
 impl Link {
     /// Its limit on silence.
     pub fn timer(&mut self) -> &mut Pin<Box<Sleep>> {
         match self {
-            Self::Http1(connection) => &mut connection.timer,
-            Self::Http2(stream) => &mut stream.timer,
+            Self::Http1(receiving) => receiving.timer(),
+            Self::Http2(stream, _) => &mut stream.timer,
+        }
+    }
+
+    /// Nothing more is to come.
+    pub fn is_done(&self) -> bool {
+        match self {
+            Self::Http1(receiving) => receiving.is_done(),
+            Self::Http2(_, body) => body.is_end_stream(),
+        }
+    }
+
+    /// Bytes that are to come, when that is known.
+    pub fn exact(&self) -> Option<u64> {
+        match self {
+            Self::Http1(receiving) => receiving.exact(),
+            Self::Http2(_, body) => body.size_hint().exact(),
+        }
+    }
+
+    /// The whole body, if it is there already.
+    pub fn whole(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Http1(receiving) => receiving.whole(),
+            Self::Http2(..) => None,
+        }
+    }
+
+    /// The next piece of the body.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match self {
+            Self::Http1(receiving) => receiving.poll(cx),
+            Self::Http2(_, body) => {
+                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|piece| piece.map_err(io::Error::other)))
+            }
         }
     }
 }
@@ -48,6 +87,8 @@ pub struct Wanted<'a> {
     pub connect_timeout: Duration,
     /// Time without progress until the head of the answer is there.
     pub timeout: Duration,
+    /// When it is sent.
+    pub now: Instant,
 }
 
 /// Why there is no answer.
@@ -57,7 +98,7 @@ pub enum Failure {
     /// No connection.
     Connect(io::Error),
     /// The connection broke.
-    Broken(hyper::Error),
+    Broken(io::Error),
     /// No answer in time.
     Late,
     /// The caller did not send its body in time.
@@ -66,40 +107,87 @@ pub enum Failure {
     CallerGone,
 }
 
-enum Attempt {
-    /// Nothing reached the endpoint; the request is whole.
-    Unsent(Box<Request<RequestBody>>),
-    /// Written, or partly; not a byte came back.
-    Silent(hyper::Error),
-    Failed(Failure),
+/// The body of a request, before and while it is sent.
+pub enum Sending {
+    /// None.
+    Nothing,
+    /// Not begun.
+    Whole(Incoming),
+    /// Over HTTP/1.1, perhaps begun.
+    Begun(Option<Box<Upload>>),
+    /// Given away.
+    Gone,
 }
 
-/// Sends a request and waits for the head of its answer. `spare` is a copy of it (see [`spare`]); what is left of it after
-/// a failure may be sent elsewhere.
+impl Sending {
+    /// There is none, so that it may be sent twice.
+    pub fn is_nothing(&self) -> bool {
+        matches!(self, Self::Nothing)
+    }
+
+    fn take(&mut self) -> RequestBody {
+        match std::mem::replace(self, Self::Gone) {
+            Self::Whole(body) => RequestBody::new(body),
+            nothing => {
+                *self = nothing;
+                RequestBody::Empty
+            }
+        }
+    }
+
+    fn begin(&mut self, now: Instant) -> &mut Option<Box<Upload>> {
+        *self = match std::mem::replace(self, Self::Gone) {
+            Self::Whole(body) => Self::Begun(Some(Box::new(Upload::new(body, now)))),
+            other => other,
+        };
+        match self {
+            Self::Begun(upload) => upload,
+            _ => unreachable!("only a body is begun"),
+        }
+    }
+}
+
+/// May be sent twice: idempotent (RFC 9110, 9.2.2) and without a body.
+pub fn repeatable(method: &Method, body: &Sending) -> bool {
+    body.is_nothing() && matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+}
+
+/// Sends a request and waits for the head of its answer.
 pub async fn exchange(
     wanted: &Wanted<'_>,
-    request: Request<RequestBody>,
-    spare: &mut Option<Request<RequestBody>>,
-) -> Result<(Response<Incoming>, Link), Failure> {
+    outgoing: &Outgoing<'_>,
+    body: &mut Sending,
+) -> Result<(Parts, Link), Failure> {
     if wanted.http2 {
         // Boxed, so that the futures of HTTP/1.1, which are many, stay small.
-        return Box::pin(multiplexed(wanted, request, spare)).await;
+        return Box::pin(multiplexed(wanted, outgoing, body)).await;
     }
-    let Some(mut connection) = wanted.upstream.pool.take() else {
-        return fresh(wanted, request).await;
-    };
-    match attempt(&mut connection, request, wanted.timeout).await {
-        Ok(response) => Ok((response, Link::Http1(connection))),
-        Err(Attempt::Unsent(request)) => fresh(wanted, *request).await,
-        Err(Attempt::Silent(error)) => match spare.take() {
-            Some(request) => fresh(wanted, request).await,
-            None => Err(Failure::Broken(error)),
-        },
-        Err(Attempt::Failed(failure)) => Err(failure),
+    let repeatable = repeatable(&outgoing.parts.method, body);
+    let mut pooled = wanted.upstream.pool.take();
+    loop {
+        let reused = pooled.is_some();
+        let connection = match pooled.take() {
+            Some(connection) => connection,
+            None => Box::pin(fresh(wanted)).await?,
+        };
+        let mut nothing = None;
+        let upload = if body.is_nothing() { &mut nothing } else { body.begin(wanted.now) };
+        match connection.ask(outgoing, upload, wanted.timeout, wanted.now).await {
+            Ok((parts, receiving)) => return Ok((parts, Link::Http1(receiving))),
+            Err(Attempt::Unsent(_)) if reused => {}
+            Err(Attempt::Unsent(error)) => return Err(Failure::Connect(error)),
+            Err(Attempt::Silent(_)) if reused && repeatable => {}
+            Err(Attempt::Silent(error) | Attempt::Broken(error)) => return Err(Failure::Broken(error)),
+            Err(Attempt::CallerGone) => return Err(Failure::CallerGone),
+            Err(Attempt::Late) if upload.as_ref().is_some_and(|upload| !upload.is_ended()) => {
+                return Err(Failure::Upload);
+            }
+            Err(Attempt::Late) => return Err(Failure::Late),
+        }
     }
 }
 
-async fn fresh(wanted: &Wanted<'_>, request: Request<RequestBody>) -> Result<(Response<Incoming>, Link), Failure> {
+async fn fresh(wanted: &Wanted<'_>) -> Result<Connection, Failure> {
     let Wanted { upstream, connect_timeout, .. } = *wanted;
     let mut opened = upstream.opened();
     if opened.is_none() && upstream.pool.evict() {
@@ -112,14 +200,9 @@ async fn fresh(wanted: &Wanted<'_>, request: Request<RequestBody>) -> Result<(Re
         }
     }
     let opened = opened.ok_or(Failure::Full)?;
-    let address = upstream.state.address;
-    let mut connection = Connection::open(address, connect_timeout, opened).await.map_err(Failure::Connect)?;
-    match attempt(&mut connection, request, wanted.timeout).await {
-        Ok(response) => Ok((response, Link::Http1(connection))),
-        Err(Attempt::Unsent(_)) => Err(Failure::Connect(unwritten())),
-        Err(Attempt::Silent(error)) => Err(Failure::Broken(error)),
-        Err(Attempt::Failed(failure)) => Err(failure),
-    }
+    Connection::open(upstream.state.address, connect_timeout.min(wanted.timeout), opened)
+        .await
+        .map_err(Failure::Connect)
 }
 
 fn unwritten() -> io::Error {
@@ -130,15 +213,18 @@ fn unwritten() -> io::Error {
 /// written is sent again only when it may be sent twice.
 async fn multiplexed(
     wanted: &Wanted<'_>,
-    request: Request<RequestBody>,
-    spare: &mut Option<Request<RequestBody>>,
-) -> Result<(Response<Incoming>, Link), Failure> {
+    outgoing: &Outgoing<'_>,
+    body: &mut Sending,
+) -> Result<(Parts, Link), Failure> {
     let Wanted { upstream, connect_timeout, timeout, .. } = *wanted;
-    let mut request = multiplex::absolute(request);
+    let repeatable = repeatable(&outgoing.parts.method, body);
+    let mut request = request(outgoing, body.take());
     let mut retried = false;
     loop {
-        let place = upstream.sessions.take(upstream.state.address, connect_timeout, || upstream.opened());
-        let mut stream = place.await.map_err(|error| match error.kind() {
+        let within = connect_timeout.min(timeout);
+        let place = upstream.sessions.take(upstream.state.address, within, || upstream.opened());
+        let place = tokio::time::timeout(within, place).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let mut stream = place.map_err(|error| match error.kind() {
             io::ErrorKind::QuotaExceeded => Failure::Full,
             _ => Failure::Connect(error),
         })?;
@@ -147,51 +233,53 @@ async fn multiplexed(
         let sent = stream.sender.try_send_request(request);
         let answer = in_time(sent, &mut stream.timer, upload.as_deref(), began, timeout).await;
         let failed = match answer {
-            Some(Ok(response)) => return Ok((response, Link::Http2(stream))),
-            Some(Err(failed)) => attempt_of(failed, upload.as_deref(), true),
-            None => return Err(late(upload.as_deref())),
+            Some(Ok(response)) => {
+                let (parts, body) = response.into_parts();
+                return Ok((parts, Link::Http2(stream, body)));
+            }
+            Some(Err(failed)) => failed,
+            None if upload.is_some_and(|upload| !upload.ended.get()) => return Err(Failure::Upload),
+            None => return Err(Failure::Late),
         };
-        request = match failed {
-            Attempt::Failed(failure) => return Err(failure),
-            Attempt::Unsent(_) if retried => return Err(Failure::Connect(unwritten())),
-            Attempt::Unsent(unsent) => *unsent,
-            Attempt::Silent(error) => match spare.take().filter(|_| !retried) {
-                Some(copy) => multiplex::absolute(copy),
-                None => return Err(Failure::Broken(error)),
-            },
+        request = match again(failed, upload.as_deref()) {
+            Err(failure) => return Err(failure),
+            Ok(Again::Unsent(_)) if retried => return Err(Failure::Connect(unwritten())),
+            Ok(Again::Unsent(unsent)) => *unsent,
+            Ok(Again::Silent(_)) if repeatable && !retried => self::request(outgoing, RequestBody::Empty),
+            Ok(Again::Silent(error)) => return Err(Failure::Broken(error)),
         };
         retried = true;
     }
 }
 
-/// A second copy of a request that may be sent twice: idempotent (RFC 9110, 9.2.2) and without a body.
-pub fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let idempotent =
-        matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
-    if !idempotent || !matches!(request.body(), RequestBody::Empty) {
-        return None;
+/// A request as HTTP/2 has it.
+fn request(outgoing: &Outgoing<'_>, body: RequestBody) -> Request<RequestBody> {
+    let mut request = Request::new(body);
+    *request.method_mut() = outgoing.parts.method.clone();
+    *request.version_mut() = Version::HTTP_11;
+    *request.uri_mut() = outgoing.parts.uri.path_and_query().map_or_else(Default::default, |path| path.clone().into());
+    *request.headers_mut() = outgoing.headers();
+    if let Some(length) = outgoing.parts.headers.get(header::CONTENT_LENGTH) {
+        request.headers_mut().insert(header::CONTENT_LENGTH, length.clone());
     }
-    let mut copy = Request::new(RequestBody::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
+    if headers::takes_trailers(&outgoing.parts.headers) {
+        request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    multiplex::absolute(request)
 }
 
-async fn attempt(
-    connection: &mut Connection,
-    request: Request<RequestBody>,
-    limit: Duration,
-) -> Result<Response<Incoming>, Attempt> {
-    let upload = upload_of(&request);
-    let received = connection.received();
-    let began = Instant::now();
-    let sent = connection.sender.try_send_request(request);
-    match in_time(sent, &mut connection.timer, upload.as_deref(), began, limit).await {
-        Some(Ok(response)) => Ok(response),
-        Some(Err(failed)) => Err(attempt_of(failed, upload.as_deref(), connection.received() == received)),
-        None => Err(Attempt::Failed(late(upload.as_deref()))),
+enum Again {
+    /// Nothing reached the endpoint; the request is whole.
+    Unsent(Box<Request<RequestBody>>),
+    /// Written, or partly.
+    Silent(io::Error),
+}
+
+fn again(mut failed: TrySendError<Request<RequestBody>>, upload: Option<&body::Upload>) -> Result<Again, Failure> {
+    match failed.take_message() {
+        Some(request) => Ok(Again::Unsent(Box::new(request))),
+        None if upload.is_some_and(|upload| upload.failed.get()) => Err(Failure::CallerGone),
+        None => Ok(Again::Silent(io::Error::other(failed.into_error()))),
     }
 }
 
@@ -202,7 +290,7 @@ type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 async fn in_time(
     sent: impl Future<Output = Sent>,
     timer: &mut Pin<Box<Sleep>>,
-    upload: Option<&Upload>,
+    upload: Option<&body::Upload>,
     began: Instant,
     limit: Duration,
 ) -> Option<Sent> {
@@ -217,22 +305,9 @@ async fn in_time(
     .await
 }
 
-fn upload_of(request: &Request<RequestBody>) -> Option<Rc<Upload>> {
+fn upload_of(request: &Request<RequestBody>) -> Option<Rc<body::Upload>> {
     match request.body() {
         RequestBody::Empty => None,
         RequestBody::Stream(_, upload) => Some(Rc::clone(upload)),
     }
-}
-
-fn attempt_of(mut failed: TrySendError<Request<RequestBody>>, upload: Option<&Upload>, silent: bool) -> Attempt {
-    match failed.take_message() {
-        Some(request) => Attempt::Unsent(Box::new(request)),
-        None if upload.is_some_and(|upload| upload.failed.get()) => Attempt::Failed(Failure::CallerGone),
-        None if silent => Attempt::Silent(failed.into_error()),
-        None => Attempt::Failed(Failure::Broken(failed.into_error())),
-    }
-}
-
-fn late(upload: Option<&Upload>) -> Failure {
-    if upload.is_some_and(|upload| !upload.ended.get()) { Failure::Upload } else { Failure::Late }
 }

@@ -17,6 +17,8 @@ pub struct Flight {
     edge: Arc<Edge>,
     clock: Clock,
     began: Instant,
+    /// When it ended, where that is known already.
+    ended: Option<Instant>,
     /// Holds one of the upstream's slots.
     pub slot: bool,
 }
@@ -25,8 +27,8 @@ impl Flight {
     /// The request begins.
     pub fn new(upstream: Rc<Upstream>, edge: Arc<Edge>, clock: Clock, began: Instant) -> Self {
         edge.start();
-        upstream.state.enter();
-        Self { upstream, outcome: Outcome::Done, edge, clock, began, slot: false }
+        upstream.state.enter(clock.ms(began));
+        Self { upstream, outcome: Outcome::Done, edge, clock, began, ended: None, slot: false }
     }
 
     /// The endpoint answered well enough.
@@ -43,10 +45,13 @@ impl Flight {
         }
     }
 
-    /// The answer was read to its end: the connection may serve the next request.
-    pub fn give_back(self, link: Link) {
-        if let Link::Http1(connection) = link {
-            self.upstream.pool.give(connection);
+    /// The answer was read to its end: the connection may serve the next request, if it is kept.
+    pub fn give_back(mut self, link: Link, now: Instant) {
+        self.ended = Some(now);
+        if let Link::Http1(receiving) = link
+            && let Some(connection) = receiving.finish()
+        {
+            self.upstream.pool.give(connection, now);
         }
     }
 }
@@ -55,9 +60,10 @@ impl Drop for Flight {
     fn drop(&mut self) {
         self.upstream.state.leave();
         if self.slot {
-            self.upstream.slots.add_permits(1);
+            self.upstream.slots.give();
         }
-        let latency_us = self.began.elapsed().as_micros() as u64;
+        let ended = self.ended.unwrap_or_else(Instant::now);
+        let latency_us = ended.saturating_duration_since(self.began).as_micros() as u64;
         self.edge.end(self.outcome, latency_us);
     }
 }

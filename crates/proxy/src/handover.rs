@@ -53,15 +53,48 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// Tells the old process that this one accepts, on the sides whose sockets it kept.
+    /// Tells the old process that this one accepts, on the sides whose sockets it kept. One that died meanwhile needs not
+    /// be told.
     pub fn ready(mut self, entry: bool, mesh: bool) -> io::Result<()> {
         let kept = if entry { KEPT_ENTRY } else { 0 } | if mesh { KEPT_MESH } else { 0 };
-        self.stream.write_all(&[READY, kept])
+        match self.stream.write_all(&[READY, kept]) {
+            Err(error) if is_death(&error) => {
+                tracing::warn!("the proxy that ran before died during the hand-over; this one serves");
+                Ok(())
+            }
+            told => told,
+        }
+    }
+
+    /// The old process died: nobody serves until this one does.
+    pub fn is_orphaned(&self) -> bool {
+        let mut word = [0];
+        let read = rustix::net::recv(&self.stream, &mut word, RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        match read {
+            Ok((_, bytes)) => bytes == 0,
+            Err(error) => is_death(&error.into()),
+        }
     }
 }
 
-/// Asks the proxy that listens at `path`; `None` when none does.
+/// The other side is no more.
+fn is_death(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+}
+
+/// Asks the proxy that listens at `path`; `None` when none does, or it dies while it is asked.
 pub fn take(path: &Path) -> io::Result<Option<Taken>> {
+    match ask(path) {
+        Err(error) if is_death(&error) => {
+            tracing::warn!(path = %path.display(), "the proxy that ran before died while it was asked for its sockets");
+            Ok(None)
+        }
+        taken => taken,
+    }
+}
+
+fn ask(path: &Path) -> io::Result<Option<Taken>> {
     let stream = match UnixStream::connect(path) {
         Ok(stream) => stream,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {

@@ -8,6 +8,7 @@ use crate::endpoint::EndpointState;
 use crate::multiplex::Sessions;
 use crate::pool::{Opened, Pool};
 use crate::protect::{Protection, Service};
+use crate::slots::Slots;
 use crate::table::{Cluster, OTHER, OUTSIDE, Table};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -15,7 +16,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
-use tokio::sync::Semaphore;
 
 /// Callers told apart on one endpoint; further ones count as `other`.
 const CALLERS_MAX: usize = 256;
@@ -71,9 +71,7 @@ pub struct Upstream {
     /// Most of them.
     open_max: usize,
     /// Free places for requests.
-    pub slots: Semaphore,
-    /// Requests waiting for a place.
-    pub pending: Cell<u32>,
+    pub slots: Slots,
     /// Who calls it.
     pub edges: Edges,
 }
@@ -89,8 +87,7 @@ impl Upstream {
             sessions: Sessions::default(),
             open: Rc::default(),
             open_max,
-            slots: Semaphore::new(slots),
-            pending: Cell::new(0),
+            slots: Slots::new(slots),
             edges: Edges::new(Arc::clone(&cluster.name), Arc::clone(&state.instance)),
         }
     }

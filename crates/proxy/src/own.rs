@@ -8,6 +8,7 @@ use crate::headers::REJECT;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
+use std::sync::Arc;
 
 /// Start of the content type of gRPC.
 const GRPC: &str = "application/grpc";
@@ -23,10 +24,12 @@ pub struct Own {
     pub reject: Option<&'static str>,
     /// For people, one line.
     pub text: &'static str,
+    /// The service that it is said of; it goes with the reason.
+    pub by: Option<Arc<str>>,
 }
 
 const fn own(status: StatusCode, reject: Option<&'static str>, text: &'static str) -> Own {
-    Own { status, reject, text }
+    Own { status, reject, text, by: None }
 }
 
 pub const NOT_READY: Own = own(
@@ -57,6 +60,19 @@ impl Own {
         }
     }
 
+    /// The same, said of a service.
+    pub fn by(self, service: &Arc<str>) -> Self {
+        Self { by: Some(Arc::clone(service)), ..self }
+    }
+
+    fn reason(&self) -> Option<HeaderValue> {
+        let reason = self.reject?;
+        match &self.by {
+            Some(service) => HeaderValue::from_str(&format!("{reason}; by={service}")).ok(),
+            None => Some(HeaderValue::from_static(reason)),
+        }
+    }
+
     /// The answer; a caller that speaks gRPC gets it as gRPC has it: status 200, and trailers only.
     pub fn response(&self, grpc: bool) -> Response<AnswerBody> {
         if grpc {
@@ -66,8 +82,8 @@ impl Own {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        if let Some(reason) = self.reject {
-            headers.insert(REJECT, HeaderValue::from_static(reason));
+        if let Some(reason) = self.reason() {
+            headers.insert(REJECT, reason);
         }
         response
     }
@@ -78,8 +94,8 @@ impl Own {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(GRPC));
         headers.insert(GRPC_STATUS, HeaderValue::from_static(self.grpc_status()));
         headers.insert(GRPC_MESSAGE, HeaderValue::from_static(self.text.trim_ascii_end()));
-        if let Some(reason) = self.reject {
-            headers.insert(REJECT, HeaderValue::from_static(reason));
+        if let Some(reason) = self.reason() {
+            headers.insert(REJECT, reason);
         }
         response
     }
@@ -90,6 +106,7 @@ impl Own {
             StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => "4",
             StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED => "12",
             StatusCode::BAD_REQUEST => "13",
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => "3",
             StatusCode::FORBIDDEN => "7",
             _ => "14",
         }

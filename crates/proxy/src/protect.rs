@@ -14,7 +14,7 @@ mod retry;
 mod service;
 pub mod settings;
 
-pub use context::{Context, USER};
+pub use context::{Context, Told, USER};
 pub use decide::{Ticket, Verdict};
 pub use lane::{Lane, is_ours as is_lane};
 pub use reply::Reply;

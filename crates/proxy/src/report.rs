@@ -12,7 +12,8 @@ use crate::table::Table;
 use crate::xds::{BackOff, authorized};
 use api::fleet::fleet_client::FleetClient;
 use api::fleet::{
-    EdgeSample, FastSampling, PolicySample, ProtectionSample, ProxyHello, ProxySamples, ProxyUp, proxy_down, proxy_up,
+    DryRunRequest, EdgeSample, FastSampling, LaneAnswer, LaneRequest, PolicySample, ProtectionSample, ProxyHello,
+    ProxySamples, ProxyUp, proxy_down, proxy_up,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -123,6 +124,26 @@ fn to_second() -> Duration {
     Duration::from_millis(1_000 - unix_ms % 1_000 + u64::from(std::process::id()) % SPREAD_MS)
 }
 
+/// The numbers of a service that tells them itself: those of its endpoints together.
+fn told_by_endpoints(sample: &mut ProtectionSample, table: &Table, now_ms: u64) {
+    let Some(cluster) = table.clusters.get(sample.service.as_str()) else { return };
+    for told in cluster.endpoints.iter().filter_map(|state| state.told(now_ms)) {
+        sample.demand_rps += told.demand_rps;
+        sample.capacity_rps += told.capacity_rps;
+        sample.queue_delay_us = sample.queue_delay_us.max(told.queue_delay_us);
+    }
+}
+
+/// What the lane of this proxy says.
+async fn lane_answer(protection: Option<Arc<Shared>>, request: LaneRequest) -> LaneAnswer {
+    let answer = match protection.as_ref().and_then(|shared| shared.lane()) {
+        Some(lane) => lane.answer(&request.retry).await.map_err(|error| error.to_string()),
+        None => Err("it has no slow lane (--slow-lane)".to_owned()),
+    };
+    let answer = answer.unwrap_or_else(|error| LaneAnswer { error, ..LaneAnswer::default() });
+    LaneAnswer { id: request.id, ..answer }
+}
+
 /// Services under stress, until when.
 #[derive(Default)]
 struct Stress {
@@ -222,16 +243,8 @@ impl Reporter {
                 message = down.message() => match message?.map(|down| down.message) {
                     None => return Ok(()),
                     Some(Some(proxy_down::Message::FastSampling(wish))) => self.stress.set(wish, Instant::now()),
-                    Some(Some(proxy_down::Message::DryRun(request))) => {
-                        // A large sample takes some milliseconds: not on the thread that steers.
-                        let (samples, datacenter) = (self.samples.clone(), self.config.datacenter.clone());
-                        let to = to.clone();
-                        tokio::task::spawn_blocking(move || {
-                            let message = Some(proxy_up::Message::DryRun(samples.answer(request, datacenter)));
-                            // A stream that ended meanwhile has nobody who waits for it.
-                            let _ = to.blocking_send(ProxyUp { message });
-                        });
-                    }
+                    Some(Some(proxy_down::Message::DryRun(request))) => self.dry_run(request, to.clone()),
+                    Some(Some(proxy_down::Message::Lane(request))) => self.lane(request, to.clone()),
                     Some(None) => {}
                 },
                 _ = end.wait_for(|end| *end) => {
@@ -258,6 +271,25 @@ impl Reporter {
         Ok(())
     }
 
+    /// Answers what policies would have done. A stream that ended meanwhile has nobody who waits for it.
+    fn dry_run(&self, request: DryRunRequest, to: mpsc::Sender<ProxyUp>) {
+        let (samples, datacenter) = (self.samples.clone(), self.config.datacenter.clone());
+        // A large sample takes some milliseconds: not on the thread that steers.
+        tokio::task::spawn_blocking(move || {
+            let message = Some(proxy_up::Message::DryRun(samples.answer(request, datacenter)));
+            let _ = to.blocking_send(ProxyUp { message });
+        });
+    }
+
+    /// Answers what the slow lane says, as far as somebody still waits for it.
+    fn lane(&self, request: LaneRequest, to: mpsc::Sender<ProxyUp>) {
+        let protection = self.protection.clone();
+        tokio::spawn(async move {
+            let message = Some(proxy_up::Message::Lane(lane_answer(protection, request).await));
+            let _ = to.send(ProxyUp { message }).await;
+        });
+    }
+
     /// Tells what the workers' protection did, too.
     pub fn with_protection(mut self, shared: Option<Arc<Shared>>, clock: Clock) -> Self {
         (self.protection, self.clock) = (shared, clock);
@@ -274,6 +306,7 @@ impl Reporter {
             taken: entry.counts.taken(),
             failed: entry.counts.failed(),
             failure: entry.counts.failure().unwrap_or_default().to_owned(),
+            action: entry.policy.action.kind().to_owned(),
         };
         table.policies.entries().iter().map(read).collect()
     }
@@ -306,9 +339,13 @@ impl Reporter {
     fn protection(&mut self, all: bool) -> Vec<ProtectionSample> {
         let Some(shared) = &self.protection else { return Vec::new() };
         let now_us = self.clock.now_us();
+        let table = Arc::clone(&self.tables.borrow());
         let mut moved = Vec::new();
         for service in shared.services() {
-            let sample = service.sample(now_us);
+            let mut sample = service.sample(now_us);
+            if sample.aware {
+                told_by_endpoints(&mut sample, &table, now_us / 1_000);
+            }
             let told = self.protection_told.entry(Arc::clone(&service.name)).or_default();
             if all || *told != sample {
                 *told = sample.clone();

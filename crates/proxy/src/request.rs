@@ -5,19 +5,20 @@
 
 use crate::access_log::Line;
 use crate::balance::{key_of, mixed};
-use crate::body::{AnswerBody, Passing, RequestBody, Upload};
+use crate::body::{AnswerBody, Passing};
 use crate::edge::Outcome;
-use crate::exchange::{self, Failure, Link, Wanted};
+use crate::exchange::{self, Failure, Link, Sending, Wanted};
 use crate::flight::Flight;
 use crate::headers::{self, Peer, REJECT};
 use crate::local::{Local, LocalCluster, Upstream};
+use crate::outgoing::Outgoing;
 use crate::own::{self, Own};
-use crate::protect::{self, Came, Context, Reply, Ticket, Verdict};
+use crate::protect::{self, Came, Context, Reply, Ticket, Told, Verdict};
 use crate::worker::Worker;
 use http::header::{self, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, request, response};
 use hyper::body::{Body, Incoming};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -93,17 +94,18 @@ impl Call<'_> {
         }
         let cluster = match self.route(&request) {
             Ok(cluster) => cluster,
-            Err(answer) => return self.refuse(None, &request, &answer),
+            Err(answer) => return self.refuse(None, request.headers(), &answer),
         };
         if let Some(line) = self.line.borrow_mut().as_mut() {
             line.service = Arc::clone(&cluster.shared.name);
         }
         match self.decide(&cluster, &mut request) {
             Decision::Pass(context, ticket) => {
-                let request = self.prepare(request, cluster.shared.http2);
-                self.send(&cluster, request, context, ticket).await
+                let (parts, body) = request.into_parts();
+                let body = if body.is_end_stream() { Sending::Nothing } else { Sending::Whole(body) };
+                self.send(&cluster, (&parts, body), context, ticket).await
             }
-            Decision::Answer(answer) => self.refuse(Some(&cluster), &request, &answer),
+            Decision::Answer(answer) => self.refuse(Some(&cluster), request.headers(), &answer),
             Decision::Reply(reply) => self.reply(&cluster, request.headers(), *reply),
             Decision::Slow(context, entry) => Box::pin(self.slow(&cluster, &context, &entry, request)).await,
         }
@@ -113,60 +115,95 @@ impl Call<'_> {
     async fn send(
         &self,
         cluster: &LocalCluster,
-        mut request: Request<RequestBody>,
+        (parts, mut body): (&request::Parts, Sending),
         mut context: Option<Context>,
         mut ticket: Ticket,
     ) -> Response<AnswerBody> {
+        let repeatable = exchange::repeatable(&parts.method, &body);
+        let mut now = self.began;
         let mut failed = None;
         for attempt in 0.. {
-            let Some(mut flight) = self.choose(cluster, context.as_ref(), request.headers(), failed.as_ref()) else {
-                return self.refuse(Some(cluster), &request, &own::NO_ENDPOINT);
+            let chosen = self.choose(cluster, context.as_ref(), &parts.headers, failed.as_ref(), now);
+            let Some(mut flight) = chosen else {
+                return self.refuse(Some(cluster), &parts.headers, &own::NO_ENDPOINT.by(&cluster.shared.name));
             };
             let upstream = Rc::clone(&flight.upstream);
-            if !take_slot(&upstream, cluster).await {
-                flight.outcome = Outcome::Reject;
-                return own::OVERFLOW.response(self.grpc);
-            }
-            flight.slot = true;
-            let mut wanted = Wanted {
+            let (told, timeout) =
+                match self.ready(cluster, context.as_ref(), &mut flight, &parts.headers, &mut now).await {
+                    Ok(ready) => ready,
+                    Err(answer) => return answer,
+                };
+            let wanted = Wanted {
                 upstream: &upstream,
                 http2: cluster.shared.http2,
                 connect_timeout: cluster.shared.connect_timeout,
-                timeout: cluster.shared.timeout,
+                timeout,
+                now,
             };
-            if let (Some(context), Some(protection)) = (&context, &self.worker.protection) {
-                let now_us = self.now_us();
-                if context.deadline.expired(now_us) {
-                    flight.outcome = Outcome::Reject;
-                    return protection.late(cluster).response(self.grpc);
-                }
-                wanted.timeout = wanted.timeout.min(context.remaining(now_us));
-                protection.prepare(cluster, context, request.headers_mut(), now_us);
-            }
-            let mut spare = exchange::spare(&request);
-            let result = exchange::exchange(&wanted, request, &mut spare).await;
-            if let Some(wait) = self.again(cluster, context.as_mut(), &mut ticket, attempt, spare.is_some(), &result) {
+            let outgoing = Outgoing { parts, outside: self.side == Side::Entry, peer: self.peer, told };
+            let result = exchange::exchange(&wanted, &outgoing, &mut body).await;
+            now = Instant::now();
+            if let Some(wait) = self.again(cluster, context.as_mut(), &mut ticket, attempt, repeatable, (&result, now))
+            {
                 match result {
-                    Ok((response, link)) => judge(&mut flight, &response, matches!(link, Link::Http2(_))),
+                    Ok((answer, mut link)) => {
+                        judge(&mut flight, &answer, matches!(link, Link::Http2(..)));
+                        if link.whole().is_some() {
+                            flight.give_back(link, now);
+                        }
+                    }
                     Err(failure) => drop(explain(failure, &mut flight)),
                 }
-                drop(flight);
                 tokio::time::sleep(wait).await;
+                now = Instant::now();
                 failed = Some(upstream);
-                request = spare.expect("a retry is granted to a request that has a copy only");
                 continue;
             }
             return match result {
-                Ok((response, link)) => self.pass(cluster, flight, response, (link, wanted.timeout), ticket).await,
+                Ok((answer, link)) => self.pass(cluster, flight, answer, (link, timeout), ticket, now).await,
                 Err(failure) => {
                     if let Some(protection) = &self.worker.protection {
-                        protection.failed(&mut ticket, &failure, self.now_us());
+                        protection.failed(&mut ticket, &failure, self.worker.clock.us(now));
                     }
-                    explain(failure, &mut flight).response(self.grpc)
+                    explain(failure, &mut flight).by(&cluster.shared.name).response(self.grpc)
                 }
             };
         }
         unreachable!("the loop ends by an answer")
+    }
+
+    /// A place at the endpoint, what its next hop is told, and how long it may take; or why it is not sent after all.
+    async fn ready(
+        &self,
+        cluster: &LocalCluster,
+        context: Option<&Context>,
+        flight: &mut Flight,
+        headers: &HeaderMap,
+        now: &mut Instant,
+    ) -> Result<(Told, Duration), Response<AnswerBody>> {
+        let clock = self.worker.clock;
+        let remaining = |now| context.map(|context| context.remaining(clock.us(now)));
+        let patience = remaining(*now).unwrap_or(Duration::MAX).min(cluster.shared.connect_timeout);
+        match take_slot(&flight.upstream, cluster, patience).await {
+            Place::Taken => flight.slot = true,
+            Place::None if context.is_some_and(|context| context.deadline.expired(clock.now_us())) => {}
+            Place::None => {
+                flight.outcome = Outcome::Reject;
+                return Err(own::OVERFLOW.by(&cluster.shared.name).response(self.grpc));
+            }
+        }
+        // What was spent here is taken off what the next hop may spend.
+        *now = Instant::now();
+        let (Some(context), Some(protection)) = (context, &self.worker.protection) else {
+            return Ok((Told::default(), cluster.shared.timeout));
+        };
+        let now_us = clock.us(*now);
+        if context.deadline.expired(now_us) {
+            flight.outcome = Outcome::Reject;
+            return Err(protection.late(cluster).response(self.grpc));
+        }
+        let timeout = cluster.shared.timeout.min(context.remaining(now_us));
+        Ok((protection.prepare(cluster, context, headers, now_us), timeout))
     }
 
     /// The wait before another attempt, if there is to be one.
@@ -176,27 +213,26 @@ impl Call<'_> {
         context: Option<&mut Context>,
         ticket: &mut Ticket,
         attempt: u32,
-        has_copy: bool,
-        result: &Result<(Response<Incoming>, Link), Failure>,
+        repeatable: bool,
+        (result, now): (&Result<(response::Parts, Link), Failure>, Instant),
     ) -> Option<Duration> {
         let (context, protection) = (context?, self.worker.protection.as_ref()?);
         let service = cluster.service.as_ref()?;
-        if !has_copy {
+        if !repeatable {
             return None;
         }
         if attempt == 0 {
             service.budget.called();
         }
         let came = match result {
-            Ok((response, _)) => Came::Answer(response),
+            Ok((answer, _)) if answer.status.is_success() => return None,
+            Ok((answer, _)) => Came::Answer(answer),
             Err(failure) => Came::Failure(failure),
         };
-        let now_us = self.now_us();
+        let now_us = self.worker.clock.us(now);
         // A refusal tells the level that a retry is weighed by; what a good answer tells is heard once, when it is passed on.
-        if let Came::Answer(response) = &came
-            && !response.status().is_success()
-        {
-            protection.hear(service, response.headers(), now_us);
+        if let Came::Answer(answer) = &came {
+            protection.hear(service, &answer.headers, now_us);
         }
         let wait = protection.again(service, context, attempt, &came, now_us)?;
         context.attempt += 1;
@@ -247,13 +283,14 @@ impl Call<'_> {
         context: Option<&Context>,
         headers: &HeaderMap,
         failed: Option<&Rc<Upstream>>,
+        now: Instant,
     ) -> Option<Flight> {
         let priority = context.map_or(0, |context| context.priority.as_u16());
         let key = cluster.shared.hash_header.as_ref().and_then(|name| match context.and_then(|context| context.user) {
             Some(user) if *name == protect::USER => Some(mixed(user.as_u64())),
             _ => headers.get(name).map(|value| key_of(value.as_bytes())),
         });
-        let now_ms = self.worker.clock.ms(self.began);
+        let now_ms = self.worker.clock.ms(now);
         let upstream = match failed {
             None => cluster.pick(priority, key, now_ms)?,
             Some(failed) => cluster.pick_other(failed, priority, now_ms)?,
@@ -262,7 +299,7 @@ impl Call<'_> {
             line.instance = Arc::clone(&upstream.state.instance);
         }
         let edge = upstream.edges.from(self.caller(headers), &self.local.table, &self.worker.reporter);
-        Some(Flight::new(Rc::clone(upstream), edge, self.worker.clock, self.began))
+        Some(Flight::new(Rc::clone(upstream), edge, self.worker.clock, now))
     }
 
     /// The calling service, as the edges name it.
@@ -278,36 +315,41 @@ impl Call<'_> {
         &self,
         cluster: &LocalCluster,
         mut flight: Flight,
-        mut response: Response<Incoming>,
-        (link, limit): (Link, Duration),
+        mut answer: response::Parts,
+        (mut link, limit): (Link, Duration),
         mut ticket: Ticket,
+        now: Instant,
     ) -> Response<AnswerBody> {
-        let http2 = matches!(link, Link::Http2(_));
-        let limit = (!http2 || !own::is_grpc(response.headers())).then_some(limit);
-        judge(&mut flight, &response, http2);
-        headers::strip(response.headers_mut(), |_| false);
-        *response.version_mut() = Version::HTTP_11;
+        let http2 = matches!(link, Link::Http2(..));
+        let limit = (!http2 || !own::is_grpc(&answer.headers)).then_some(limit);
+        judge(&mut flight, &answer, http2);
+        headers::strip(&mut answer.headers);
+        answer.version = Version::HTTP_11;
         if let Some(protection) = &self.worker.protection {
-            let heard = protection.answered(self, cluster, &mut ticket, &mut response, self.now_us());
+            let heard = protection.answered(self, cluster, &mut ticket, &mut answer, self.worker.clock.us(now));
             if let Some(advert) = heard {
-                flight.upstream.state.hear(advert.level, self.worker.clock.now_ms());
+                flight.upstream.state.hear(advert, self.worker.clock.ms(now));
             }
         }
-        let (head, body) = response.into_parts();
-        let body = if body.is_end_stream() {
-            flight.give_back(link);
+        let body = if let Some(whole) = link.whole() {
+            flight.give_back(link, now);
+            AnswerBody::Own((!whole.is_empty()).then_some(whole))
+        } else if link.is_done() {
+            flight.give_back(link, now);
             AnswerBody::Own(None)
         } else {
-            let mut passing = Passing::new(body, flight, link, limit);
+            let mut passing = Passing::new(flight, link, limit, now);
             passing.prime().await;
             if passing.broke() {
                 return own::BROKEN.response(self.grpc);
             }
             AnswerBody::Passing(passing)
         };
-        let response = Response::from_parts(head, body);
+        let response = Response::from_parts(answer, body);
         match &self.worker.protection {
-            Some(protection) if ticket.is_kept() => Box::pin(protection.keep(ticket, response, self.now_us())).await,
+            Some(protection) if ticket.is_kept() => {
+                Box::pin(protection.keep(ticket, response, self.worker.clock.us(now))).await
+            }
             _ => response,
         }
     }
@@ -339,40 +381,12 @@ impl Call<'_> {
     }
 
     /// Answers without an endpoint, and counts it.
-    fn refuse<B>(&self, cluster: Option<&LocalCluster>, request: &Request<B>, answer: &Own) -> Response<AnswerBody> {
+    fn refuse(&self, cluster: Option<&LocalCluster>, headers: &HeaderMap, answer: &Own) -> Response<AnswerBody> {
         let edges = cluster.map_or(self.local.unrouted.as_ref(), |c| &c.own);
-        let edge = edges.from(self.caller(request.headers()), &self.local.table, &self.worker.reporter);
+        let edge = edges.from(self.caller(headers), &self.local.table, &self.worker.reporter);
         edge.end(answer.outcome(), self.began.elapsed().as_micros() as u64);
-        let (peer, uri) = (self.peer.ip, request.uri());
-        tracing::debug!(%peer, status = %answer.status, %uri, "answered by the proxy itself");
+        tracing::debug!(peer = %self.peer.ip, status = %answer.status, "answered by the proxy itself");
         answer.response(self.grpc)
-    }
-
-    /// Phase *prepare*: the request as the endpoint gets it.
-    fn prepare(&self, request: Request<Incoming>, http2: bool) -> Request<RequestBody> {
-        let (mut parts, body) = request.into_parts();
-        let trailers = headers::takes_trailers(&parts.headers);
-        headers::prepare(&mut parts.headers, self.side == Side::Entry, self.peer);
-        if parts.version == Version::HTTP_2 {
-            headers::join_cookies(&mut parts.headers);
-        }
-        if trailers && http2 {
-            parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        }
-        if let Some(authority) = parts.uri.authority() {
-            if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
-                parts.headers.insert(header::HOST, host);
-            }
-            parts.uri = parts.uri.path_and_query().map_or_else(Uri::default, |path| Uri::from(path.clone()));
-        }
-        parts.version = Version::HTTP_11;
-        let body = if body.is_end_stream() {
-            RequestBody::Empty
-        } else {
-            let upload = Upload { last: Cell::new(Instant::now()), ended: Cell::new(false), failed: Cell::new(false) };
-            RequestBody::Stream(body, Rc::new(upload))
-        };
-        Request::from_parts(parts, body)
     }
 }
 
@@ -402,53 +416,36 @@ fn host(request: &Request<Incoming>) -> Result<&str, Own> {
     }
 }
 
+/// What came of asking for a place at an endpoint.
+enum Place {
+    Taken,
+    None,
+}
+
 /// Waits for a place at the endpoint, within bounds.
-async fn take_slot(upstream: &Upstream, cluster: &LocalCluster) -> bool {
-    if let Ok(permit) = upstream.slots.try_acquire() {
-        permit.forget();
-        return true;
+async fn take_slot(upstream: &Upstream, cluster: &LocalCluster, patience: Duration) -> Place {
+    if upstream.slots.take() {
+        return Place::Taken;
     }
-    if upstream.pending.get() >= cluster.shared.pending_max {
-        return false;
+    if upstream.slots.waiting() >= cluster.shared.pending_max {
+        return Place::None;
     }
-    let waiting = Waiting::new(upstream);
-    let permit = tokio::time::timeout(cluster.shared.connect_timeout, upstream.slots.acquire()).await;
-    drop(waiting);
-    match permit {
-        Ok(Ok(permit)) => {
-            permit.forget();
-            true
-        }
-        _ => false,
-    }
-}
-
-/// Counts a waiting request, also when its caller gives up.
-struct Waiting<'a>(&'a Upstream);
-
-impl<'a> Waiting<'a> {
-    fn new(upstream: &'a Upstream) -> Self {
-        upstream.pending.set(upstream.pending.get() + 1);
-        Self(upstream)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.pending.set(self.0.pending.get() - 1);
+    match Box::pin(tokio::time::timeout(patience, upstream.slots.wait())).await {
+        Ok(()) => Place::Taken,
+        Err(_) => Place::None,
     }
 }
 
 /// What an answer says about its endpoint. A rejection is a sign of life, not of failure.
-fn judge(flight: &mut Flight, response: &Response<Incoming>, http2: bool) {
-    let status = response.status();
+fn judge(flight: &mut Flight, answer: &response::Parts, http2: bool) {
+    let (status, headers) = (answer.status, &answer.headers);
     let may_reject = status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS;
-    if may_reject && response.headers().contains_key(REJECT) {
+    if may_reject && headers.contains_key(REJECT) {
         flight.succeeded();
         flight.outcome = Outcome::Reject;
-    } else if status.is_server_error() || (http2 && own::grpc_failed(response.headers()) == Some(true)) {
+    } else if status.is_server_error() || (http2 && own::grpc_failed(headers) == Some(true)) {
         flight.failed();
-    } else if !(http2 && own::is_grpc(response.headers()) && own::grpc_failed(response.headers()).is_none()) {
+    } else if !(http2 && own::is_grpc(headers) && own::grpc_failed(headers).is_none()) {
         // Of gRPC the trailers will tell.
         flight.succeeded();
     }

@@ -249,8 +249,8 @@ pub fn start(config: Config) -> Result<Handle, Error> {
         in_force: Vec::new(),
         lane: protection.as_ref().and_then(|shared| shared.lane().cloned()),
     };
-    if taken.is_some() {
-        wait_for_routes(&table)?;
+    if let Some(taken) = &taken {
+        wait_for_routes(&table, taken)?;
     }
     let sockets = [(Side::Entry, entries.sockets), (Side::Mesh, meshes.sockets)];
     let (shares, for_next) = share_out(sockets, threads, giver_path.is_some())?;
@@ -337,10 +337,10 @@ fn access_log(config: &Config, warnings: &Warnings) -> Result<Option<AccessLog>,
     AccessLog::start(settings.clone(), Arc::clone(&warnings.access_lines_dropped)).map(Some).map_err(failed)
 }
 
-/// Whoever accepts must have routes: the old process serves until this one can.
-fn wait_for_routes(table: &watch::Receiver<Arc<Table>>) -> Result<(), Error> {
+/// Whoever accepts must have routes: the old process serves until this one can, as long as it lives.
+fn wait_for_routes(table: &watch::Receiver<Arc<Table>>, taken: &Taken) -> Result<(), Error> {
     let began = Instant::now();
-    while !table.borrow().ready {
+    while !table.borrow().ready && !taken.is_orphaned() {
         if began.elapsed() >= handover::READY_TIMEOUT {
             return Err(Error::NotReady(handover::READY_TIMEOUT));
         }

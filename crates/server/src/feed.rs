@@ -1,5 +1,6 @@
 //! Numbers on their way in: samples of agents and proxies become series, golden signals and observed traffic.
 
+mod policies;
 mod process;
 mod protection;
 
@@ -12,6 +13,7 @@ use metrics::golden::{EdgeSample, HostSample, Pair, SliceSample, Top};
 use metrics::series::{Limits, SeriesStore};
 use metrics::{Golden, Selector, SeriesPoints, Store};
 use model::{InstanceId, UnixMs};
+use policies::Policies;
 use process::Process;
 use protection::Protection;
 use std::sync::Arc;
@@ -33,6 +35,7 @@ pub struct Feed {
     protection: Protection,
     /// Receivers of remote write.
     pub remote_write: Vec<Arc<remote_write::Counts>>,
+    policies: Policies,
     wrote_series: UnixMs,
     wrote_traffic: UnixMs,
     forgot: UnixMs,
@@ -68,14 +71,16 @@ impl Feed {
         Golden::describe(&mut series);
         Process::describe(&mut series);
         Protection::describe(&mut series);
+        Policies::describe(&mut series);
         remote_write::describe(&mut series);
-        let (process, protection) = (Process::default(), Protection::default());
+        let (process, protection, policies) = (Process::default(), Protection::default(), Policies::default());
         let remote_write = Vec::new();
         Self {
             golden: Golden::new(),
             series,
             process,
             protection,
+            policies,
             remote_write,
             wrote_series: 0,
             wrote_traffic: 0,
@@ -95,6 +100,7 @@ impl Feed {
         let edges: Vec<EdgeSample> = samples.edges.iter().take(SAMPLES_MAX).map(edge).collect();
         self.golden.proxy(proxy, samples.time_unix_us, &edges, now_ms());
         self.protection.take(proxy, &samples.protection, now_ms());
+        self.policies.take(proxy, &samples.policies, now_ms());
     }
 
     /// True when it is time to bring the traffic of instances under judgement up to date.
@@ -132,6 +138,7 @@ impl Feed {
         self.process.write(&mut self.series, now, own());
         self.protection.write(&mut self.series, now);
         remote_write::write(self.remote_write.iter().map(|counts| &**counts), &mut self.series, now);
+        self.policies.write(&mut self.series, now);
         if now.saturating_sub(self.forgot) >= FORGET_MS {
             self.forgot = now;
             self.series.push_about(now);

@@ -9,11 +9,11 @@ pub mod logs;
 
 use crate::control_loop::{Input, Loop};
 use crate::incidents::Incidents;
-use crate::policies::dry_runs::DryRuns;
+use crate::policies::Protect;
 use api::fleet::fleet_server::Fleet;
 use api::fleet::{
-    AgentDown, AgentHello, AgentSamples, AgentUp, DryRunRequest, InstanceReport, LogRequest, ProxyDown, ProxyHello,
-    ProxySamples, ProxyUp, agent_up, proxy_up,
+    AgentDown, AgentHello, AgentSamples, AgentUp, InstanceReport, LogRequest, ProxyDown, ProxyHello, ProxySamples,
+    ProxyUp, agent_up, proxy_down, proxy_up,
 };
 use links::{AgentSender, DOWN_QUEUED_MAX, ProxySender};
 use logs::Logs;
@@ -44,8 +44,8 @@ pub enum FleetInput {
     AgentGone(HostName, u64),
     /// The policies of a revision are written on a host.
     AgentPolicies(HostName, u64, u64),
-    /// Proxies are asked for a dry run; answered with the names of those that were.
-    DryRun(Box<DryRunRequest>, oneshot::Sender<Vec<String>>),
+    /// Proxies are asked something; answered with the names of those that were.
+    AskProxies(Box<proxy_down::Message>, oneshot::Sender<Vec<String>>),
     /// A proxy is here.
     ProxyHello(Box<ProxyHello>, ProxySender, oneshot::Sender<u64>),
     /// Edges were read.
@@ -63,14 +63,14 @@ pub enum FleetInput {
 pub struct FleetService {
     control: Loop,
     logs: Logs,
-    dry_runs: DryRuns,
+    protect: Protect,
     incidents: Incidents,
 }
 
 impl FleetService {
-    /// Reports to `control`, hands log chunks to `logs`, findings to `dry_runs` and samples to `incidents`, too.
-    pub fn new(control: Loop, logs: Logs, dry_runs: DryRuns, incidents: Incidents) -> Self {
-        Self { control, logs, dry_runs, incidents }
+    /// Reports to `control`, hands log chunks to `logs`, what proxies answer to `protect` and samples to `incidents`, too.
+    pub fn new(control: Loop, logs: Logs, protect: Protect, incidents: Incidents) -> Self {
+        Self { control, logs, protect, incidents }
     }
 
     async fn tell(&self, input: FleetInput) -> Result<(), Status> {
@@ -108,7 +108,8 @@ impl FleetService {
                     self.incidents.proxy(proxy, &samples);
                     self.tell(FleetInput::ProxySamples(proxy.to_owned(), epoch, samples)).await?;
                 }
-                Some(proxy_up::Message::DryRun(findings)) => self.dry_runs.take(proxy, findings),
+                Some(proxy_up::Message::DryRun(found)) => self.protect.dry_runs.take(proxy, found.id, found),
+                Some(proxy_up::Message::Lane(answer)) => self.protect.lanes.take(proxy, answer.id, answer),
                 // A second hello changes nothing; an unknown message is one of a newer version.
                 Some(proxy_up::Message::Hello(_)) | None => {}
             }

@@ -139,6 +139,8 @@ pub fn router(app: App) -> Router {
         .route("/v1/protect/lift", post(protect::lift))
         .route("/v1/protect/rollback", post(protect::rollback))
         .route("/v1/protect/dry-run", post(protect::dry_run))
+        .route("/v1/protect/dead-letters", get(protect::dead_letters))
+        .route("/v1/protect/dead-letters/{id}/retry", post(protect::retry_dead_letter))
         .route("/v1/protect/history/{name}", get(protect::history))
         .route("/v1/incidents", get(incidents::list))
         .route("/v1/incidents/{id}", get(incidents::get))

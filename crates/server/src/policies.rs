@@ -3,14 +3,14 @@
 //! What a policy means is `policy`'s work; who may change one is the control loop's, through which every change goes.
 
 pub mod counts;
-pub mod dry_runs;
 pub mod enforcers;
 pub mod history;
+pub mod questions;
 
-use api::fleet::{Policies, PolicyInForce};
-use dry_runs::DryRuns;
+use api::fleet::{DryRunFindings, LaneAnswer, Policies, PolicyInForce};
 use enforcers::Enforcers;
 use model::{PolicyAction, Snapshot, Throttle, UnixMs};
+use questions::Questions;
 use std::collections::BTreeMap;
 
 /// What the handlers of `/v1/protect` share with the loop and the streams. Cheap to clone.
@@ -19,7 +19,9 @@ pub struct Protect {
     /// Who has which policies in force.
     pub enforcers: Enforcers,
     /// Dry runs on their way.
-    pub dry_runs: DryRuns,
+    pub dry_runs: Questions<DryRunFindings>,
+    /// Questions about the slow lanes' dead letters.
+    pub lanes: Questions<LaneAnswer>,
 }
 
 /// Everything in force, as it is sent; only the remaining lives are written when it is.

@@ -235,3 +235,50 @@ pub struct Estimate {
     /// Upper end.
     pub high: f64,
 }
+
+/// What receivers refused of the slow lanes for good.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeadLetters {
+    /// Proxies asked.
+    pub proxies: u32,
+    /// Proxies that answered in time.
+    pub answered: u32,
+    /// Proxies that could not, and why.
+    pub refused: Vec<RefusedBy>,
+    /// Of each lane: its proxy, all its dead letters (of many, some are listed), and what waits.
+    pub held: Vec<(String, u64, u64)>,
+    /// The letters, oldest first.
+    pub letters: Vec<DeadLetterView>,
+}
+
+/// A request that its receiver refused for good.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeadLetterView {
+    /// Its id.
+    pub id: String,
+    /// The proxy that keeps it.
+    pub proxy: String,
+    /// The policy that slowed it.
+    pub policy: String,
+    /// Where it goes.
+    pub service: String,
+    /// Its method.
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    /// When it was accepted.
+    pub accepted_unix_ms: u64,
+    /// The receiver's status: of HTTP, or below 100 of gRPC.
+    pub status: u32,
+    /// In words.
+    pub reason: String,
+}
+
+/// A dead letter that was put back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RetriedLetter {
+    /// Its id.
+    pub id: String,
+    /// The proxy that delivers it.
+    pub proxy: String,
+}

@@ -23,7 +23,7 @@ pub(super) const DESCRIPTIONS: &[Description] = descriptions! {
     Gauge springtide_instance_latency_p99_seconds in "seconds": "99th percentile of latency over 5 s.";
     Histogram springtide_instance_latency_seconds in "seconds": "Latency of an instance as its proxies saw it.";
     Counter springtide_service_requests_total in "requests": "Requests answered by a service, one way or another.";
-    Counter springtide_service_errors_total in "errors": "Requests to a service that failed.";
+    Counter springtide_service_errors_total in "errors": "Requests to a service that failed, fast rejections included; those alone: springtide_service_rejects_total.";
     Counter springtide_service_rejects_total in "rejects": "Fast rejections by a service; also counted as errors.";
     Gauge springtide_service_requests_per_second in "second": "Requests answered a second, over 5 s.";
     Gauge springtide_service_errors_per_second in "second": "Errors a second, over 5 s.";

@@ -1,7 +1,7 @@
 //! The last good answers of a service, for `degrade` policies: kept while such a policy is in force, by one worker.
 //!
-//! Keyed by policy, user's credentials, method, host, path and query, so that nobody gets what was answered to another;
-//! what its service forbids to keep (`cache-control`, `set-cookie`, `vary`) is not kept. Absent: revalidation, disk.
+//! Keyed by policy, user, credentials, method, host, path and query, so that nobody gets what was answered to another; only
+//! what its service calls `public` is one answer for all users. What it forbids to keep (`cache-control`, `set-cookie`, `vary`) is not kept. Absent: revalidation, disk.
 
 use super::reply::Reply;
 use crate::edge::Outcome;
@@ -27,11 +27,18 @@ const FETCH_US: u64 = 1_000_000;
 pub struct Key {
     policy: PolicyName,
     request: Rc<str>,
+    /// Hash of the user; none where requests have none, and of what is public.
+    user: Option<u64>,
 }
 
 impl Key {
     /// Of a request that may have a kept answer: GET and HEAD.
-    pub fn new(policy: &PolicyName, method: &Method, host: &str, target: &str, headers: &HeaderMap) -> Option<Self> {
+    pub fn new(
+        policy: &PolicyName,
+        (method, host, target): (&Method, &str, &str),
+        headers: &HeaderMap,
+        user: Option<u64>,
+    ) -> Option<Self> {
         if *method != Method::GET && *method != Method::HEAD {
             return None;
         }
@@ -42,12 +49,19 @@ impl Key {
                 request.push_str(&String::from_utf8_lossy(value.as_bytes()));
             }
         }
-        Some(Self { policy: policy.clone(), request: request.into() })
+        Some(Self { policy: policy.clone(), request: request.into(), user })
+    }
+
+    /// The same for every user.
+    fn public(&self) -> Self {
+        Self { user: None, ..self.clone() }
     }
 }
 
 struct Kept {
     at_us: u64,
+    /// Its service says that it is one for all users.
+    public: bool,
     reply: Reply,
 }
 
@@ -71,20 +85,23 @@ pub struct AnswerCache {
 
 impl AnswerCache {
     /// Looks for an answer that is not older than `age_us_max`.
-    pub fn find(&mut self, key: &Key, age_us_max: u64, now_us: u64) -> Found {
-        if let Some(kept) = self.kept.get(key)
-            && now_us.saturating_sub(kept.at_us) <= age_us_max
-        {
-            return Found::Fresh(kept.reply.clone());
+    pub fn find(&mut self, asked: &Key, age_us_max: u64, now_us: u64) -> Found {
+        for key in [asked, &asked.public()] {
+            if let Some(kept) = self.kept.get(key)
+                && now_us.saturating_sub(kept.at_us) <= age_us_max
+                && (key.user.is_some() || asked.user.is_none() || kept.public)
+            {
+                return Found::Fresh(kept.reply.clone());
+            }
         }
-        if self.fetching.get(key).is_some_and(|since| now_us.saturating_sub(*since) < FETCH_US) {
+        if self.fetching.get(asked).is_some_and(|since| now_us.saturating_sub(*since) < FETCH_US) {
             return Found::Missing;
         }
         if self.fetching.len() >= ANSWERS_MAX {
             self.fetching.retain(|_, since| now_us.saturating_sub(*since) < FETCH_US);
         }
         if self.fetching.len() < ANSWERS_MAX {
-            self.fetching.insert(key.clone(), now_us);
+            self.fetching.insert(asked.clone(), now_us);
         }
         Found::Fetch
     }
@@ -102,10 +119,12 @@ impl AnswerCache {
             };
             self.remove(&oldest);
         }
+        let public = says(headers, b"public");
+        let key = if public { key.public() } else { key };
         self.remove(&key);
         self.bytes += body.len();
         let reply = Reply { body, ..Reply::kept(status, headers.clone()) };
-        self.kept.insert(key, Kept { at_us: now_us, reply });
+        self.kept.insert(key, Kept { at_us: now_us, public, reply });
     }
 
     fn remove(&mut self, key: &Key) {
@@ -137,13 +156,17 @@ impl Reply {
     }
 }
 
-/// What may be given to a second caller with the same credentials.
+/// Whether `cache-control` has this word.
+fn says(headers: &HeaderMap, word: &[u8]) -> bool {
+    headers.get_all(header::CACHE_CONTROL).iter().any(|value| {
+        let mut words = value.as_bytes().split(|byte| *byte == b',' || *byte == b'=');
+        words.any(|said| said.trim_ascii().eq_ignore_ascii_case(word))
+    })
+}
+
+/// What may be given to a second caller with the same user and credentials.
 fn may_keep(status: StatusCode, headers: &HeaderMap) -> bool {
-    let forbids = headers.get_all(header::CACHE_CONTROL).iter().any(|value| {
-        let value = value.as_bytes().to_ascii_lowercase();
-        let has = |word: &[u8]| value.windows(word.len()).any(|part| part == word);
-        has(b"no-store") || has(b"private")
-    });
+    let forbids = says(headers, b"no-store") || says(headers, b"private");
     let varies = headers.get_all(header::VARY).iter().any(|value| {
         let known = |name: &[u8]| {
             let name = name.trim_ascii().to_ascii_lowercase();

@@ -5,9 +5,10 @@
 
 use super::settings::Source;
 use super::{Protection, Settings};
+use crate::outgoing::Sink;
 use admission::{Deadline, Priority, UserHash, wire};
 use http::Uri;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub struct Context {
     pub priority: Priority,
     /// Its user, when it has one.
     pub user: Option<UserHash>,
+    /// That is nobody in particular: at the entry, the address stands for it.
+    pub by_address: bool,
     /// When its answer is no longer wanted.
     pub deadline: Deadline,
     /// Attempt of this call, 0 for the first.
@@ -72,13 +75,22 @@ impl Protection {
         let Arrival { outside, now_us, .. } = *arrival;
         let timeout_us = arrival.timeout.as_micros() as u64;
         if outside {
-            let user = self.user(arrival, headers, uri);
+            let (user, by_address) = self.user(arrival, headers, uri);
             let priority = self.priority(arrival.business_level, user);
             let deadline = Deadline::at(now_us.saturating_add(timeout_us));
-            return Context { now_us, priority, user, deadline, attempt: 0, passes: false, from_lane: false };
+            return Context {
+                now_us,
+                priority,
+                user,
+                by_address,
+                deadline,
+                attempt: 0,
+                passes: false,
+                from_lane: false,
+            };
         }
         let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-        let user = text(&USER).and_then(|t| wire::parse_user(t).ok()).or_else(|| self.user(arrival, headers, uri));
+        let user = text(&USER).and_then(|t| wire::parse_user(t).ok()).or_else(|| self.user(arrival, headers, uri).0);
         let priority = text(&PRIORITY).and_then(|t| wire::parse_priority(t).ok());
         let deadline = text(&DEADLINE_MS).and_then(|t| wire::parse_deadline_ms(t).ok());
         let deadline = deadline.map_or_else(
@@ -89,6 +101,7 @@ impl Protection {
             now_us,
             priority: priority.unwrap_or_else(|| self.priority(arrival.business_level, user)),
             user,
+            by_address: false,
             deadline,
             attempt: text(&ATTEMPT).and_then(|t| wire::parse_attempt(t).ok()).unwrap_or(0),
             passes: text(&ADMITTED).is_some_and(|t| wire::admitted_has(t, arrival.service)),
@@ -96,7 +109,8 @@ impl Protection {
         }
     }
 
-    fn user(&self, arrival: &Arrival<'_>, headers: &HeaderMap, uri: &Uri) -> Option<UserHash> {
+    /// Who it is, and whether that is only an address.
+    fn user(&self, arrival: &Arrival<'_>, headers: &HeaderMap, uri: &Uri) -> (Option<UserHash>, bool) {
         let Settings { user, .. } = &self.shared.settings;
         let key = &self.shared.user_key;
         for source in &user.0 {
@@ -104,16 +118,17 @@ impl Protection {
                 if !arrival.outside {
                     continue;
                 }
-                return Some(match arrival.peer {
+                let hash = match arrival.peer {
                     IpAddr::V4(ip) => key.hash(&ip.octets()),
                     IpAddr::V6(ip) => key.hash(&ip.octets()),
-                });
+                };
+                return (Some(hash), true);
             }
             if let Some(found) = find(source, headers, uri) {
-                return Some(key.hash(found));
+                return (Some(key.hash(found)), false);
             }
         }
-        None
+        (None, false)
     }
 
     fn priority(&self, business_level: u8, user: Option<UserHash>) -> Priority {
@@ -151,27 +166,72 @@ impl Context {
     pub fn remaining(&self, now_us: u64) -> Duration {
         Duration::from_micros(self.deadline.remaining_us(now_us))
     }
+}
 
-    /// Tells the next hop. What stood there before (on the entry: nothing, it was stripped) is replaced.
-    pub fn write(&self, headers: &mut HeaderMap, now_us: u64) {
-        headers.insert(PRIORITY, HeaderValue::from(self.priority.as_u16()));
-        if let Some(user) = self.user {
-            headers.insert(USER, hex(user.as_u64()));
+/// What the next hop is told about a request.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// The context, and when it is sent, in µs of the proxy's clock; none when protection is off.
+    pub context: Option<(Context, u64)>,
+    /// A stress test of the called service is on.
+    pub ungated: bool,
+    /// Calls that were shed on behalf of its callers.
+    pub shed: Option<String>,
+}
+
+impl Told {
+    /// Whether a header of ours that came is left out: another takes its place, or it is for this hop alone.
+    pub fn replaces(&self, name: &str) -> bool {
+        let Some((context, _)) = &self.context else { return name == slowlane::deliver::LANE };
+        match name {
+            slowlane::deliver::LANE | wire::PRIORITY | wire::DEADLINE_MS | wire::UNGATED => true,
+            wire::USER => context.user.is_some(),
+            wire::ATTEMPT => context.attempt > 0,
+            _ => false,
         }
-        headers.insert(DEADLINE_MS, HeaderValue::from(self.deadline.remaining_ms(now_us)));
-        if self.attempt > 0 {
-            headers.insert(ATTEMPT, HeaderValue::from(self.attempt));
+    }
+
+    /// Writes it.
+    pub fn write(&self, sink: &mut impl Sink) {
+        let Some((context, now_us)) = &self.context else { return };
+        let mut digits = [0; 20];
+        sink.add(&PRIORITY, decimal(context.priority.as_u16().into(), &mut digits));
+        if let Some(user) = context.user {
+            sink.add(&USER, &hex(user.as_u64()));
+        }
+        sink.add(&DEADLINE_MS, decimal(context.deadline.remaining_ms(*now_us).into(), &mut digits));
+        if context.attempt > 0 {
+            sink.add(&ATTEMPT, decimal(context.attempt.into(), &mut digits));
+        }
+        if self.ungated {
+            sink.add(&UNGATED, b"1");
+        }
+        if let Some(shed) = &self.shed {
+            sink.add(&SHED, shed.as_bytes());
+        }
+    }
+}
+
+/// A number in digits.
+fn decimal(mut value: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            return &digits[at..];
         }
     }
 }
 
 /// 16 digits.
-fn hex(value: u64) -> HeaderValue {
+fn hex(value: u64) -> [u8; 16] {
     let mut text = [0; 16];
     for (at, digit) in text.iter_mut().enumerate() {
         *digit = b"0123456789abcdef"[(value >> (60 - 4 * at)) as usize & 15];
     }
-    HeaderValue::from_bytes(&text).expect("hex digits are visible ASCII")
+    text
 }
 
 #[cfg(test)]

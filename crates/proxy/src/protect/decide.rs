@@ -1,17 +1,19 @@
 //! Phase *decide*: whether a request goes on, and what else becomes of it.
 
 use super::cache::{BODY_BYTES_MAX, Found, Key};
-use super::context::{self, Arrival, SHED, UNGATED};
+use super::context::{self, Arrival, SHED};
 use super::service::Admitted;
-use super::{Context, Protection, Reply, Service, locked};
+use super::{Context, Protection, Reply, Service, Told, locked};
 use crate::body::AnswerBody;
 use crate::exchange::Failure;
 use crate::local::LocalCluster;
+use crate::outgoing::target;
 use crate::request::{Call, Side};
 use admission::wire::{self, Why};
 use admission::{Advert, UserHash};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::response::Parts;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Incoming};
@@ -55,6 +57,11 @@ impl Ticket {
             admitted.sent_again(now_us);
         }
     }
+}
+
+/// The policy that slowed a delivery of the slow lane.
+fn lane_of(headers: &HeaderMap) -> Option<&str> {
+    headers.get(context::LANE)?.to_str().ok()
 }
 
 struct HeadersOf<'a>(&'a HeaderMap);
@@ -197,8 +204,10 @@ impl Protection {
             }
             PolicyAction::Throttle(_) => Err(self.refuse_by(service, entry)),
             PolicyAction::Suppress(answer) => answered(Reply::configured(answer)),
-            // What the lane releases must not be slowed again.
-            PolicyAction::Slow(_) if context.from_lane => {
+            // What this policy released must not be slowed by it again.
+            PolicyAction::Slow(_)
+                if context.from_lane && lane_of(request.headers()) == Some(entry.policy.name.as_str()) =>
+            {
                 entry.counts.count_passed();
                 Ok(None)
             }
@@ -210,8 +219,9 @@ impl Protection {
                         configured.map_or_else(|| Reply::configured(&model::Answer::default()), Reply::configured),
                     );
                 };
-                let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-                let key = Key::new(&entry.policy.name, request.method(), head.host, target, request.headers());
+                let asked = (request.method(), head.host, target(request.uri()));
+                let user = context.user.filter(|_| !context.by_address).map(UserHash::as_u64);
+                let key = Key::new(&entry.policy.name, asked, request.headers(), user);
                 let found = key
                     .as_ref()
                     .map(|key| self.cache.borrow_mut().find(key, u64::from(age_s) * 1_000_000, context.now_us));
@@ -231,23 +241,18 @@ impl Protection {
         }
     }
 
-    /// What the next hop is told besides the context: calls that were shed on behalf of its callers, and that a stress test
-    /// is on (also said by others, it would open their gates: only the proxy's word stands).
-    pub fn prepare(&self, cluster: &LocalCluster, context: &Context, headers: &mut HeaderMap, now_us: u64) {
-        context.write(headers, now_us);
-        if cluster.shared.balance.leased(now_us / 1_000) {
-            headers.insert(UNGATED, HeaderValue::from_static("1"));
-        } else {
-            headers.remove(UNGATED);
-        }
-        let Some(service) = &cluster.service else { return };
-        if service.is_aware(now_us)
+    /// What the next hop is told: the context, calls that were shed on behalf of its callers, and that a stress test is on
+    /// (said by others, it would open their gates: only the proxy's word stands).
+    pub fn prepare(&self, cluster: &LocalCluster, context: &Context, headers: &HeaderMap, now_us: u64) -> Told {
+        let ungated = cluster.shared.balance.leased(now_us / 1_000);
+        let mut shed = None;
+        if let Some(service) = &cluster.service
+            && service.is_aware(now_us)
             && !headers.contains_key(SHED)
-            && let Some(text) = wire::shed(&service.callee.take_shed())
-            && let Ok(value) = HeaderValue::from_str(&text)
         {
-            headers.insert(SHED, value);
+            shed = wire::shed(&service.callee.take_shed());
         }
+        Told { context: Some((*context, now_us)), ungated, shed }
     }
 
     /// The head of an answer came: what it says about the service, and what the caller is told.
@@ -256,21 +261,23 @@ impl Protection {
         call: &Call<'_>,
         cluster: &LocalCluster,
         ticket: &mut Ticket,
-        response: &mut Response<Incoming>,
+        answer: &mut Parts,
         now_us: u64,
     ) -> Option<Advert> {
         let service = cluster.service.as_ref()?;
-        let status = response.status();
+        let status = answer.status;
         let refused = status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS;
         if let Some(admitted) = ticket.admitted.take() {
             admitted.answered(!status.is_server_error() && !refused, refused, now_us);
         }
-        let heard = self.hear(service, response.headers(), now_us);
-        if call.side == Side::Entry {
-            response.headers_mut().remove(ORCA);
-            response.headers_mut().remove(ORCA_BINARY);
-        } else if heard.is_none() {
-            self.tell(call, service, response.headers_mut(), now_us);
+        let heard = self.hear(service, &answer.headers, now_us);
+        if call.side == Side::Mesh {
+            if heard.is_none() {
+                self.tell(call, service, &mut answer.headers, now_us);
+            }
+        } else if heard.is_some() || answer.headers.contains_key(ORCA) || answer.headers.contains_key(ORCA_BINARY) {
+            answer.headers.remove(ORCA);
+            answer.headers.remove(ORCA_BINARY);
         }
         heard
     }

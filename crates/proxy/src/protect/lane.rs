@@ -5,9 +5,11 @@
 //! waits, `…/lane/dead` lists what its receiver refused, and `POST …/lane/dead/<id>/retry` puts one back.
 
 use super::context::DEADLINE_MS;
-use super::{Context, LaneAt, Protection, Reply, locked};
-use crate::headers::{self, Peer};
+use super::{Context, LaneAt, Protection, Reply, Told, locked};
+use crate::headers::Peer;
+use crate::outgoing::{Outgoing, target};
 use crate::request::Side;
+use api::fleet::{DeadLetter, LaneAnswer};
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode};
@@ -31,6 +33,9 @@ use tokio::sync::watch;
 pub const PATH: &str = "/.well-known/springtide/lane";
 /// Dead letters listed at once.
 const DEAD_LIST_MAX: usize = 1_000;
+/// Of those, told to the control plane, and letters of their targets there: together well below a message of gRPC.
+const LETTERS_MAX: usize = 500;
+const TARGET_CHARS_MAX: usize = 512;
 /// Letters of a caller's idempotency key.
 const KEY_BYTES_MAX: usize = 256;
 /// Time for a slowed request's body.
@@ -142,7 +147,7 @@ impl Protection {
             let what = "this proxy has no slow lane (--slow-lane)\n".to_owned();
             return Reply::error(StatusCode::SERVICE_UNAVAILABLE, what);
         };
-        let (mut parts, body) = request.into_parts();
+        let (parts, body) = request.into_parts();
         let key = match parts.headers.get(slow.key_header.as_str()).map(HeaderValue::to_str) {
             None => String::new(),
             Some(Ok(key)) if key.len() <= KEY_BYTES_MAX => key.to_owned(),
@@ -161,10 +166,10 @@ impl Protection {
                 return Reply::error(StatusCode::REQUEST_TIMEOUT, "the request body did not come in time\n".to_owned());
             }
         };
-        headers::prepare(&mut parts.headers, side == Side::Entry, peer);
-        context.write(&mut parts.headers, context.now_us);
+        let told = Told { context: Some((*context, context.now_us)), ..Told::default() };
+        let mut headers = Outgoing { parts: &parts, outside: side == Side::Entry, peer, told }.headers();
         for own in [DEADLINE_MS, header::HOST, header::CONTENT_LENGTH, HeaderName::from_static(IDEMPOTENCY_KEY)] {
-            parts.headers.remove(own);
+            headers.remove(own);
         }
         let kept = |(name, value): (&HeaderName, &HeaderValue)| ItemHeader {
             name: name.as_str().to_owned(),
@@ -175,23 +180,15 @@ impl Protection {
             policy: entry.policy.name.to_string(),
             service: service.to_owned(),
             method: parts.method.to_string(),
-            target: parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
-            headers: parts.headers.iter().map(kept).collect(),
+            target: target(&parts.uri).to_owned(),
+            headers: headers.iter().map(kept).collect(),
             body,
             rate_milli_rps: milli(entry.rate()),
             waiting_max: slow.waiting_max.into(),
             ..Item::default()
         };
         match lane.driver.push(item).await {
-            Ok(pushed) => {
-                let location = format!("{PATH}/{}", pushed.id);
-                let body = format!("{{\"id\":{:?},\"state\":\"waiting\",\"location\":{location:?}}}\n", pushed.id);
-                let mut reply = Reply::json(StatusCode::ACCEPTED, body);
-                if let Ok(location) = HeaderValue::from_str(&location) {
-                    reply.headers.insert(header::LOCATION, location);
-                }
-                reply
-            }
+            Ok(pushed) => Reply::accepted(&pushed.id, &format!("{PATH}/{}", pushed.id)),
             Err(error) => refusal(&error),
         }
     }
@@ -288,5 +285,24 @@ impl Lane {
         };
         let list: Vec<String> = dead.iter().map(one).collect();
         Ok(Reply::json(StatusCode::OK, format!("[{}]\n", list.join(","))))
+    }
+
+    /// The dead letters, for the control plane; or one of them put back.
+    pub async fn answer(&self, retry: &str) -> Result<LaneAnswer, slowlane::Error> {
+        if !retry.is_empty() {
+            return Ok(LaneAnswer { retried: self.driver.revive(retry).await?, ..LaneAnswer::default() });
+        }
+        let depth = self.driver.depth().await?;
+        let letters = self.driver.dead(0, LETTERS_MAX).await?.into_iter().map(|of| DeadLetter {
+            id: of.item.id,
+            policy: of.item.policy,
+            service: of.item.service,
+            method: of.item.method,
+            target: of.item.target.chars().take(TARGET_CHARS_MAX).collect(),
+            accepted_unix_ms: of.item.accepted_unix_ms,
+            status: of.status.into(),
+            reason: of.reason,
+        });
+        Ok(LaneAnswer { letters: letters.collect(), dead: depth.dead, waiting: depth.waiting, ..LaneAnswer::default() })
     }
 }

@@ -26,7 +26,22 @@ pub struct Reply {
     pub outcome: Outcome,
     /// For callers of gRPC: the answer as one of the proxy's own, whose body is text.
     pub text: &'static str,
+    /// For callers of gRPC: its status, where the HTTP status says another thing.
+    pub grpc: Option<&'static str>,
 }
+
+/// FAILED_PRECONDITION, which clients of gRPC do not send again: there is no answer, and asking again gives none.
+const NO_MESSAGE: &str = "9";
+/// Headers that gRPC callers get too, as metadata.
+const METADATA: [HeaderName; 5] = [
+    REJECT,
+    header::LOCATION,
+    LANE_ID,
+    HeaderName::from_static("grpc-status"),
+    HeaderName::from_static("grpc-message"),
+];
+/// The id of a request in the slow lane.
+pub const LANE_ID: HeaderName = HeaderName::from_static("x-springtide-lane-id");
 
 const fn about(why: Why) -> (StatusCode, &'static str) {
     match why {
@@ -53,7 +68,7 @@ impl Reply {
         if let Ok(reason) = HeaderValue::from_maybe_shared(Bytes::from(wire::reject(why, by))) {
             headers.insert(REJECT, reason);
         }
-        Self { status, headers, body: Bytes::from_static(text.as_bytes()), outcome: Outcome::Reject, text }
+        Self { status, headers, body: Bytes::from_static(text.as_bytes()), outcome: Outcome::Reject, text, grpc: None }
     }
 
     /// What a policy has configured.
@@ -73,6 +88,8 @@ impl Reply {
             body,
             outcome: Outcome::Done,
             text: "an operator's policy answers in the service's place\n",
+            // A message that suits the caller cannot be made up; an operator may configure `grpc-status` itself.
+            grpc: status.is_success().then_some(NO_MESSAGE),
         }
     }
 
@@ -80,7 +97,21 @@ impl Reply {
     pub fn json(status: StatusCode, body: String) -> Self {
         let mut headers = HeaderMap::with_capacity(2);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Self { status, headers, body: Bytes::from(body), outcome: Outcome::Done, text: "" }
+        Self { status, headers, body: Bytes::from(body), outcome: Outcome::Done, text: "", grpc: None }
+    }
+
+    /// 202: the request waits in the slow lane under this id.
+    pub fn accepted(id: &str, location: &str) -> Self {
+        let body = format!("{{\"id\":{id:?},\"state\":\"waiting\",\"location\":{location:?}}}\n");
+        let mut reply = Self::json(StatusCode::ACCEPTED, body);
+        for (name, value) in [(header::LOCATION, location), (LANE_ID, id)] {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                reply.headers.insert(name, value);
+            }
+        }
+        reply.grpc = Some(NO_MESSAGE);
+        reply.text = "accepted: it waits in the slow lane and will be delivered; do not send it again\n";
+        reply
     }
 
     /// An error in words; one that is the proxy's or its disk's fault may be tried again.
@@ -92,16 +123,28 @@ impl Reply {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
         }
         let outcome = if ours { Outcome::Error } else { Outcome::Done };
-        Self { status, headers, body: Bytes::from(text), outcome, text: "the slow lane does not take this request\n" }
+        Self {
+            status,
+            headers,
+            body: Bytes::from(text),
+            outcome,
+            text: "the slow lane does not take this request\n",
+            grpc: None,
+        }
     }
 
     /// The answer.
     pub fn response(self, grpc: bool) -> Response<AnswerBody> {
         if grpc {
-            let own = Own { status: self.status, reject: None, text: self.text };
+            let own = Own { status: self.status, reject: None, text: self.text, by: None };
             let mut response = own.response(true);
-            if let Some(reason) = self.headers.get(REJECT) {
-                response.headers_mut().insert(REJECT, reason.clone());
+            if let Some(status) = self.grpc {
+                response.headers_mut().insert("grpc-status", HeaderValue::from_static(status));
+            }
+            for name in METADATA {
+                if let Some(value) = self.headers.get(&name) {
+                    response.headers_mut().insert(name, value.clone());
+                }
             }
             return response;
         }

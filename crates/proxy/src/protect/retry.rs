@@ -5,15 +5,15 @@ use crate::exchange::Failure;
 use crate::headers::REJECT;
 use admission::RetryRefusal;
 use admission::wire::{self, Why};
-use http::{Response, StatusCode};
-use hyper::body::Incoming;
+use http::StatusCode;
+use http::response::Parts;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// What an attempt came to, as far as a retry is concerned.
 pub enum Came<'a> {
     /// An answer.
-    Answer(&'a Response<Incoming>),
+    Answer(&'a Parts),
     /// None.
     Failure(&'a Failure),
 }
@@ -23,10 +23,10 @@ fn may_help(came: &Came<'_>) -> bool {
     match came {
         Came::Failure(Failure::Connect(_) | Failure::Broken(_) | Failure::Full) => true,
         Came::Failure(Failure::Late | Failure::Upload | Failure::CallerGone) => false,
-        Came::Answer(response) => match response.status() {
+        Came::Answer(answer) => match answer.status {
             StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => true,
             StatusCode::SERVICE_UNAVAILABLE => {
-                let reason = response.headers().get(REJECT).and_then(|value| value.to_str().ok());
+                let reason = answer.headers.get(REJECT).and_then(|value| value.to_str().ok());
                 // Another endpoint may have room; what a policy or a deadline refused it refuses again.
                 match reason.map(wire::parse_reject) {
                     Some(Ok((why, _))) => matches!(why, Why::Overload | Why::Overflow | Why::NoEndpoint),

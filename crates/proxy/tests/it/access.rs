@@ -43,7 +43,7 @@ fn each_request_leaves_a_line() {
     assert_eq!((of(0, "service"), of(0, "instance")), ("web".into(), "w-1".into()));
     assert_eq!((of(0, "status"), of(0, "bytes"), of(0, "peer")), (200.into(), 1.into(), "127.0.0.1".into()));
     assert!(of(0, "duration_us").as_u64() > Some(0) && of(0, "aborted").is_null());
-    assert_eq!((of(1, "status"), of(1, "reject")), (503.into(), "no-endpoint".into()));
+    assert_eq!((of(1, "status"), of(1, "reject")), (503.into(), "no-endpoint; by=empty".into()));
     assert_eq!((of(1, "service"), of(1, "instance")), ("empty".into(), "".into()));
     assert_eq!((of(2, "path"), of(2, "bytes"), of(2, "aborted")), ("/stall".into(), 4.into(), true.into()));
     assert!(of(2, "duration_us").as_u64() >= Some(300_000), "until the answer ended, not until its head");

@@ -202,7 +202,7 @@ fn what_does_not_fit_is_rejected_fast() {
     until("it is rejected", || {
         let answer = clients[3].get("web", "/");
         assert!(upstream.requests() < 4, "the bound holds");
-        answer.status == 503 && answer.header("x-springtide-reject") == Some("overflow")
+        answer.status == 503 && answer.header("x-springtide-reject") == Some("overflow; by=web")
     });
     assert_eq!(clients[2].read().expect("an answer").text(), "hello", "the waiting one got its place");
 }

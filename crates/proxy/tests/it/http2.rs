@@ -24,7 +24,7 @@ pub fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
 }
 
-async fn connect(address: SocketAddr) -> SendRequest<Full<Bytes>> {
+pub async fn connect(address: SocketAddr) -> SendRequest<Full<Bytes>> {
     let stream = tokio::net::TcpStream::connect(address).await.expect("the proxy accepts");
     let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("it speaks HTTP/2");
     tokio::spawn(connection);
@@ -193,7 +193,7 @@ fn grpc_callers_are_answered_in_their_own_words() {
     fixture.tell(World::web(vec![]));
     runtime().block_on(async {
         let mut sender = connect(fixture.mesh).await;
-        for (host, code, reject) in [("web", "14", "no-endpoint"), ("nobody", "12", "no-route")] {
+        for (host, code, reject) in [("web", "14", "no-endpoint; by=web"), ("nobody", "12", "no-route")] {
             let mut asked = request(host, "/a.B/C", "body");
             asked.headers_mut().insert("content-type", "application/grpc+proto".parse().expect("valid"));
             let (status, headers, body, _) = whole(sender.send_request(asked).await.expect("an answer")).await;

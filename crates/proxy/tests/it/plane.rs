@@ -254,7 +254,7 @@ impl Fleet for Service {
                             heard.edges.insert(key, edge);
                         }
                     }
-                    Some(proxy_up::Message::DryRun(_)) | None => {}
+                    Some(proxy_up::Message::DryRun(_) | proxy_up::Message::Lane(_)) | None => {}
                 }
             }
         });

@@ -1,6 +1,7 @@
 //! Slowed money flows through a whole proxy: 202 and an id, released at the rate, paid exactly once, across a restart.
 
 use crate::client::{Answer, Client};
+use crate::http2::{connect, request, runtime, whole};
 use crate::upstream::Upstream;
 use crate::world::{World, endpoint};
 use crate::{Fixture, until};
@@ -55,10 +56,36 @@ fn slowed_requests_are_accepted_at_once_and_released_at_the_rate() {
     let (target, headers) = upstream.seen.last.lock().expect("not poisoned").clone().expect("it came");
     assert_eq!((target.as_str(), headers["idempotency-key"].to_str().expect("text")), ("/count?uid=9", "k-29"));
     assert!(headers.contains_key("x-springtide-user"), "the item keeps whose it is");
+    assert!(!headers.contains_key("x-springtide-lane"), "what a service hands on must not pass other lanes");
     assert!(state(&fixture, &first).contains("done"));
     assert!(state(&fixture, "proxy-1.0").contains("no item"));
     let unslowed = Client::connect(fixture.entry).get("x", "/other");
     assert_eq!(unslowed.status, 200);
+}
+
+#[test]
+fn a_slowed_call_of_grpc_is_not_sent_again_by_its_caller_and_its_own_status_decides() {
+    let (fixture, upstream) = (with_lane(), Upstream::start());
+    let policy = SLOW.replace("/count", "/trailers").replace("20", "1000");
+    fixture.tell(World::web(vec![endpoint("w-1", upstream.address, 1000)]).http2("web").policy(&policy, LONG_MS));
+    let slowed: Vec<String> = runtime().block_on(async {
+        let mut sender = connect(fixture.entry).await;
+        let mut ids = Vec::new();
+        for grpc_status in [0, 5, 14] {
+            let mut asked = request("x", &format!("/trailers?{grpc_status}"), "money");
+            asked.headers_mut().insert("content-type", "application/grpc".parse().expect("valid"));
+            asked.headers_mut().insert("te", "trailers".parse().expect("valid"));
+            let (_, headers, body, _) = whole(sender.send_request(asked).await.expect("an answer")).await;
+            assert_eq!((headers["grpc-status"].as_bytes(), body.len()), (b"9".as_slice(), 0), "{headers:?}");
+            assert!(headers.contains_key("location"));
+            ids.push(headers["x-springtide-lane-id"].to_str().expect("text").to_owned());
+        }
+        ids
+    });
+    until("OK is done", || state(&fixture, &slowed[0]).contains("\"state\":\"done\""));
+    until("NOT_FOUND is a dead letter", || state(&fixture, &slowed[1]).contains("grpc-status 5"));
+    until("UNAVAILABLE is tried again", || upstream.requests() >= 5);
+    assert!(state(&fixture, &slowed[2]).contains("waiting"));
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn errors_rejects_and_strangers_are_told_apart() {
     upstream.seen.rejecting.store(true, SeqCst);
     (0..4).for_each(|_| assert_eq!(get(fixture.entry, "x", "/").status, 503));
     let empty = get(fixture.mesh, "empty", "/");
-    assert_eq!((empty.status, empty.header("x-springtide-reject")), (503, Some("no-endpoint")));
+    assert_eq!((empty.status, empty.header("x-springtide-reject")), (503, Some("no-endpoint; by=empty")));
     assert_eq!(get(fixture.mesh, "nobody", "/").status, 404);
     let mut client = Client::connect(fixture.mesh);
     for stranger in 0..50 {

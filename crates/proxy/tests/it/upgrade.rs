@@ -178,6 +178,29 @@ fn a_new_process_that_dies_before_it_is_ready_changes_nothing() {
     assert!(std::net::TcpStream::connect(fixture.mesh).is_err(), "no socket is left behind");
 }
 
+/// A running proxy that says so much when it is asked, and dies.
+fn dying_predecessor(path: PathBuf, words: &'static [u8]) -> std::thread::JoinHandle<()> {
+    let listener = std::os::unix::net::UnixListener::bind(path).expect("a free name");
+    std::thread::spawn(move || {
+        let (mut asked, _) = listener.accept().expect("it is asked");
+        std::io::Write::write_all(&mut asked, words).expect("it reads");
+    })
+}
+
+#[test]
+fn a_predecessor_that_dies_during_the_hand_over_stops_nobody() {
+    // Before a word, amid its sockets, and when it only had to be told that the next one is ready.
+    for words in [b"".as_slice(), b"1", b"1."] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let died = dying_predecessor(socket(folder.path()), words);
+        let fixture = Fixture::with(1, |config, _| config.handover = Some(socket(folder.path())));
+        died.join().expect("it died");
+        let upstream = Upstream::start();
+        fixture.tell(World::web(vec![endpoint("w-1", upstream.address, 1000)]));
+        assert_eq!(get(fixture.entry, "x", "/").text(), "hello", "after {words:?}");
+    }
+}
+
 #[test]
 fn fewer_workers_take_over_all_sockets_and_another_address_is_bound_anew() {
     let mut fixture = with_handover(4);

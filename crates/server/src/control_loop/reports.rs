@@ -51,9 +51,9 @@ impl Engine {
                     self.enforcers.host(host.as_str(), revision);
                 }
             }
-            FleetInput::DryRun(request, reply) => {
+            FleetInput::AskProxies(question, reply) => {
                 // The client may have gone away; what proxies find is then dropped.
-                let _ = reply.send(self.world.links.dry_run(&request));
+                let _ = reply.send(self.world.links.ask(&question));
             }
             FleetInput::ProxySamples(proxy, epoch, samples) => {
                 if self.world.links.proxies.get(&proxy).is_some_and(|link| link.epoch == epoch) {

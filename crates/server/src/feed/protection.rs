@@ -124,14 +124,28 @@ impl Protection {
 
     /// Writes everything; gauges of proxies that fell silent are left out.
     pub fn write(&mut self, store: &mut SeriesStore, now: UnixMs) {
+        // What a service tells of itself each proxy tells alike; what proxies infer is of each one's own part.
         let mut gauges = BTreeMap::<&str, [f64; 4]>::new();
+        let mut told = BTreeMap::<&str, [f64; 2]>::new();
         for proxy in self.proxies.values().filter(|proxy| now.saturating_sub(proxy.heard) <= SILENT_MS) {
             for (service, of) in &proxy.services {
                 let sum = gauges.entry(service).or_insert([f64::MAX, 0.0, 0.0, 0.0]);
                 sum[0] = sum[0].min(f64::from(of.level));
-                sum[1] += f64::from(of.demand_rps);
-                sum[2] += f64::from(of.capacity_rps);
+                if of.aware {
+                    let told = told.entry(service).or_default();
+                    told[0] = told[0].max(f64::from(of.demand_rps));
+                    told[1] = told[1].max(f64::from(of.capacity_rps));
+                } else {
+                    sum[1] += f64::from(of.demand_rps);
+                    sum[2] += f64::from(of.capacity_rps);
+                }
                 sum[3] = sum[3].max(f64::from(of.queue_delay_us) / 1e6);
+            }
+        }
+        for (service, [demand, capacity]) in told {
+            if let Some(sum) = gauges.get_mut(service) {
+                sum[1] += demand;
+                sum[2] += capacity;
             }
         }
         let mut put = |name: &str, labels: &[(&str, &str)], value: f64| {
@@ -192,5 +206,10 @@ mod tests {
             "what did not move still counts"
         );
         assert_eq!(line(&mut protection, EVENTS, 9_000), None);
+        let told = |demand| ProtectionSample { aware: true, ..sample(65_536, demand, 0) };
+        protection.take("a", &[told(400.0)], 9_000);
+        protection.take("b", &[told(390.0)], 9_000);
+        let found = line(&mut protection, DEMAND, 9_000).expect("written");
+        assert!(found.contains(" 400"), "each proxy tells of the whole service: {found}");
     }
 }

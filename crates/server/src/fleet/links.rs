@@ -1,7 +1,7 @@
 //! Who is connected: one stream for each host and each proxy; a newer hello of the same name replaces the older.
 
-use crate::policies::dry_runs::PROXIES_MAX;
-use api::fleet::{AgentDown, DryRunRequest, FastSampling, LogCancel, LogRequest, ProxyDown, agent_down, proxy_down};
+use crate::policies::questions::PROXIES_MAX;
+use api::fleet::{AgentDown, FastSampling, LogCancel, LogRequest, ProxyDown, agent_down, proxy_down};
 use model::{DatacenterName, HostName, InstanceId};
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
@@ -96,9 +96,9 @@ impl Links {
         self.send(host, agent_down::Message::LogCancel(LogCancel { id }));
     }
 
-    /// Asks proxies for a dry run, those that are first by name when there are many; gives their names.
-    pub fn dry_run(&self, request: &DryRunRequest) -> Vec<String> {
-        let message = || Ok(ProxyDown { message: Some(proxy_down::Message::DryRun(request.clone())) });
+    /// Asks proxies something, those that are first by name when there are many; gives their names.
+    pub fn ask(&self, question: &proxy_down::Message) -> Vec<String> {
+        let message = || Ok(ProxyDown { message: Some(question.clone()) });
         let asked = self.proxies.iter().filter(|(_, link)| link.to.try_send(message()).is_ok());
         asked.take(PROXIES_MAX).map(|(proxy, _)| proxy.clone()).collect()
     }

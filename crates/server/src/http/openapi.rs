@@ -50,6 +50,8 @@ use utoipa::OpenApi;
         protect::lift,
         protect::rollback,
         protect::dry_run,
+        protect::dead_letters,
+        protect::retry_dead_letter,
         protect::history,
         incidents::list,
         incidents::get,

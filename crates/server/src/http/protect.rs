@@ -2,9 +2,11 @@
 //!
 //! Each change is one commit like every other; the answer waits, for a while, until proxies and agents have confirmed it.
 
+mod dead_letters;
 mod dry_run;
 mod roll;
 
+pub use dead_letters::*;
 pub use dry_run::*;
 pub use roll::*;
 

@@ -28,6 +28,7 @@ pub enum Command {
     DryRun(DryRunArgs),
     Rollback(RollbackArgs),
     Lift(LiftArgs),
+    DeadLetters(DeadLettersArgs),
 }
 
 /// `springtide protect …`.
@@ -44,6 +45,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::DryRun(args) => dry_run(args).await,
         Command::Rollback(args) => rollback(args).await,
         Command::Lift(args) => lift(args).await,
+        Command::DeadLetters(args) => dead_letters(args).await,
     }
 }
 
@@ -176,6 +178,43 @@ pub struct LiftArgs {
     output: Output,
     #[command(flatten)]
     connect: Connect,
+}
+
+/// Show what receivers refused of the slow lane for good, or have it delivered again
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  springtide protect dead-letters\n  springtide protect dead-letters --retry proxy-1.019a9e\n  springtide protect dead-letters --retry-all\n\nMend what made the receiver refuse them first: each is delivered again at the rate of its policy.\nExit codes: 0 shown, or put back; 1 not all could be; 3 no server."
+)]
+pub struct DeadLettersArgs {
+    /// Have this one delivered again; may stand several times
+    #[arg(long, value_name = "ID", conflicts_with = "retry_all")]
+    retry: Vec<String>,
+    /// Have each of those shown delivered again
+    #[arg(long)]
+    retry_all: bool,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+async fn dead_letters(args: DeadLettersArgs) -> Result<(), Failure> {
+    let client = args.connect.client()?;
+    if args.retry.is_empty() && !args.retry_all {
+        let all = client.dead_letters().await?;
+        args.output.show(&all, || shown::dead_letters(&all))?;
+        return shown::lanes_missing(&all).map_or(Ok(()), |why| Err(Failure::Refused(why)));
+    }
+    let ids = if args.retry_all {
+        client.dead_letters().await?.letters.into_iter().map(|letter| letter.id).collect()
+    } else {
+        args.retry
+    };
+    let mut retried = Vec::new();
+    for id in &ids {
+        retried.push(client.retry_dead_letter(id).await?);
+    }
+    args.output.show(&retried, || shown::retried(&retried))
 }
 
 async fn list(args: ListArgs) -> Result<(), Failure> {

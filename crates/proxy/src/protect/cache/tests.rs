@@ -10,7 +10,11 @@ fn policy(name: &str) -> PolicyName {
 }
 
 fn key(target: &str, headers: &HeaderMap) -> Key {
-    Key::new(&policy("feed"), &Method::GET, "shop", target, headers).expect("a GET")
+    of_user(target, headers, None)
+}
+
+fn of_user(target: &str, headers: &HeaderMap, user: Option<u64>) -> Key {
+    Key::new(&policy("feed"), (&Method::GET, "shop", target), headers, user).expect("a GET")
 }
 
 fn with(name: header::HeaderName, value: &'static str) -> HeaderMap {
@@ -29,8 +33,24 @@ fn an_answer_is_given_while_it_is_young_and_only_to_whom_it_was_given() {
     assert!(matches!(cache.find(&alice, 60 * S, 61 * S + 1), Found::Fetch));
     let bob = key("/feed?n=1", &with(header::COOKIE, "uid=bob"));
     assert!(matches!(cache.find(&bob, 60 * S, 2 * S), Found::Fetch));
-    let post = Key::new(&policy("feed"), &Method::POST, "shop", "/feed", &HeaderMap::new());
+    let post = Key::new(&policy("feed"), (&Method::POST, "shop", "/feed"), &HeaderMap::new(), None);
     assert_eq!(post, None);
+}
+
+#[test]
+fn an_answer_to_one_user_is_given_to_no_other_unless_it_is_public() {
+    let mut cache = AnswerCache::default();
+    let none = HeaderMap::new();
+    let (alice, bob, nobody) =
+        (of_user("/me", &none, Some(1)), of_user("/me", &none, Some(2)), of_user("/me", &none, None));
+    let fresh = |cache: &mut AnswerCache, key: &Key| matches!(cache.find(key, S, 0), Found::Fresh(_));
+    cache.keep(alice.clone(), StatusCode::OK, &none, Bytes::from("hers"), 0);
+    assert!(fresh(&mut cache, &alice) && !fresh(&mut cache, &bob) && !fresh(&mut cache, &nobody));
+    cache.keep(nobody.clone(), StatusCode::OK, &none, Bytes::from("of one without a name"), 0);
+    assert!(fresh(&mut cache, &nobody) && !fresh(&mut cache, &bob));
+    let public = with(header::CACHE_CONTROL, "max-age=5, Public");
+    cache.keep(alice, StatusCode::OK, &public, Bytes::from("everybody's"), 0);
+    assert!(fresh(&mut cache, &bob) && fresh(&mut cache, &nobody));
 }
 
 #[test]

@@ -4,7 +4,8 @@ use super::*;
 use crate::control_loop::Input;
 use crate::fleet::FleetInput;
 use crate::policies::PoliciesPut;
-use api::fleet::{DryRunFindings, DryRunRequest};
+use crate::policies::questions::Open;
+use api::fleet::{DryRunFindings, DryRunRequest, proxy_down};
 use api::http::{DryRunAnswer, DryRunEffect, DryRunQuestion, Estimate};
 use policy::dry_run::{Effect, Estimated, Findings, Row, estimate};
 use std::collections::BTreeSet;
@@ -41,19 +42,29 @@ pub async fn dry_run(
         put.message(now_ms())
     });
     let request = DryRunRequest { id: open.id, policies: Some(put.await?), count: names };
+    let (asked_proxies, found) = ask(&app, proxy_down::Message::DryRun(request), &mut open).await?;
+    Ok(Json(answer(&asked, asked_proxies, found)))
+}
+
+/// Asks the proxies; gives how many were asked, and what those answered that did in time.
+pub(super) async fn ask<T>(
+    app: &App,
+    question: proxy_down::Message,
+    open: &mut Open<T>,
+) -> Result<(usize, BTreeMap<String, T>), Failure> {
     let (to, waited_for) = oneshot::channel();
-    app.control.tell(Input::Fleet(FleetInput::DryRun(Box::new(request), to))).await?;
-    let asked_proxies: BTreeSet<String> =
+    app.control.tell(Input::Fleet(FleetInput::AskProxies(Box::new(question), to))).await?;
+    let asked: BTreeSet<String> =
         waited_for.await.map_err(|_| problem::internal("the server is shutting down"))?.into_iter().collect();
     let mut found = BTreeMap::new();
     let until = tokio::time::Instant::now() + Duration::from_millis(ANSWER_MS_MAX);
-    while found.len() < asked_proxies.len() {
+    while found.len() < asked.len() {
         match tokio::time::timeout_at(until, open.found.recv()).await {
-            Ok(Some((proxy, findings))) => drop(found.insert(proxy, findings)),
+            Ok(Some((proxy, answer))) => drop(found.insert(proxy, answer)),
             Ok(None) | Err(_) => break,
         }
     }
-    Ok(Json(answer(&asked, asked_proxies.len(), found)))
+    Ok((asked.len(), found))
 }
 
 /// The policies asked about: they must be right, but may be sweeping; a question rejects nobody.

@@ -1,7 +1,10 @@
 //! What `protect` prints for people.
 
 use crate::client::output::{Table, age, counted, duration};
-use api::http::{ChangeAction, DryRunAnswer, Estimate, InForce, OverlapView, PolicyView, ProtectResponse, ProtectView};
+use api::http::{
+    ChangeAction, DeadLetters, DryRunAnswer, Estimate, InForce, OverlapView, PolicyView, ProtectResponse, ProtectView,
+    RetriedLetter,
+};
 use model::time::rfc3339;
 use model::{Policy, PolicyHistory};
 
@@ -72,6 +75,47 @@ fn overlaps(all: &[OverlapView]) -> String {
         text.push_str(&format!("\noverlap: {said}"));
     }
     if text.is_empty() { text } else { text + "\n" }
+}
+
+/// What receivers refused for good.
+pub fn dead_letters(all: &DeadLetters) -> String {
+    let dead: u64 = all.held.iter().map(|(_, dead, _)| dead).sum();
+    let waiting: u64 = all.held.iter().map(|(_, _, waiting)| waiting).sum();
+    let wait = format!("{} wait in the slow lane", counted(waiting as usize, "request"));
+    if all.letters.is_empty() {
+        return format!("no dead letters; {wait}\n");
+    }
+    let mut table =
+        Table::new(&["ID", "POLICY", "REQUEST", "STATUS", "REASON", "ACCEPTED"]).numbers(&[3]).spare(&[5, 1]);
+    for of in &all.letters {
+        let request = format!("{} {}{}", of.method, of.service, of.target);
+        let accepted = rfc3339(of.accepted_unix_ms);
+        table.row([of.id.clone(), of.policy.clone(), request, of.status.to_string(), of.reason.clone(), accepted]);
+    }
+    let more = dead.saturating_sub(all.letters.len() as u64);
+    let more = if more > 0 && all.held.len() == 1 { format!("{more} more are not shown; ") } else { String::new() };
+    format!("{}\n{more}{wait}\n", table.text())
+}
+
+/// Why the list may lack some.
+pub fn lanes_missing(all: &DeadLetters) -> Option<String> {
+    if all.proxies == 0 {
+        return Some("no proxy is connected: the dead letters are with the proxies".to_owned());
+    }
+    let silent = all.proxies - all.answered;
+    let refused: Vec<String> = all.refused.iter().map(|of| format!("{}: {}", of.proxy, of.why)).collect();
+    match (silent, refused.is_empty()) {
+        (0, true) => None,
+        (0, false) => Some(format!("not shown: {}", refused.join("; "))),
+        _ => Some(format!("{silent} of {} proxies did not answer: theirs are not shown", all.proxies)),
+    }
+}
+
+/// What is delivered again.
+pub fn retried(all: &[RetriedLetter]) -> String {
+    let line = |of: &RetriedLetter| format!("{} waits again, at {}\n", of.id, of.proxy);
+    let text: String = all.iter().map(line).collect();
+    if text.is_empty() { "there are no dead letters\n".to_owned() } else { text }
 }
 
 /// Where the newest policies are in force.
