@@ -341,6 +341,7 @@ async fn sampled(data: &Path, findings: DryRunFindings) -> Option<()> {
         taken: 12,
         failed: 3,
         failure: "there is no \"x-client\"".to_owned(),
+        action: "throttle".to_owned(),
     };
     let samples = ProxySamples { policies: vec![sample], ..ProxySamples::default() };
     to.send(ProxyUp { message: Some(proxy_up::Message::Samples(samples)) }).await.ok()?;

@@ -68,8 +68,11 @@ fn black_hole() -> (String, std::sync::Arc<AtomicU64>) {
     let accepted = std::sync::Arc::new(AtomicU64::new(0));
     let count = accepted.clone();
     std::thread::spawn(move || {
-        let held: Vec<_> = listener.incoming().inspect(|_| drop(count.fetch_add(1, SeqCst))).collect();
-        drop(held);
+        let mut held = Vec::new();
+        for connection in listener.incoming() {
+            count.fetch_add(1, SeqCst);
+            held.push(connection);
+        }
     });
     (url, accepted)
 }
