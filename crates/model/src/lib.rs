@@ -48,7 +48,7 @@ pub use policy::{
 pub use resource::{
     Balance, Business, Circuit, ConfigSet, Criticality, Datacenter, Dependency, Environment, Event, External,
     HealthCheck, Hook, HookCall, HookWhen, Host, HostType, Kind, Layer, Package, PortRange, Protocol, Rack, Region,
-    Resource, ResourceKey, Route, Service, Slo, StepName, Stop, Traffic,
+    Resource, ResourceKey, Route, Service, ServiceMetrics, Slo, StepName, Stop, Traffic,
 };
 pub use snapshot::{FoldError, Revision, Snapshot, Versioned};
 pub use unit::{BandwidthMbps, CpuMillis, Digest, MemoryBytes, PIDS_MAX_DEFAULT, PowerWatts, Shape, UnitError, UnixMs};

@@ -267,6 +267,9 @@ pub struct Service {
     /// How the agent and the proxies tell that an instance is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
+    /// Where each instance tells its own numbers, in the Prometheus text format; absent means it tells none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<ServiceMetrics>,
     /// Instances wanted in each datacenter; `scale` overrules it.
     pub instances: BTreeMap<DatacenterName, u32>,
     /// How much it hurts when it is away.
@@ -415,6 +418,28 @@ fn health_failures_max() -> u32 {
 }
 fn health_start_ms_max() -> u32 {
     30_000
+}
+
+/// Where an instance tells its own numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceMetrics {
+    /// Named port; absent means the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<PortName>,
+    /// Path to GET.
+    #[serde(default = "metrics_path")]
+    pub path: String,
+    /// Time between two scrapes.
+    #[serde(default = "metrics_interval_ms")]
+    pub interval_ms: u32,
+}
+
+fn metrics_path() -> String {
+    "/metrics".to_owned()
+}
+fn metrics_interval_ms() -> u32 {
+    6_000
 }
 
 /// The promise to callers.

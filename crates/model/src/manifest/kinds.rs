@@ -87,6 +87,11 @@ const HEALTH_CHECK: Type = Record(&[
     may("failures_max", Whole(1, 1_000)),
     may("start_ms_max", Whole(1, 86_400_000)),
 ]);
+const METRICS: Type = Record(&[
+    may("port", Checked("a port name", schema::port_name)),
+    may("path", Checked("a path", schema::url_path)),
+    may("interval_ms", Whole(1_000, 3_600_000)),
+]);
 const SLO: Type = Record(&[may("latency_p99_ms", POSITIVE_U32), may("error_rate", Number)]);
 const STOP: Type = Record(&[may("drain_ms", Whole(0, 3_600_000)), may("grace_ms", Whole(0, 3_600_000))]);
 const STEPS: Type = Choice(&["attributes", "deploy", "silence", "start", "gray", "drain", "stop", "report"]);
@@ -119,6 +124,7 @@ const SERVICE: &[Field] = &[
     may("routes", List(&ROUTE)),
     may("dependencies", List(&DEPENDENCY)),
     may("health_check", HEALTH_CHECK),
+    may("metrics", METRICS),
     must("instances", Map(schema::name, &Whole(0, 1_000_000))),
     may("criticality", Choice(&["low", "normal", "high", "critical"])),
     may("pool", NAME),

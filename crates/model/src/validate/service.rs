@@ -58,18 +58,20 @@ fn ports(service: &Service, found: &mut Found) {
     if !service.routes.is_empty() && service.ports.is_empty() {
         found.push(("routes".to_owned(), "the service has no port to carry them; give `ports: [http]`".to_owned()));
     }
-    let Some(check) = &service.health_check else { return };
-    match &check.port {
-        Some(port) if !service.ports.contains(port) => {
-            let hint = did_you_mean(port, service.ports.iter().map(String::as_str));
-            let message = format!("the service has no port `{port}`{hint}");
-            found.push(("health_check.port".to_owned(), message));
+    let check = service.health_check.as_ref().map(|check| ("health_check", "check", &check.port));
+    let metrics = service.metrics.as_ref().map(|metrics| ("metrics", "scrape", &metrics.port));
+    for (field, what_for, port) in check.into_iter().chain(metrics) {
+        match port {
+            Some(port) if !service.ports.contains(port) => {
+                let hint = did_you_mean(port, service.ports.iter().map(String::as_str));
+                found.push((format!("{field}.port"), format!("the service has no port `{port}`{hint}")));
+            }
+            None if service.ports.is_empty() => {
+                let message = format!("the service has no port to {what_for}; give `ports: [http]`");
+                found.push((field.to_owned(), message));
+            }
+            Some(_) | None => {}
         }
-        None if service.ports.is_empty() => {
-            let message = "the service has no port to check; give `ports: [http]`".to_owned();
-            found.push(("health_check".to_owned(), message));
-        }
-        Some(_) | None => {}
     }
 }
 

@@ -100,6 +100,11 @@ const WRONG: &[(&str, &str, &[&str])] = &[
         &["fleet.yaml:102: health_check.port: the service has no port `htp`; did you mean `http`?"],
     ),
     (
+        "persistent_paths: [data]",
+        "metrics: {port: htp, path: /metrics}",
+        &["fleet.yaml:102: metrics.port: the service has no port `htp`; did you mean `http`?"],
+    ),
+    (
         "name: bank",
         "name: records",
         &[

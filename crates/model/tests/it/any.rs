@@ -69,6 +69,14 @@ fn health_check() -> impl Strategy<Value = HealthCheck> {
         })
 }
 
+fn metrics() -> impl Strategy<Value = ServiceMetrics> {
+    (option::of(port()), "/[a-z/]{0,10}", 1_000_u32..3_600_000).prop_map(|(port, path, interval_ms)| ServiceMetrics {
+        port,
+        path,
+        interval_ms,
+    })
+}
+
 fn traffic() -> impl Strategy<Value = Traffic> {
     let protocol = prop::sample::select(vec![Protocol::Http1, Protocol::Http2]);
     let balance = prop::sample::select(vec![Balance::LeastLoad, Balance::UserHash]);
@@ -82,7 +90,8 @@ fn service() -> impl Strategy<Value = Service> {
     let dependency = (name::<ServiceName>(), number())
         .prop_map(|(on, calls_per_request)| Dependency { on: on.to_string(), calls_per_request });
     let what = (name(), name(), layer(), name(), vec(text(), 0..4), option::of(name()), option::of(name()), shape());
-    let calls = (vec(port(), 0..3), vec(route, 0..3), vec(dependency, 0..3), option::of(health_check()));
+    let calls =
+        (vec(port(), 0..3), vec(route, 0..3), vec(dependency, 0..3), option::of(health_check()), option::of(metrics()));
     let levels = vec![Criticality::Low, Criticality::Normal, Criticality::High, Criticality::Critical];
     let wanted =
         (btree_map(name(), 0_u32..1_000_000, 0..4), prop::sample::select(levels), name(), option::of(1_u32..9));
@@ -101,6 +110,7 @@ fn service() -> impl Strategy<Value = Service> {
         routes: calls.1,
         dependencies: calls.2,
         health_check: calls.3,
+        metrics: calls.4,
         instances: wanted.0,
         criticality: wanted.1,
         pool: wanted.2,

@@ -129,6 +129,7 @@ fn plain_service(service: &str, shape: Shape, instances: BTreeMap<DatacenterName
         routes: Vec::new(),
         dependencies: Vec::new(),
         health_check: None,
+        metrics: None,
         instances,
         criticality: Criticality::Normal,
         pool: name("general"),
