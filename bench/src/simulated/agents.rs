@@ -297,7 +297,7 @@ impl Agent {
             memory_total_bytes: HOST.1,
             ..HostSample::default()
         };
-        AgentSamples { time_unix_ms: now, host: Some(host), slices }
+        AgentSamples { time_unix_ms: now, host: Some(host), slices, ..AgentSamples::default() }
     }
 }
 

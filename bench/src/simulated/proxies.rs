@@ -154,6 +154,7 @@ impl Counted {
             bucket,
             bucket_count,
             started: self.requests as u64,
+            ..EdgeSample::default()
         })
     }
 }

@@ -1,8 +1,9 @@
 //! Golden signals: what proxies and agents count, turned into rates, quantiles and cumulative traffic.
 //!
-//! Cardinality, by design. Kept for each instance: traffic, one window and one slice (about 16 series and one histogram).
-//! For each service: the same without a slice. For each pair caller → service: a window (5 series), never caller →
-//! instance. Proxies are summed away: a proxy is no label, its edges are kept only to tell how far each counter has come.
+//! Cardinality, by design (docs/metrics.md has the sums). Kept for each instance: traffic, one window and one slice (about 40
+//! series, one of them a histogram). For each service: the same without a slice, and a second histogram. For each pair
+//! caller → service: two windows (16 series), never caller → instance. For each host: about 25 series, and 5 or 8 for each disk and
+//! interface. Proxies are summed away: a proxy is no label, its edges are kept only to tell how far each counter has come.
 //! So series grow with instances + services + pairs, not with proxies × instances; the limits below hold per server,
 //! which at fleet size owns a share of the services.
 //!
@@ -13,12 +14,14 @@
 
 mod feed;
 mod machine;
+mod rest;
 #[cfg(test)]
 mod tests;
 mod top;
 mod traffic;
 mod window;
 
+pub use rest::{Device, HostRest, SliceRest};
 pub use top::{Pair, Row, Top};
 pub use traffic::Traffic;
 
@@ -66,6 +69,14 @@ pub struct EdgeSample {
     pub buckets: Vec<(u32, u64)>,
     /// Sent to the instance (counter).
     pub started: u64,
+    /// Of those, attempts after the first (counter).
+    pub retries: u64,
+    /// Sum of the times that requests waited in the proxy (counter).
+    pub queue_us_sum: u64,
+    /// Sum of the times from then until the head of the answer (counter).
+    pub back_us_sum: u64,
+    /// Buckets of that time that moved since the proxy's last sample: index and by how much.
+    pub back_buckets: Vec<(u32, u64)>,
 }
 
 /// Counters and gauges of one slice (`springtide.v1.SliceSample`).
@@ -95,10 +106,16 @@ pub struct SliceSample {
     pub memory_pressure_us: Option<u64>,
     /// Time of reading, by the agent's clock.
     pub time_us: u64,
+    /// Time in which all tasks waited for CPU (counter).
+    pub cpu_pressure_full_us: Option<u64>,
+    /// Time in which all tasks waited for memory (counter).
+    pub memory_pressure_full_us: Option<u64>,
+    /// What comes every few seconds only.
+    pub rest: Option<SliceRest>,
 }
 
 /// Counters and gauges of one host (`springtide.v1.HostSample`).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct HostSample {
     /// CPU busy, all cores (counter).
     pub cpu_busy_us: u64,
@@ -116,6 +133,14 @@ pub struct HostSample {
     pub memory_pressure_us: Option<u64>,
     /// Time in which some task waited for disks (counter).
     pub io_pressure_us: Option<u64>,
+    /// Time in which all tasks waited for CPU (counter).
+    pub cpu_pressure_full_us: Option<u64>,
+    /// Time in which all tasks waited for memory (counter).
+    pub memory_pressure_full_us: Option<u64>,
+    /// Time in which all tasks waited for disks (counter).
+    pub io_pressure_full_us: Option<u64>,
+    /// What comes every few seconds only.
+    pub rest: Option<HostRest>,
 }
 
 /// A reading of an instance under stress; counters only grow.
@@ -168,7 +193,7 @@ impl Golden {
 
     /// Makes the metrics that [`Golden::tick`] writes known.
     pub fn describe(store: &mut SeriesStore) {
-        feed::DESCRIPTIONS.iter().for_each(|description| store.describe(*description));
+        feed::descriptions().for_each(|description| store.describe(*description));
     }
 
     /// Takes a proxy's sample: its clock at the reading, and the edges that moved.
@@ -196,7 +221,7 @@ impl Golden {
         self.flows.forget(now, |instance| machine.slices.contains_key(instance));
         let flows = &self.flows;
         self.taps.retain(|instance, _| flows.instances.contains_key(instance));
-        feed::feed(&self.flows, &self.machine, now, store)
+        feed::feed(&self.flows, &mut self.machine, now, store)
     }
 
     /// The fleet over the last seconds.

@@ -1,22 +1,27 @@
 //! Numbers on their way in: samples of agents and proxies become series, golden signals and observed traffic.
 
+mod links;
 mod policies;
 mod process;
 mod protection;
+mod trips;
+mod wire;
 
 use crate::clock::now_ms;
 use crate::incidents::Health;
 use crate::remote_write;
-use api::fleet as wire;
+use api::fleet;
 use control::{Observed, StressSample, Traffic};
-use metrics::golden::{EdgeSample, HostSample, Pair, SliceSample, Top};
+use links::Links;
+use metrics::golden::{EdgeSample, Pair, SliceSample, Top};
 use metrics::series::{Limits, SeriesStore};
 use metrics::{Golden, Selector, SeriesPoints, Store};
-use model::{InstanceId, UnixMs};
+use model::{Circuit, InstanceId, UnixMs};
 use policies::Policies;
 use process::Process;
 use protection::Protection;
 use std::sync::Arc;
+use trips::{Teller, Trips};
 
 /// Time between writes of the golden signals into the series.
 const SERIES_MS: u64 = 1_000;
@@ -33,6 +38,8 @@ pub struct Feed {
     series: SeriesStore,
     process: Process,
     protection: Protection,
+    links: Links,
+    trips: Trips,
     /// Receivers of remote write.
     pub remote_write: Vec<Arc<remote_write::Counts>>,
     policies: Policies,
@@ -48,7 +55,7 @@ impl Default for Feed {
 }
 
 /// What the server says of itself with each write of the series.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Own {
     /// Revision of the store.
     pub revision: u64,
@@ -62,6 +69,8 @@ pub struct Own {
     pub conflicts: u64,
     /// How detection itself does.
     pub detection: Health,
+    /// Circuits as declared now.
+    pub circuits: Vec<Circuit>,
 }
 
 impl Feed {
@@ -73,15 +82,17 @@ impl Feed {
         Protection::describe(&mut series);
         Policies::describe(&mut series);
         remote_write::describe(&mut series);
-        let (process, protection, policies) = (Process::default(), Protection::default(), Policies::default());
-        let remote_write = Vec::new();
+        Links::describe(&mut series);
+        Trips::describe(&mut series);
         Self {
             golden: Golden::new(),
             series,
-            process,
-            protection,
-            policies,
-            remote_write,
+            process: Process::default(),
+            protection: Protection::default(),
+            policies: Policies::default(),
+            links: Links::default(),
+            trips: Trips::default(),
+            remote_write: Vec::new(),
             wrote_series: 0,
             wrote_traffic: 0,
             forgot: 0,
@@ -89,18 +100,21 @@ impl Feed {
     }
 
     /// Takes an agent's reading in.
-    pub fn agent_samples(&mut self, host: &str, samples: &wire::AgentSamples) {
-        let slices: Vec<SliceSample> = samples.slices.iter().take(SAMPLES_MAX).map(slice).collect();
-        let about = samples.host.as_ref().map(host_sample);
+    pub fn agent_samples(&mut self, host: &str, samples: &fleet::AgentSamples) {
+        let slices: Vec<SliceSample> = samples.slices.iter().take(SAMPLES_MAX).map(wire::slice).collect();
+        let about = samples.host.as_ref().map(wire::host);
         self.golden.agent(host, samples.time_unix_ms, about.as_ref(), &slices, now_ms());
+        self.trips.take(&Teller::Host(host.to_owned()), &samples.trips);
     }
 
-    /// Takes a proxy's reading in.
-    pub fn proxy_samples(&mut self, proxy: &str, samples: &wire::ProxySamples) {
-        let edges: Vec<EdgeSample> = samples.edges.iter().take(SAMPLES_MAX).map(edge).collect();
+    /// Takes the reading of a proxy in a datacenter in.
+    pub fn proxy_samples(&mut self, proxy: &str, datacenter: &str, samples: &fleet::ProxySamples) {
+        let edges: Vec<EdgeSample> = samples.edges.iter().take(SAMPLES_MAX).map(wire::edge).collect();
         self.golden.proxy(proxy, samples.time_unix_us, &edges, now_ms());
         self.protection.take(proxy, &samples.protection, now_ms());
         self.policies.take(proxy, &samples.policies, now_ms());
+        self.links.take(proxy, datacenter, &samples.links);
+        self.trips.take(&Teller::Proxy(proxy.to_owned()), &samples.trips);
     }
 
     /// True when it is time to bring the traffic of instances under judgement up to date.
@@ -135,7 +149,10 @@ impl Feed {
         }
         self.wrote_series = now;
         self.golden.tick(now, &mut self.series);
-        self.process.write(&mut self.series, now, own());
+        let own = own();
+        self.links.write(&mut self.series, &own.circuits, now);
+        self.trips.write(&mut self.series, now);
+        self.process.write(&mut self.series, now, &own);
         self.protection.write(&mut self.series, now);
         remote_write::write(self.remote_write.iter().map(|counts| &**counts), &mut self.series, now);
         self.policies.write(&mut self.series, now);
@@ -191,50 +208,5 @@ impl Feed {
     /// Everything, in Prometheus' text format.
     pub fn exposition(&self, now: UnixMs) -> String {
         self.series.exposition(now)
-    }
-}
-
-fn slice(at: &wire::SliceSample) -> SliceSample {
-    SliceSample {
-        instance: at.instance.clone(),
-        service: at.service.clone(),
-        cpu_usage_us: at.cpu_usage_us,
-        throttled_us: at.throttled_us,
-        throttled_periods: at.throttled_periods,
-        periods: at.periods,
-        memory_bytes: at.memory_bytes,
-        pids: at.pids,
-        oom_kills: at.oom_kills,
-        cpu_pressure_us: at.cpu_pressure_us,
-        memory_pressure_us: at.memory_pressure_us,
-        time_us: at.time_unix_us,
-    }
-}
-
-fn host_sample(at: &wire::HostSample) -> HostSample {
-    HostSample {
-        cpu_busy_us: at.cpu_busy_us,
-        cpu_steal_us: at.cpu_steal_us,
-        cores: at.cores,
-        memory_used_bytes: at.memory_used_bytes,
-        memory_total_bytes: at.memory_total_bytes,
-        cpu_pressure_us: at.cpu_pressure_us,
-        memory_pressure_us: at.memory_pressure_us,
-        io_pressure_us: at.io_pressure_us,
-    }
-}
-
-fn edge(at: &wire::EdgeSample) -> EdgeSample {
-    EdgeSample {
-        caller: at.caller.clone(),
-        service: at.service.clone(),
-        instance: at.instance.clone(),
-        requests: at.requests,
-        errors: at.errors,
-        rejects: at.rejects,
-        in_flight: at.in_flight,
-        latency_us_sum: at.latency_us_sum,
-        buckets: at.bucket.iter().copied().zip(at.bucket_count.iter().copied()).collect(),
-        started: at.started,
     }
 }

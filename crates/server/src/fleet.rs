@@ -6,6 +6,7 @@ pub mod assign;
 pub mod links;
 pub mod listener;
 pub mod logs;
+pub mod scraped;
 
 use crate::control_loop::{Input, Loop};
 use crate::incidents::Incidents;
@@ -18,6 +19,7 @@ use api::fleet::{
 use links::{AgentSender, DOWN_QUEUED_MAX, ProxySender};
 use logs::Logs;
 use model::HostName;
+use scraped::{Readings, Told};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,19 +67,41 @@ pub struct FleetService {
     logs: Logs,
     protect: Protect,
     incidents: Incidents,
+    readings: Readings,
 }
 
 impl FleetService {
-    /// Reports to `control`, hands log chunks to `logs`, what proxies answer to `protect` and samples to `incidents`, too.
-    pub fn new(control: Loop, logs: Logs, protect: Protect, incidents: Incidents) -> Self {
-        Self { control, logs, protect, incidents }
+    /// Reports to `control`, hands log chunks to `logs`, what proxies answer to `protect`, samples to `incidents`, too, and
+    /// instances' own numbers to `series`.
+    pub fn new(
+        control: Loop,
+        logs: Logs,
+        protect: Protect,
+        incidents: Incidents,
+        series: Arc<metrics::Store>,
+    ) -> Self {
+        Self { control, logs, protect, incidents, readings: Readings::new(series) }
     }
 
     async fn tell(&self, input: FleetInput) -> Result<(), Status> {
         self.control.tell(Input::Fleet(input)).await.map_err(|ended| Status::unavailable(ended.to_string()))
     }
 
-    async fn agent_stream(&self, host: &HostName, epoch: u64, mut up: Streaming<AgentUp>) -> Result<(), Status> {
+    /// Where instances' own numbers of this stream go.
+    async fn told(&self, host: &HostName, epoch: u64) -> Result<Told, Status> {
+        let of = host.clone();
+        let datacenter = self.control.read(move |world| world.snapshot.datacenter_of(&of).map(ToString::to_string));
+        let datacenter = datacenter.await.map_err(|ended| Status::unavailable(ended.to_string()))?;
+        Ok(self.readings.begin(host.clone(), datacenter.unwrap_or_default(), epoch))
+    }
+
+    async fn agent_stream(
+        &self,
+        host: &HostName,
+        epoch: u64,
+        mut up: Streaming<AgentUp>,
+        told: &mut Told,
+    ) -> Result<(), Status> {
         while let Some(message) = up.message().await? {
             let host = host.clone();
             match message.message {
@@ -90,6 +114,7 @@ impl FleetService {
                     self.tell(FleetInput::AgentSamples(host, epoch, samples)).await?;
                 }
                 Some(agent_up::Message::Log(chunk)) => self.logs.take(chunk),
+                Some(agent_up::Message::Scraped(reading)) => told.take(&reading),
                 Some(agent_up::Message::Policies(taken)) => {
                     self.tell(FleetInput::AgentPolicies(host, epoch, taken.revision)).await?;
                 }
@@ -154,7 +179,14 @@ impl Fleet for FleetService {
             // From here on the loop's link alone keeps the stream open: when it drops the link, the stream ends.
             let weak = to.downgrade();
             drop(to);
-            let ended = service.agent_stream(&host, epoch, up).await;
+            let ended = match service.told(&host, epoch).await {
+                Ok(mut told) => {
+                    let ended = service.agent_stream(&host, epoch, up, &mut told).await;
+                    told.ended();
+                    ended
+                }
+                Err(status) => Err(status),
+            };
             if let (Err(status), Some(to)) = (ended, weak.upgrade()) {
                 tell_client(&to, status);
             }

@@ -195,9 +195,9 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
     };
     send_on(&mut handle.listeners, senders, &series);
     handle.follow_incidents(to_loop.clone(), data);
-    let numbers = (incidents.clone(), series);
+    let numbers = (incidents.clone(), series.clone());
     let app = App::new(to_loop.clone(), store, records, blobs, logs.clone(), protect.clone(), numbers);
-    let service = FleetService::new(to_loop, logs, protect.clone(), incidents);
+    let service = FleetService::new(to_loop, logs, protect.clone(), incidents, series);
     let ads = Ads::new(cache, followers, protect.enforcers);
     let router = listener::router(service, ads, app.clone(), fleet_token.into());
     handle.listeners.spawn(serve::tcp(fleet, router, listener::CONNECTIONS_MAX, None));

@@ -1,6 +1,7 @@
 //! Golden signals written into the series, under these names and labels.
 
 use super::machine::Machine;
+use super::rest::{DISK, Device, NIC, SLICE, SPACE};
 use super::traffic::{Flow, Flows};
 use crate::series::{Description, Kind, Refused, SeriesStore};
 use model::UnixMs;
@@ -12,7 +13,11 @@ macro_rules! descriptions {
 }
 
 /// All metrics written here.
-pub(super) const DESCRIPTIONS: &[Description] = descriptions! {
+pub(super) fn descriptions() -> impl Iterator<Item = &'static Description> {
+    DESCRIPTIONS.iter().chain(&DISK).chain(&NIC).chain(&SPACE).chain(&SLICE)
+}
+
+const DESCRIPTIONS: &[Description] = descriptions! {
     Counter springtide_instance_requests_total in "requests": "Requests answered by an instance, one way or another.";
     Counter springtide_instance_errors_total in "errors": "Requests to an instance that failed: 5xx, broken connections, timeouts.";
     Counter springtide_instance_rejects_total in "rejects": "Fast rejections by an instance; also counted as errors.";
@@ -22,6 +27,8 @@ pub(super) const DESCRIPTIONS: &[Description] = descriptions! {
     Gauge springtide_instance_latency_p50_seconds in "seconds": "Median latency over 5 s.";
     Gauge springtide_instance_latency_p99_seconds in "seconds": "99th percentile of latency over 5 s.";
     Histogram springtide_instance_latency_seconds in "seconds": "Latency of an instance as its proxies saw it.";
+    Counter springtide_instance_back_seconds_total in "seconds": "Time that an instance took until the heads of its answers.";
+    Counter springtide_instance_back_answers_total in "answers": "Answers of an instance whose time until the head was measured.";
     Counter springtide_service_requests_total in "requests": "Requests answered by a service, one way or another.";
     Counter springtide_service_errors_total in "errors": "Requests to a service that failed, fast rejections included; those alone: springtide_service_rejects_total.";
     Counter springtide_service_rejects_total in "rejects": "Fast rejections by a service; also counted as errors.";
@@ -31,8 +38,24 @@ pub(super) const DESCRIPTIONS: &[Description] = descriptions! {
     Gauge springtide_service_latency_p50_seconds in "seconds": "Median latency over 5 s, of all requests to the service.";
     Gauge springtide_service_latency_p99_seconds in "seconds": "99th percentile of latency over 5 s, of all requests to the service.";
     Histogram springtide_service_latency_seconds in "seconds": "Latency of a service as its proxies saw it.";
+    Counter springtide_service_retries_total in "retries": "Attempts at a service after the first of a call.";
+    Counter springtide_service_queue_seconds_total in "seconds": "Time that requests to a service waited in proxies.";
+    Gauge springtide_service_queue_delay_seconds in "seconds": "Mean wait in proxies of one request to a service, over 5 s.";
+    Gauge springtide_service_back_latency_p50_seconds in "seconds": "Median time of a service until the head of its answer, over 5 s.";
+    Gauge springtide_service_back_latency_p99_seconds in "seconds": "99th percentile of the time of a service until the head of its answer, over 5 s.";
+    Histogram springtide_service_back_latency_seconds in "seconds": "Time of a service until the head of its answer.";
     Counter springtide_edge_requests_total in "requests": "Requests of a caller answered by a service.";
     Counter springtide_edge_errors_total in "errors": "Requests of a caller to a service that failed.";
+    Counter springtide_edge_rejects_total in "rejects": "Fast rejections of a caller at a service; also counted as errors.";
+    Counter springtide_edge_retries_total in "retries": "Attempts of a caller at a service after the first of a call.";
+    Counter springtide_edge_queue_seconds_total in "seconds": "Time that requests of a caller to a service waited in proxies.";
+    Gauge springtide_edge_rejects_per_second in "second": "Fast rejections of a caller at a service a second, over 5 s.";
+    Gauge springtide_edge_queue_delay_seconds in "seconds": "Mean wait in proxies of one request of a caller to a service, over 5 s.";
+    Gauge springtide_edge_latency_p50_seconds in "seconds": "Median latency of a caller at a service, over 5 s.";
+    Gauge springtide_edge_back_latency_p50_seconds in "seconds": "Median time until the head of a service's answer to a caller, over 5 s.";
+    Gauge springtide_edge_back_latency_p99_seconds in "seconds": "99th percentile of the time until the head of a service's answer to a caller, over 5 s.";
+    Counter springtide_edge_latency_seconds_total in "seconds": "Sum of the latencies of a caller at a service.";
+    Counter springtide_edge_back_seconds_total in "seconds": "Sum of the times until the heads of a service's answers to a caller.";
     Gauge springtide_edge_requests_per_second in "second": "Requests of a caller to a service a second, over 5 s.";
     Gauge springtide_edge_errors_per_second in "second": "Errors of a caller at a service a second, over 5 s.";
     Gauge springtide_edge_latency_p99_seconds in "seconds": "99th percentile of latency of a caller at a service, over 5 s.";
@@ -43,6 +66,8 @@ pub(super) const DESCRIPTIONS: &[Description] = descriptions! {
     Counter springtide_slice_oom_kills_total in "kills": "Kills in a slice for want of memory.";
     Counter springtide_slice_cpu_pressure_seconds_total in "seconds": "Time in which some task of a slice waited for CPU.";
     Counter springtide_slice_memory_pressure_seconds_total in "seconds": "Time in which some task of a slice waited for memory.";
+    Counter springtide_slice_cpu_pressure_full_seconds_total in "seconds": "Time in which all tasks of a slice waited for CPU.";
+    Counter springtide_slice_memory_pressure_full_seconds_total in "seconds": "Time in which all tasks of a slice waited for memory.";
     Gauge springtide_slice_cpu_cores in "cores": "CPU used by a slice, over 5 s.";
     Gauge springtide_slice_throttled_ratio in "ratio": "Share of periods in which a slice was throttled, over 5 s.";
     Gauge springtide_slice_cpu_pressure_ratio in "ratio": "Share of time in which some task of a slice waited for CPU, over 5 s.";
@@ -54,6 +79,9 @@ pub(super) const DESCRIPTIONS: &[Description] = descriptions! {
     Counter springtide_host_cpu_pressure_seconds_total in "seconds": "Time in which some task of a host waited for CPU.";
     Counter springtide_host_memory_pressure_seconds_total in "seconds": "Time in which some task of a host waited for memory.";
     Counter springtide_host_io_pressure_seconds_total in "seconds": "Time in which some task of a host waited for disks.";
+    Counter springtide_host_cpu_pressure_full_seconds_total in "seconds": "Time in which all tasks of a host waited for CPU.";
+    Counter springtide_host_memory_pressure_full_seconds_total in "seconds": "Time in which all tasks of a host waited for memory.";
+    Counter springtide_host_io_pressure_full_seconds_total in "seconds": "Time in which all tasks of a host waited for disks.";
     Gauge springtide_host_used_cores in "cores": "CPU used on a host, over 5 s.";
     Gauge springtide_host_cores in "cores": "Cores of a host.";
     Gauge springtide_host_memory_used_bytes in "bytes": "Memory in use on a host.";
@@ -93,10 +121,23 @@ impl Pen<'_> {
         let done = self.store.set_histogram(name, labels, self.now, &traffic.latency, traffic.latency_us_sum);
         self.note(done);
     }
+
+    fn back(&mut self, name: &str, labels: &[(&str, &str)], flow: &Flow) {
+        let traffic = &flow.traffic;
+        let done = self.store.set_histogram(name, labels, self.now, &traffic.back, traffic.back_us_sum);
+        self.note(done);
+    }
+
+    fn devices(&mut self, host: &str, devices: &[Device], of: &[Description]) {
+        for device in devices {
+            let labels = [("device", device.name.as_str()), ("host", host)];
+            of.iter().zip(&device.counters).for_each(|(metric, value)| self.put(metric.name, &labels, *value));
+        }
+    }
 }
 
 /// Writes everything at `now`; gives how many points were refused.
-pub(super) fn feed(flows: &Flows, machine: &Machine, now: UnixMs, store: &mut SeriesStore) -> u64 {
+pub(super) fn feed(flows: &Flows, machine: &mut Machine, now: UnixMs, store: &mut SeriesStore) -> u64 {
     let mut pen = Pen { store, now, refused: 0 };
     pen.put("springtide_proxies", &[], flows.proxies(now) as f64);
     instances(flows, &mut pen);
@@ -126,6 +167,8 @@ fn instances(flows: &Flows, pen: &mut Pen<'_>) {
         pen.put_some("springtide_instance_latency_p50_seconds", &labels, seconds(latency.quantile_us(0.5)));
         pen.put_some("springtide_instance_latency_p99_seconds", &labels, seconds(latency.quantile_us(0.99)));
         pen.latency("springtide_instance_latency_seconds", &labels, flow);
+        pen.put_us("springtide_instance_back_seconds_total", &labels, flow.traffic.back_us_sum);
+        pen.put("springtide_instance_back_answers_total", &labels, flow.traffic.back_answers as f64);
     }
 }
 
@@ -142,6 +185,13 @@ fn services(flows: &Flows, pen: &mut Pen<'_>) {
         pen.put_some("springtide_service_latency_p50_seconds", &labels, seconds(latency.quantile_us(0.5)));
         pen.put_some("springtide_service_latency_p99_seconds", &labels, seconds(latency.quantile_us(0.99)));
         pen.latency("springtide_service_latency_seconds", &labels, flow);
+        let back = flow.window.back(pen.now);
+        pen.put("springtide_service_retries_total", &labels, flow.traffic.retries as f64);
+        pen.put_us("springtide_service_queue_seconds_total", &labels, flow.traffic.queue_us_sum);
+        pen.put_some("springtide_service_queue_delay_seconds", &labels, seconds(rates.queue_delay_us()));
+        pen.put_some("springtide_service_back_latency_p50_seconds", &labels, seconds(back.quantile_us(0.5)));
+        pen.put_some("springtide_service_back_latency_p99_seconds", &labels, seconds(back.quantile_us(0.99)));
+        pen.back("springtide_service_back_latency_seconds", &labels, flow);
     }
 }
 
@@ -151,14 +201,25 @@ fn edges(flows: &Flows, pen: &mut Pen<'_>) {
         let (rates, latency) = (flow.window.rates(pen.now), flow.window.latency(pen.now));
         pen.put("springtide_edge_requests_total", &labels, flow.traffic.requests as f64);
         pen.put("springtide_edge_errors_total", &labels, flow.traffic.errors as f64);
+        pen.put("springtide_edge_rejects_total", &labels, flow.traffic.rejects as f64);
+        pen.put("springtide_edge_retries_total", &labels, flow.traffic.retries as f64);
+        pen.put_us("springtide_edge_queue_seconds_total", &labels, flow.traffic.queue_us_sum);
+        pen.put_us("springtide_edge_latency_seconds_total", &labels, flow.traffic.latency_us_sum);
+        pen.put_us("springtide_edge_back_seconds_total", &labels, flow.traffic.back_us_sum);
+        pen.put("springtide_edge_rejects_per_second", &labels, rates.rejects);
+        pen.put_some("springtide_edge_queue_delay_seconds", &labels, seconds(rates.queue_delay_us()));
+        pen.put_some("springtide_edge_latency_p50_seconds", &labels, seconds(latency.quantile_us(0.5)));
+        let back = flow.window.back(pen.now);
+        pen.put_some("springtide_edge_back_latency_p50_seconds", &labels, seconds(back.quantile_us(0.5)));
+        pen.put_some("springtide_edge_back_latency_p99_seconds", &labels, seconds(back.quantile_us(0.99)));
         pen.put("springtide_edge_requests_per_second", &labels, rates.requests);
         pen.put("springtide_edge_errors_per_second", &labels, rates.errors);
         pen.put_some("springtide_edge_latency_p99_seconds", &labels, seconds(latency.quantile_us(0.99)));
     }
 }
 
-fn slices(machine: &Machine, pen: &mut Pen<'_>) {
-    for (instance, slice) in &machine.slices {
+fn slices(machine: &mut Machine, pen: &mut Pen<'_>) {
+    for (instance, slice) in &mut machine.slices {
         let (at, rates) = (&slice.newest, slice.readings.rates());
         let labels = [("host", slice.host.as_str()), ("instance", instance.as_str()), ("service", at.service.as_str())];
         pen.put_us("springtide_slice_cpu_seconds_total", &labels, at.cpu_usage_us);
@@ -168,11 +229,17 @@ fn slices(machine: &Machine, pen: &mut Pen<'_>) {
         pen.put("springtide_slice_oom_kills_total", &labels, at.oom_kills as f64);
         pen.put("springtide_slice_memory_bytes", &labels, at.memory_bytes as f64);
         pen.put("springtide_slice_tasks", &labels, f64::from(at.pids));
-        if let Some(us) = at.cpu_pressure_us {
-            pen.put_us("springtide_slice_cpu_pressure_seconds_total", &labels, us);
+        let pressures = [
+            ("springtide_slice_cpu_pressure_seconds_total", at.cpu_pressure_us),
+            ("springtide_slice_cpu_pressure_full_seconds_total", at.cpu_pressure_full_us),
+            ("springtide_slice_memory_pressure_seconds_total", at.memory_pressure_us),
+            ("springtide_slice_memory_pressure_full_seconds_total", at.memory_pressure_full_us),
+        ];
+        for (name, us) in pressures {
+            pen.put_some(name, &labels, us.map(|us| us as f64 / 1e6));
         }
-        if let Some(us) = at.memory_pressure_us {
-            pen.put_us("springtide_slice_memory_pressure_seconds_total", &labels, us);
+        if let Some(rest) = slice.rest.take() {
+            SLICE.iter().zip(rest.values()).for_each(|(metric, value)| pen.put_some(metric.name, &labels, value));
         }
         pen.put_some("springtide_slice_cpu_cores", &labels, rates.cpu_cores);
         pen.put_some("springtide_slice_throttled_ratio", &labels, rates.throttled);
@@ -181,8 +248,8 @@ fn slices(machine: &Machine, pen: &mut Pen<'_>) {
     }
 }
 
-fn hosts(machine: &Machine, pen: &mut Pen<'_>) {
-    for (host, known) in &machine.hosts {
+fn hosts(machine: &mut Machine, pen: &mut Pen<'_>) {
+    for (host, known) in &mut machine.hosts {
         let (at, labels) = (&known.newest, [("host", host.as_str())]);
         pen.put_us("springtide_host_cpu_seconds_total", &labels, at.cpu_busy_us);
         pen.put_us("springtide_host_cpu_steal_seconds_total", &labels, at.cpu_steal_us);
@@ -190,6 +257,9 @@ fn hosts(machine: &Machine, pen: &mut Pen<'_>) {
             ("springtide_host_cpu_pressure_seconds_total", at.cpu_pressure_us),
             ("springtide_host_memory_pressure_seconds_total", at.memory_pressure_us),
             ("springtide_host_io_pressure_seconds_total", at.io_pressure_us),
+            ("springtide_host_cpu_pressure_full_seconds_total", at.cpu_pressure_full_us),
+            ("springtide_host_memory_pressure_full_seconds_total", at.memory_pressure_full_us),
+            ("springtide_host_io_pressure_full_seconds_total", at.io_pressure_full_us),
         ];
         for (name, us) in pressures {
             pen.put_some(name, &labels, us.map(|us| us as f64 / 1e6));
@@ -198,5 +268,9 @@ fn hosts(machine: &Machine, pen: &mut Pen<'_>) {
         pen.put("springtide_host_cores", &labels, f64::from(at.cores));
         pen.put("springtide_host_memory_used_bytes", &labels, at.memory_used_bytes as f64);
         pen.put("springtide_host_memory_bytes", &labels, at.memory_total_bytes as f64);
+        let Some(rest) = known.rest.take() else { continue };
+        SPACE.iter().zip(rest.space()).for_each(|(metric, value)| pen.put(metric.name, &labels, value));
+        pen.devices(host, &rest.disks, &DISK);
+        pen.devices(host, &rest.nics, &NIC);
     }
 }

@@ -1,6 +1,6 @@
 //! Slices and hosts: rates from their counters, by the time at which the agent read them.
 
-use super::{HostSample, INSTANCES_MAX, SILENT_MS_MAX, SliceSample, WINDOW_S};
+use super::{HostRest, HostSample, INSTANCES_MAX, SILENT_MS_MAX, SliceRest, SliceSample, WINDOW_S};
 use model::UnixMs;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -39,6 +39,8 @@ pub(crate) struct Slice {
     pub(crate) newest: SliceSample,
     pub(crate) heard: UnixMs,
     pub(crate) readings: Readings,
+    /// Came, and not written yet.
+    pub(crate) rest: Option<SliceRest>,
 }
 
 #[derive(Debug)]
@@ -46,6 +48,8 @@ pub(crate) struct Host {
     pub(crate) newest: HostSample,
     pub(crate) heard: UnixMs,
     pub(crate) readings: Readings,
+    /// Came, and not written yet.
+    pub(crate) rest: Option<HostRest>,
 }
 
 #[derive(Debug, Default)]
@@ -105,7 +109,7 @@ impl Machine {
         now: UnixMs,
     ) {
         if let Some(sample) = sample {
-            let new = || Host { newest: sample.clone(), heard: now, readings: Readings::default() };
+            let new = || Host { newest: sample.clone(), heard: now, readings: Readings::default(), rest: None };
             let known = self.hosts.entry(host.to_owned()).or_insert_with(new);
             known.readings.add(Reading {
                 time_us: time_ms * 1_000,
@@ -115,6 +119,7 @@ impl Machine {
                 ..Reading::default()
             });
             (known.newest, known.heard) = (sample.clone(), now);
+            known.rest = known.newest.rest.take().or(known.rest.take());
         }
         for slice in slices {
             self.slice(host, slice, now);
@@ -126,8 +131,8 @@ impl Machine {
             self.refused += 1;
             return;
         }
-        let readings = Readings::default;
-        let new = || Slice { host: host.to_owned(), newest: sample.clone(), heard: now, readings: readings() };
+        let (host_now, readings) = (|| host.to_owned(), Readings::default);
+        let new = || Slice { host: host_now(), newest: sample.clone(), heard: now, readings: readings(), rest: None };
         let known = self.slices.entry(sample.instance.clone()).or_insert_with(new);
         if known.host != host {
             (known.host, known.readings) = (host.to_owned(), Readings::default());
@@ -142,6 +147,7 @@ impl Machine {
             memory_pressure_us: sample.memory_pressure_us,
         });
         (known.newest, known.heard) = (sample.clone(), now);
+        known.rest = known.newest.rest.take().or(known.rest.take());
     }
 
     pub(crate) fn forget(&mut self, now: UnixMs) {

@@ -26,6 +26,16 @@ pub struct Traffic {
     pub latency: LatencyHistogram,
     /// Sum of the latencies.
     pub latency_us_sum: u64,
+    /// Attempts after the first, part of those sent.
+    pub retries: u64,
+    /// Sum of the times that requests waited in proxies.
+    pub queue_us_sum: u64,
+    /// Sum of the times from then until the head of the answer.
+    pub back_us_sum: u64,
+    /// How many of those there were.
+    pub back_answers: u64,
+    /// These times; of services and pairs only.
+    pub back: LatencyHistogram,
 }
 
 /// Traffic of one instance, service or pair.
@@ -36,6 +46,8 @@ pub(crate) struct Flow {
     pub(crate) traffic: Traffic,
     pub(crate) window: Window,
     pub(crate) heard: UnixMs,
+    /// Keeps the distribution of back latencies too: an instance has its mean only, since there are so many of them.
+    has_back: bool,
 }
 
 /// How far an edge's counters have come.
@@ -46,6 +58,9 @@ struct Seen {
     errors: u64,
     rejects: u64,
     latency_us_sum: u64,
+    retries: u64,
+    queue_us_sum: u64,
+    back_us_sum: u64,
     in_flight: u32,
     heard: UnixMs,
 }
@@ -87,6 +102,9 @@ impl Seen {
             errors: sample.errors,
             rejects: sample.rejects,
             latency_us_sum: sample.latency_us_sum,
+            retries: sample.retries,
+            queue_us_sum: sample.queue_us_sum,
+            back_us_sum: sample.back_us_sum,
             in_flight: sample.in_flight,
         }
     }
@@ -110,6 +128,10 @@ fn delta(seen: Option<Seen>, sample: &EdgeSample) -> Traffic {
     for (bucket, count) in &sample.buckets {
         latency.add(*bucket as usize, *count);
     }
+    let mut back = LatencyHistogram::default();
+    for (bucket, count) in &sample.back_buckets {
+        back.add(*bucket as usize, *count);
+    }
     let since = match seen {
         Some(seen) if !seen.restarted(sample, latency.total()) => seen,
         Some(_) => Seen::default(),
@@ -127,6 +149,12 @@ fn delta(seen: Option<Seen>, sample: &EdgeSample) -> Traffic {
         rejects: sample.rejects - since.rejects,
         latency,
         latency_us_sum: sample.latency_us_sum - since.latency_us_sum,
+        // A proxy that was upgraded in between may tell these for the first time.
+        retries: sample.retries.saturating_sub(since.retries),
+        queue_us_sum: sample.queue_us_sum.saturating_sub(since.queue_us_sum),
+        back_us_sum: sample.back_us_sum.saturating_sub(since.back_us_sum),
+        back_answers: back.total(),
+        back,
     }
 }
 
@@ -139,10 +167,21 @@ impl Flow {
         sum.rejects += new.rejects;
         sum.latency_us_sum += new.latency_us_sum;
         sum.latency.merge(&new.latency);
+        sum.retries += new.retries;
+        sum.queue_us_sum += new.queue_us_sum;
+        sum.back_us_sum += new.back_us_sum;
+        sum.back_answers += new.back_answers;
+        let back = self.has_back.then_some(&new.back);
+        back.into_iter().for_each(|back| sum.back.merge(back));
         if let Some(covered_ms) = delta.covered_ms {
-            let counts =
-                Counts { requests: new.requests as f64, errors: new.errors as f64, rejects: new.rejects as f64 };
-            self.window.add(counts, &new.latency, covered_ms, now);
+            let counts = Counts {
+                requests: new.requests as f64,
+                errors: new.errors as f64,
+                rejects: new.rejects as f64,
+                started: new.started.saturating_sub(new.retries) as f64,
+                queue_us: new.queue_us_sum as f64,
+            };
+            self.window.add(counts, (&new.latency, back), covered_ms, now);
         }
         self.heard = now;
     }
@@ -181,7 +220,7 @@ impl Flows {
 
     fn take(&mut self, delta: &Delta<'_>, now: UnixMs) {
         let sample = delta.sample;
-        let new = || Flow { service: sample.service.clone(), ..Flow::default() };
+        let new = || Flow { service: sample.service.clone(), has_back: true, ..Flow::default() };
         self.services.entry(sample.service.clone()).or_insert_with(new).add(delta, now);
         let pair = (sample.caller.clone(), sample.service.clone());
         self.pairs.entry(pair).or_insert_with(new).add(delta, now);
@@ -192,6 +231,7 @@ impl Flows {
             self.refused += 1;
             return;
         }
+        let new = || Flow { has_back: false, ..new() };
         self.instances.entry(sample.instance.clone()).or_insert_with(new).add(delta, now);
     }
 

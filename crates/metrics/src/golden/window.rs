@@ -17,6 +17,35 @@ pub(crate) struct Counts {
     pub(crate) requests: f64,
     pub(crate) errors: f64,
     pub(crate) rejects: f64,
+    /// Sent, first attempts only.
+    pub(crate) started: f64,
+    /// Time that these had waited.
+    pub(crate) queue_us: f64,
+}
+
+impl Counts {
+    fn add(&mut self, other: &Self, share: f64) {
+        self.requests += other.requests * share;
+        self.errors += other.errors * share;
+        self.rejects += other.rejects * share;
+        self.started += other.started * share;
+        self.queue_us += other.queue_us * share;
+    }
+
+    fn per(&self, seconds: f64) -> Self {
+        Self {
+            requests: self.requests / seconds,
+            errors: self.errors / seconds,
+            rejects: self.rejects / seconds,
+            started: self.started / seconds,
+            queue_us: self.queue_us / seconds,
+        }
+    }
+
+    /// Mean wait of one request; `None` when none was sent.
+    pub(crate) fn queue_delay_us(&self) -> Option<f64> {
+        (self.started > 0.0).then(|| self.queue_us / self.started)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -24,6 +53,7 @@ struct Slot {
     second: u64,
     counts: Counts,
     latency: LatencyHistogram,
+    back: LatencyHistogram,
 }
 
 #[derive(Debug, Default)]
@@ -48,21 +78,26 @@ impl Window {
         self.slots.get_mut(at)
     }
 
-    /// Adds what came during the `covered_ms` before `now`.
-    pub(crate) fn add(&mut self, counts: Counts, latency: &LatencyHistogram, covered_ms: u64, now: UnixMs) {
+    /// Adds what came during the `covered_ms` before `now`; front latencies, and back ones where they are kept.
+    pub(crate) fn add(
+        &mut self,
+        counts: Counts,
+        (latency, back): (&LatencyHistogram, Option<&LatencyHistogram>),
+        covered_ms: u64,
+        now: UnixMs,
+    ) {
         let covered_ms = covered_ms.clamp(1, WINDOW_S * 1_000);
         let begin = now.saturating_sub(covered_ms);
         for second in begin / 1_000..=now / 1_000 {
             let overlap = now.min((second + 1) * 1_000).saturating_sub(begin.max(second * 1_000));
             let share = overlap as f64 / covered_ms as f64;
             if let Some(slot) = self.slot(second).filter(|_| overlap > 0) {
-                slot.counts.requests += counts.requests * share;
-                slot.counts.errors += counts.errors * share;
-                slot.counts.rejects += counts.rejects * share;
+                slot.counts.add(&counts, share);
             }
         }
         if let Some(slot) = self.slot(now / 1_000) {
             slot.latency.merge(latency);
+            back.into_iter().for_each(|back| slot.back.merge(back));
         }
     }
 
@@ -72,20 +107,26 @@ impl Window {
         let seconds = end.saturating_sub(WINDOW_S)..end;
         let mut sum = Counts::default();
         for slot in self.slots.iter().filter(|slot| seconds.contains(&slot.second)) {
-            sum.requests += slot.counts.requests;
-            sum.errors += slot.counts.errors;
-            sum.rejects += slot.counts.rejects;
+            sum.add(&slot.counts, 1.0);
         }
-        let per_second = |count: f64| count / WINDOW_S as f64;
-        Counts { requests: per_second(sum.requests), errors: per_second(sum.errors), rejects: per_second(sum.rejects) }
+        sum.per(WINDOW_S as f64)
     }
 
     /// Latencies that arrived in the window.
     pub(crate) fn latency(&self, now: UnixMs) -> LatencyHistogram {
+        self.merged(now, |slot| &slot.latency)
+    }
+
+    /// Back latencies that arrived in the window.
+    pub(crate) fn back(&self, now: UnixMs) -> LatencyHistogram {
+        self.merged(now, |slot| &slot.back)
+    }
+
+    fn merged(&self, now: UnixMs, of: impl Fn(&Slot) -> &LatencyHistogram) -> LatencyHistogram {
         let from = (now / 1_000).saturating_sub(WINDOW_S);
         let mut merged = LatencyHistogram::default();
         for slot in self.slots.iter().filter(|slot| (from..=now / 1_000).contains(&slot.second)) {
-            merged.merge(&slot.latency);
+            merged.merge(of(slot));
         }
         merged
     }

@@ -1,7 +1,7 @@
 //! Golden text, and the whole output of a busy server through the strict parser.
 
 use crate::parser::parse;
-use metrics::golden::{EdgeSample, Golden, HostSample, SliceSample};
+use metrics::golden::{Device, EdgeSample, Golden, HostRest, HostSample, SliceRest, SliceSample};
 use metrics::{Description, Kind, Limits, SeriesStore};
 use model::LatencyHistogram;
 
@@ -80,6 +80,31 @@ fn a_small_store_is_exposed_like_this() {
     assert_eq!(text, EXPECTED);
 }
 
+fn slice_rest() -> SliceRest {
+    let some = Some(7);
+    SliceRest {
+        memory_file_bytes: some,
+        memory_anon_bytes: some,
+        memory_peak_bytes: some,
+        io_pressure_us: some,
+        io_pressure_full_us: some,
+        io_read_bytes: some,
+        io_written_bytes: some,
+        io_reads: some,
+        io_writes: some,
+    }
+}
+
+fn host_rest(second: u64) -> HostRest {
+    let device = |name: &str, counters| Device { name: name.into(), counters: vec![second as f64; counters] };
+    HostRest {
+        disks: vec![device("vda", 5), device("vdb", 5)],
+        nics: vec![device("eth0", 8)],
+        space_bytes: (100, 40),
+        inodes: (10, 5),
+    }
+}
+
 fn busy(second: u64) -> (Vec<EdgeSample>, Vec<SliceSample>, HostSample) {
     let edges = (0..40).map(|n| EdgeSample {
         caller: ["outside", "sso"][n % 2].to_owned(),
@@ -92,6 +117,10 @@ fn busy(second: u64) -> (Vec<EdgeSample>, Vec<SliceSample>, HostSample) {
         latency_us_sum: second * 10 * 1_500,
         buckets: vec![(100, 6), (300, 4)],
         started: second * 10 + 2,
+        retries: second,
+        queue_us_sum: second * 10 * 20,
+        back_us_sum: second * 10 * 1_000,
+        back_buckets: vec![(90, 6), (280, 4)],
     });
     let slices = (0..40).map(|n| SliceSample {
         instance: format!("service-{}-{n}", n % 5),
@@ -99,10 +128,20 @@ fn busy(second: u64) -> (Vec<EdgeSample>, Vec<SliceSample>, HostSample) {
         cpu_usage_us: second * 100_000,
         cpu_pressure_us: Some(second * 1_000),
         memory_pressure_us: Some(0),
+        cpu_pressure_full_us: Some(second),
+        memory_pressure_full_us: Some(0),
+        rest: second.is_multiple_of(5).then(slice_rest),
         time_us: second * 1_000_000,
         ..SliceSample::default()
     });
-    let host = HostSample { cpu_busy_us: second, cores: 2, io_pressure_us: Some(second), ..HostSample::default() };
+    let host = HostSample {
+        cpu_busy_us: second,
+        cores: 2,
+        io_pressure_us: Some(second),
+        io_pressure_full_us: Some(second),
+        rest: second.is_multiple_of(5).then(|| host_rest(second)),
+        ..HostSample::default()
+    };
     (edges.collect(), slices.collect(), host)
 }
 
@@ -120,13 +159,25 @@ fn a_busy_server_is_exposed_without_fault() {
     let metrics = parse(&store.exposition(10_000)).expect("the strict parser takes it");
     assert!(metrics.values().all(|metric| metric.help.len() > 10));
     let missing: Vec<_> = store.descriptions().map(|d| d.name).filter(|name| !metrics.contains_key(*name)).collect();
-    let unmeasured = ["springtide_host_cpu_pressure_seconds_total", "springtide_host_memory_pressure_seconds_total"];
+    let unmeasured = [
+        "springtide_host_cpu_pressure_full_seconds_total",
+        "springtide_host_cpu_pressure_seconds_total",
+        "springtide_host_memory_pressure_full_seconds_total",
+        "springtide_host_memory_pressure_seconds_total",
+    ];
     assert_eq!(missing, unmeasured, "all but what this host does not measure");
     let one = &metrics["springtide_instance_requests_total"].samples;
     assert_eq!(one.len(), 40);
     assert_eq!(one[0].2, 100.0, "10 requests a second for 10 s");
     let rate = &metrics["springtide_service_requests_per_second"].samples;
     assert!(rate.iter().all(|(_, _, value)| (*value - 80.0).abs() < 1.0), "8 instances of 10 a second: {rate:?}");
+    let disks = &metrics["springtide_host_disk_read_bytes_total"].samples;
+    assert_eq!(
+        disks.iter().map(|(_, labels, value)| (labels["device"].as_str(), *value)).collect::<Vec<_>>(),
+        [("vda", 10.0), ("vdb", 10.0)]
+    );
+    let wait = &metrics["springtide_edge_queue_delay_seconds"].samples;
+    assert!(wait.iter().all(|(_, _, value)| (*value - 200e-6 / 9.0).abs() < 1e-9), "200 us for nine calls: {wait:?}");
     let edge = metrics["springtide_edge_requests_total"].samples.len();
     assert_eq!(edge, 10, "pairs, not pairs by instance");
     assert!(store.exposition(100_000).lines().count() < 30, "a silent server exposes nothing old");

@@ -108,11 +108,12 @@ impl Engine {
             commits: self.commits,
             conflicts: self.conflicts,
             detection: self.incidents.shown().health,
+            circuits: Vec::new(),
         };
-        let operations = &self.world.snapshot.operations;
+        let snapshot = &self.world.snapshot;
         self.world.feed.tick(now, || {
-            let open = operations.values().filter(|at| !at.value.phase.is_final()).count();
-            Own { operations_open: open, ..own }
+            let open = snapshot.operations.values().filter(|at| !at.value.phase.is_final()).count();
+            Own { operations_open: open, circuits: snapshot.circuits().cloned().collect(), ..own }
         });
     }
 

@@ -56,8 +56,8 @@ impl Engine {
                 let _ = reply.send(self.world.links.ask(&question));
             }
             FleetInput::ProxySamples(proxy, epoch, samples) => {
-                if self.world.links.proxies.get(&proxy).is_some_and(|link| link.epoch == epoch) {
-                    self.world.feed.proxy_samples(&proxy, &samples);
+                if let Some(link) = self.world.links.proxies.get(&proxy).filter(|link| link.epoch == epoch) {
+                    self.world.feed.proxy_samples(&proxy, &link.datacenter, &samples);
                     self.world.policy_counts.take(&proxy, samples.policies.clone(), now_ms());
                 }
             }
@@ -147,7 +147,7 @@ impl Engine {
             return;
         }
         let ProxyHello { proxy, datacenter, entry, mesh, .. } = hello;
-        let link = ProxyLink { epoch, to, entry };
+        let link = ProxyLink { epoch, to, entry, datacenter: datacenter.clone() };
         self.world.links.proxies.insert(proxy, link);
         if mesh.is_empty() || self.world.links.mesh.get(&datacenter) == Some(&mesh) {
             return;

@@ -72,7 +72,10 @@ impl Engine {
         match kind {
             Kind::Service | Kind::External => {
                 self.clusters_dirty.insert(name.to_owned());
-                self.services_dirty.extend(ServiceName::new(name).ok().filter(|_| kind == Kind::Service));
+                let Some(service) = ServiceName::new(name).ok().filter(|_| kind == Kind::Service) else { return };
+                // Where instances tell their numbers is not bound to the config they were made with.
+                self.hosts_dirty.extend(self.world.placements_of(&service).map(|(host, _)| host.clone()));
+                self.services_dirty.insert(service);
             }
             Kind::Host => {
                 let Ok(host) = HostName::new(name) else { return };
@@ -255,7 +258,7 @@ impl Engine {
                 now.insert(placement.instance.clone(), print);
                 continue;
             };
-            let print = assign::fingerprint(placement, &assign::template_id(placement, datacenter), &address);
+            let print = assign::fingerprint(snapshot, placement, &assign::template_id(placement, datacenter), &address);
             if before.get(&placement.instance) != Some(&print) {
                 message.set.extend(assign::assignment(snapshot, host, datacenter, placement, &template));
             }

@@ -61,7 +61,7 @@ impl Process {
     }
 
     /// Writes one reading.
-    pub fn write(&self, series: &mut SeriesStore, now: UnixMs, own: Own) {
+    pub fn write(&self, series: &mut SeriesStore, now: UnixMs, own: &Own) {
         let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
         let cpu = used.tv_sec as f64 + used.tv_nsec as f64 / 1e9;
         let values = [

@@ -3,7 +3,7 @@
 //! A placement is bound to the config it was made with (its digest), not to the newest one: the rollout replaces
 //! instances, it never changes them. So what a digest stands for is kept, in memory and as a record.
 
-use api::fleet::{Assignment, HealthCheck, Intent};
+use api::fleet::{Assignment, HealthCheck, Intent, MetricsEndpoint};
 use model::{
     CpuMillis, DatacenterName, HostName, InstanceIntent, Layer, MemoryBytes, Placement, Shape, Snapshot, UnixMs,
 };
@@ -136,7 +136,17 @@ pub fn assignment(
         grace_ms: template.stop.grace_ms,
         persistent_paths: template.persistent_paths.clone(),
         business: template.business.clone(),
+        metrics: metrics(snapshot, placement),
     })
+}
+
+/// Where an instance tells its own numbers. As the service says now: a change concerns nobody but the agent.
+fn metrics(snapshot: &Snapshot, placement: &Placement) -> Option<MetricsEndpoint> {
+    let service = snapshot.service(&placement.service)?;
+    let metrics = service.metrics.as_ref()?;
+    let name = metrics.port.as_ref().or(service.ports.first())?;
+    let (port, path) = (u32::from(*placement.ports.get(name)?), metrics.path.clone());
+    Some(MetricsEndpoint { path, port, interval_ms: metrics.interval_ms })
 }
 
 /// A layer as written in manifests.
@@ -156,9 +166,12 @@ fn intent(intent: InstanceIntent) -> Intent {
     }
 }
 
-/// Tells a changed assignment from an unchanged one: its placement and its template decide all of it.
-pub fn fingerprint(placement: &Placement, template: &str, address: &str) -> u64 {
+/// Tells a changed assignment from an unchanged one: its placement, its template and where its numbers are decide all of it.
+pub fn fingerprint(snapshot: &Snapshot, placement: &Placement, template: &str, address: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
+    if let Some(metrics) = metrics(snapshot, placement) {
+        (metrics.path, metrics.port, metrics.interval_ms).hash(&mut hasher);
+    }
     placement.instance.hash(&mut hasher);
     (placement.intent as u8).hash(&mut hasher);
     placement.shape.hash(&mut hasher);

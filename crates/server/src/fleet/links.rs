@@ -38,6 +38,8 @@ pub struct ProxyLink {
     pub to: ProxySender,
     /// Its entry listener.
     pub entry: String,
+    /// Where it stands.
+    pub datacenter: String,
 }
 
 /// All streams.

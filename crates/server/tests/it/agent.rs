@@ -4,7 +4,7 @@
 use api::fleet::fleet_client::FleetClient;
 use api::fleet::{
     AgentDown, AgentHello, AgentSamples, AgentUp, Assignment, Assignments, InstanceReport, InstanceReports, Intent,
-    LogChunk, Phase, Policies, PoliciesTaken, SliceSample, agent_down, agent_up,
+    LogChunk, Phase, Policies, PoliciesTaken, Scraped, ScrapedSeries, SliceSample, agent_down, agent_up,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -105,12 +105,16 @@ async fn session(host: &str, data: &Path, seen: &Arc<Mutex<Seen>>) -> Result<(),
     send(&to, agent_up::Message::Hello(hello)).await;
     let mut down: Streaming<AgentDown> = client.agent(authorized(ReceiverStream::new(up), &token)).await?.into_inner();
     let mut reading = tokio::time::interval(Duration::from_millis(100));
+    let mut named = BTreeSet::new();
     loop {
         let message = tokio::select! {
             message = down.message() => message?,
             _ = reading.tick() => {
                 let samples = samples(seen);
                 send(&to, agent_up::Message::Samples(samples)).await;
+                for scraped in scraped(seen, &mut named) {
+                    send(&to, agent_up::Message::Scraped(scraped)).await;
+                }
                 continue;
             }
         };
@@ -152,7 +156,28 @@ fn samples(seen: &Mutex<Seen>) -> AgentSamples {
         time_unix_us: now_us,
         ..SliceSample::default()
     });
-    AgentSamples { time_unix_ms: now_us / 1_000, host: None, slices: slices.collect() }
+    AgentSamples { time_unix_ms: now_us / 1_000, slices: slices.collect(), ..AgentSamples::default() }
+}
+
+/// One number of each instance that is asked for its own, its name once in a stream.
+fn scraped(seen: &Mutex<Seen>, named: &mut BTreeSet<String>) -> Vec<Scraped> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+    let seen = seen.lock().expect("no panic");
+    let asked = seen.running.values().filter_map(|at| Some((at, at.metrics.as_ref()?)));
+    let scraped = asked.map(|(at, metrics)| {
+        let label = vec!["path".to_owned(), metrics.path.clone()];
+        let series = ScrapedSeries { id: 7, name: "draws_total".into(), label };
+        Scraped {
+            instance: at.instance.clone(),
+            service: at.service.clone(),
+            time_unix_ms: now.as_millis() as u64,
+            series: named.insert(at.instance.clone()).then_some(series).into_iter().collect(),
+            id: vec![7],
+            value: vec![now.as_millis() as f64],
+            ..Scraped::default()
+        }
+    });
+    scraped.collect()
 }
 
 async fn send(to: &mpsc::Sender<AgentUp>, message: agent_up::Message) {

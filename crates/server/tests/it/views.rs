@@ -83,6 +83,36 @@ async fn traffic_shows_in_top_series_and_the_exposition() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_own_numbers_are_kept_with_where_they_are_from() {
+    let mut server = Server::start().await;
+    let client = server.client();
+    apply_pay(&client, 1, 1).await;
+    let agents = Agent::fleet(2, server.data.path());
+    settled(&client, "pay", 2).await;
+    let starts =
+        || agents.iter().flat_map(|agent| agent.seen.lock().expect("no panic").starts.clone()).collect::<Vec<_>>();
+    let before = starts();
+    // Said later than the instances were made, and none of them notices.
+    let telling = service(1, 1) + "metrics: { port: admin, path: /numbers }\n";
+    apply(&client, &[("pay.yaml", telling)]).await;
+    let found = until("numbers of both", || async {
+        let series = client.range(&[("name", "draws_total".to_owned())]).await.ok()?;
+        (series.len() == 2 && series.iter().all(|series| series.points.len() > 1)).then_some(series)
+    })
+    .await;
+    let of = |name: &str| found.iter().map(|series| series.labels[name].as_str()).collect::<Vec<_>>();
+    assert_eq!((of("path"), of("service")), (vec!["/numbers"; 2], vec!["pay"; 2]));
+    let mut places: Vec<_> = of("datacenter").into_iter().zip(of("host")).collect();
+    places.sort_unstable();
+    assert!(places[0].0 == "east" && places[0].1.starts_with("host-1-"), "{places:?}");
+    assert!(places[1].0 == "north" && places[1].1.starts_with("host-0-"), "{places:?}");
+    let up = client.range(&[("name", "up".to_owned()), ("service", "pay".to_owned())]).await.expect("there");
+    assert!(up.len() == 2 && up.iter().all(|series| series.points.iter().all(|(_, value)| *value == 1.0)), "{up:?}");
+    assert_eq!(starts(), before, "nothing was started anew");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_are_seen_as_they_are_committed() {
     let mut server = Server::start().await;
     let client = server.client();

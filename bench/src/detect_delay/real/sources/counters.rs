@@ -143,7 +143,7 @@ impl Counters {
                 cpu_pressure_us: Some(self.waited_us[at]),
                 ..HostSample::default()
             };
-            let samples = AgentSamples { time_unix_ms, host: Some(host_sample), slices: Vec::new() };
+            let samples = AgentSamples { time_unix_ms, host: Some(host_sample), ..AgentSamples::default() };
             read.insert(host.name.clone(), samples);
         }
         for (at, member) in fleet.members.iter().enumerate() {
@@ -198,6 +198,7 @@ impl Count {
             bucket,
             bucket_count,
             started: if instance.is_empty() { 0 } else { self.requests },
+            ..EdgeSample::default()
         }
     }
 }

@@ -172,7 +172,8 @@ fn reading(second: u64, nonsense: bool) -> AgentSamples {
         memory_used_bytes: 2,
         ..HostSample::default()
     };
-    AgentSamples { time_unix_ms: BEGIN_MS + second * 1_000, host: Some(host), slices: vec![slice(1), slice(2)] }
+    let (time_unix_ms, slices) = (BEGIN_MS + second * 1_000, vec![slice(1), slice(2)]);
+    AgentSamples { time_unix_ms, host: Some(host), slices, ..AgentSamples::default() }
 }
 
 #[test]
