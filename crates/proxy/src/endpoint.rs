@@ -67,6 +67,8 @@ pub struct EndpointState {
     pub instance: Arc<str>,
     /// Where it answers.
     pub address: SocketAddr,
+    /// Where it stands; empty when nobody says.
+    pub datacenter: Arc<str>,
     /// Requests ever sent to it (upper half, wrapping) and those under way (lower half): one write counts both.
     requests: AtomicU64,
     failures: AtomicU32,
@@ -95,6 +97,7 @@ impl EndpointState {
         Self {
             instance,
             address,
+            datacenter: "".into(),
             requests: AtomicU64::new(0),
             failures: AtomicU32::new(0),
             window_began_ms: AtomicU64::new(0),
@@ -112,6 +115,13 @@ impl EndpointState {
             unhealthy: AtomicBool::new(false),
             reported_unhealthy: AtomicBool::new(false),
         }
+    }
+
+    /// It stands in this datacenter.
+    #[must_use]
+    pub fn in_datacenter(mut self, datacenter: &str) -> Self {
+        self.datacenter = datacenter.into();
+        self
     }
 
     /// Requests that it is working on, of all workers.

@@ -19,6 +19,8 @@ pub struct Flight {
     began: Instant,
     /// When it ended, where that is known already.
     ended: Option<Instant>,
+    /// When it had its place at the endpoint.
+    turned: Option<Instant>,
     /// Holds one of the upstream's slots.
     pub slot: bool,
 }
@@ -28,7 +30,26 @@ impl Flight {
     pub fn new(upstream: Rc<Upstream>, edge: Arc<Edge>, clock: Clock, began: Instant) -> Self {
         edge.start();
         upstream.state.enter(clock.ms(began));
-        Self { upstream, outcome: Outcome::Done, edge, clock, began, ended: None, slot: false }
+        Self { upstream, outcome: Outcome::Done, edge, clock, began, ended: None, turned: None, slot: false }
+    }
+
+    /// It has its place at the endpoint; whatever it takes from now on is the endpoint's.
+    pub fn turn(&mut self, attempt: u32, now: Instant) {
+        self.turned = Some(now);
+        if let Some(carried) = &self.upstream.carried {
+            carried.request();
+        }
+        match attempt {
+            0 => self.edge.waited(now.saturating_duration_since(self.began).as_micros() as u64),
+            _ => self.edge.again(),
+        }
+    }
+
+    /// The head of an answer is there.
+    pub fn answered(&self, now: Instant) {
+        if let Some(turned) = self.turned {
+            self.edge.answered(now.saturating_duration_since(turned).as_micros() as u64);
+        }
     }
 
     /// The endpoint answered well enough.

@@ -53,7 +53,7 @@ pub struct Connection {
     wrote: bool,
     /// Kept across requests: most end before it is due, so that the timer wheel is hardly ever touched.
     pub timer: Pin<Box<Sleep>>,
-    _opened: Opened,
+    opened: Opened,
 }
 
 /// Why an attempt brought no answer.
@@ -86,7 +86,7 @@ impl Connection {
             sent: 0,
             wrote: false,
             timer: Box::pin(tokio::time::sleep(timeout)),
-            _opened: opened,
+            opened,
         })
     }
 
@@ -171,13 +171,14 @@ impl Connection {
                 if wrote == 0 {
                     return Poll::Ready(Err(Fault::Write(io::ErrorKind::WriteZero.into())));
                 }
+                self.opened.sent(wrote);
                 self.sent += wrote;
                 self.wrote = true;
             }
             let Some(upload) = &mut upload else { return Poll::Ready(Ok(())) };
             self.sending.clear();
             self.sent = 0;
-            if std::task::ready!(upload.poll(&mut self.stream, &mut self.sending, cx))? {
+            if std::task::ready!(upload.poll((&mut self.stream, &self.opened), &mut self.sending, cx))? {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -190,6 +191,7 @@ impl Connection {
         }
         let room = self.received.capacity() - self.received.len();
         let bytes = std::task::ready!(pin!(self.stream.read_buf(&mut self.received)).poll(cx))?;
+        self.opened.received(bytes);
         if bytes == room {
             self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
         }

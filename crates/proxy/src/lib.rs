@@ -12,6 +12,8 @@ pub mod xds;
 
 pub mod access_log;
 mod body;
+mod bursts;
+mod carried;
 mod connection;
 pub mod dry_run;
 mod exchange;

@@ -3,6 +3,7 @@
 //! Nothing here is shared with another thread. A new table reuses whatever it has in common with the old one.
 
 use crate::balance::Points;
+use crate::carried::Carried;
 use crate::edge::{Edge, EdgeKey};
 use crate::endpoint::EndpointState;
 use crate::multiplex::Sessions;
@@ -27,12 +28,13 @@ const OTHER_DRAWS_MAX: u32 = 8;
 pub struct Edges {
     service: Arc<str>,
     instance: Arc<str>,
+    carried: Option<Arc<Carried>>,
     cells: RefCell<Vec<Arc<Edge>>>,
 }
 
 impl Edges {
-    fn new(service: Arc<str>, instance: Arc<str>) -> Self {
-        Self { service, instance, cells: RefCell::default() }
+    fn new(service: Arc<str>, instance: Arc<str>, carried: Option<Arc<Carried>>) -> Self {
+        Self { service, instance, carried, cells: RefCell::default() }
     }
 
     /// The edge from `caller`; a new one is made known to the reporter. Names that the table lacks count as `other`, so
@@ -50,7 +52,7 @@ impl Edges {
         }
         let key =
             EdgeKey { caller: caller.into(), service: Arc::clone(&self.service), instance: Arc::clone(&self.instance) };
-        let edge = Arc::new(Edge::new(key));
+        let edge = Arc::new(Edge::new(key, self.carried.clone()));
         // The reporter outlives the workers but for the last moments of a shutdown; then nobody reads any more.
         let _ = reporter.send(Arc::clone(&edge));
         cells.push(Arc::clone(&edge));
@@ -70,6 +72,8 @@ pub struct Upstream {
     open: Rc<Cell<usize>>,
     /// Most of them.
     open_max: usize,
+    /// What it moves.
+    pub carried: Option<Arc<Carried>>,
     /// Free places for requests.
     pub slots: Slots,
     /// Who calls it.
@@ -81,6 +85,7 @@ impl Upstream {
         // Connections cannot move between workers, so each has its share of the bound, and one at least.
         let open_max = cluster.connections_max.map_or(usize::MAX, |max| (max / workers).max(1));
         let slots = if cluster.http2 { cluster.in_flight_max } else { cluster.in_flight_max.min(open_max) };
+        let carried = Carried::of(&state.datacenter);
         Self {
             state: Arc::clone(state),
             pool: Pool::default(),
@@ -88,13 +93,14 @@ impl Upstream {
             open: Rc::default(),
             open_max,
             slots: Slots::new(slots),
-            edges: Edges::new(Arc::clone(&cluster.name), Arc::clone(&state.instance)),
+            edges: Edges::new(Arc::clone(&cluster.name), Arc::clone(&state.instance), carried.clone()),
+            carried,
         }
     }
 
     /// Leave to open one more connection.
     pub fn opened(&self) -> Option<Opened> {
-        Opened::within(&self.open, self.open_max)
+        Opened::within(&self.open, self.open_max, self.carried.as_ref())
     }
 }
 
@@ -133,7 +139,7 @@ impl LocalCluster {
                 None => Rc::new(Upstream::new(state, shared, workers)),
             })
             .collect();
-        let own = Edges::new(Arc::clone(&shared.name), "".into());
+        let own = Edges::new(Arc::clone(&shared.name), "".into(), None);
         if let Some(old) = old {
             own.cells.borrow_mut().extend(old.own.cells.borrow().iter().cloned());
         }
@@ -192,7 +198,11 @@ pub struct Local {
 impl Local {
     /// Nothing yet.
     pub fn empty() -> Self {
-        Self { table: Arc::default(), clusters: HashMap::new(), unrouted: Rc::new(Edges::new("".into(), "".into())) }
+        Self {
+            table: Arc::default(),
+            clusters: HashMap::new(),
+            unrouted: Rc::new(Edges::new("".into(), "".into(), None)),
+        }
     }
 
     /// Takes over a new table.

@@ -3,9 +3,11 @@
 //! HTTP/1.1: one request at a time on each connection (HTTP/2 is in `multiplex`). No sharing between workers, hence no lock.
 //! Nobody waits on a connection that idles: whether its endpoint closed it is looked at when it is taken, and by the sweep.
 
+use crate::carried::Carried;
 use crate::http1::Connection;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Idle connections kept for one endpoint by one worker.
@@ -16,22 +18,41 @@ pub const IDLE_MS_MAX: u64 = 30_000;
 const LOOKS_MAX: usize = 8;
 
 /// One of the open connections to an endpoint, counted until its socket is closed.
-pub struct Opened(Rc<Cell<usize>>);
+pub struct Opened {
+    count: Rc<Cell<usize>>,
+    carried: Option<Arc<Carried>>,
+}
 
 impl Opened {
-    /// Counts one more, if that keeps within `max`.
-    pub fn within(count: &Rc<Cell<usize>>, max: usize) -> Option<Self> {
+    /// Counts one more, if that keeps within `max`; its bytes count as `carried`.
+    pub fn within(count: &Rc<Cell<usize>>, max: usize, carried: Option<&Arc<Carried>>) -> Option<Self> {
         if count.get() >= max {
             return None;
         }
         count.set(count.get() + 1);
-        Some(Self(Rc::clone(count)))
+        Some(Self { count: Rc::clone(count), carried: carried.cloned() })
+    }
+}
+
+impl Opened {
+    /// Bytes were written to its socket.
+    pub fn sent(&self, bytes: usize) {
+        if let Some(carried) = &self.carried {
+            carried.sent(bytes);
+        }
+    }
+
+    /// Bytes were read from its socket.
+    pub fn received(&self, bytes: usize) {
+        if let Some(carried) = &self.carried {
+            carried.received(bytes);
+        }
     }
 }
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.count.set(self.count.get() - 1);
     }
 }
 

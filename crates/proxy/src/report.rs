@@ -4,6 +4,8 @@
 //! Counters survive a broken stream; what was not sent then is in the next sample. No sample is kept on disk.
 
 use crate::Config;
+use crate::bursts::Bursts;
+use crate::carried;
 use crate::dry_run::Samples;
 use crate::edge::{Edge, EdgeKey, Reading};
 use crate::endpoint::Clock;
@@ -13,7 +15,7 @@ use crate::xds::{BackOff, authorized};
 use api::fleet::fleet_client::FleetClient;
 use api::fleet::{
     DryRunRequest, EdgeSample, FastSampling, LaneAnswer, LaneRequest, PolicySample, ProtectionSample, ProxyHello,
-    ProxySamples, ProxyUp, proxy_down, proxy_up,
+    ProxySamples, ProxyUp, Trip, proxy_down, proxy_up,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -49,9 +51,11 @@ struct Merged {
     /// Of cells whose worker let go of them.
     gone: Reading,
     gone_buckets: BTreeMap<usize, u64>,
+    gone_back: BTreeMap<usize, u64>,
     /// As last sent.
     sent: Reading,
     sent_buckets: HashMap<usize, u64>,
+    sent_back: HashMap<usize, u64>,
     /// Without cells since.
     idle_since: Option<Instant>,
 }
@@ -63,13 +67,37 @@ impl Reading {
         self.errors += other.errors;
         self.rejects += other.rejects;
         self.latency_us_sum += other.latency_us_sum;
+        self.retries += other.retries;
+        self.queue_us_sum += other.queue_us_sum;
+        self.back_us_sum += other.back_us_sum;
     }
+}
+
+/// Buckets that moved since they were last sent: index, and by how much.
+fn moved(
+    gone: &BTreeMap<usize, u64>,
+    living: impl Iterator<Item = (usize, u64)>,
+    sent: &mut HashMap<usize, u64>,
+) -> (Vec<u32>, Vec<u64>) {
+    let mut sums = gone.clone();
+    for (bucket, count) in living {
+        *sums.entry(bucket).or_default() += count;
+    }
+    let mut moved = (Vec::new(), Vec::new());
+    for (bucket, count) in sums {
+        let before = sent.insert(bucket, count).unwrap_or(0);
+        if count > before {
+            moved.0.push(bucket as u32);
+            moved.1.push(count - before);
+        }
+    }
+    moved
 }
 
 impl Merged {
     /// Reads the sum; cells that nobody writes any more are folded in.
     fn read(&mut self, now: Instant) -> Reading {
-        let Self { cells, gone, gone_buckets, .. } = self;
+        let Self { cells, gone, gone_buckets, gone_back, .. } = self;
         cells.retain(|cell| {
             if Arc::strong_count(cell) > 1 {
                 return true;
@@ -77,6 +105,9 @@ impl Merged {
             gone.add(&cell.read());
             for (bucket, count) in cell.buckets() {
                 *gone_buckets.entry(bucket).or_default() += count;
+            }
+            for (bucket, count) in cell.back_buckets() {
+                *gone_back.entry(bucket).or_default() += count;
             }
             false
         });
@@ -87,17 +118,10 @@ impl Merged {
     }
 
     fn sample(&mut self, key: &EdgeKey, reading: Reading) -> EdgeSample {
-        let mut sums = self.gone_buckets.clone();
-        for (bucket, count) in self.cells.iter().flat_map(|cell| cell.buckets()) {
-            *sums.entry(bucket).or_default() += count;
-        }
-        let mut moved = Vec::new();
-        for (bucket, count) in sums {
-            let before = self.sent_buckets.insert(bucket, count).unwrap_or(0);
-            if count > before {
-                moved.push((bucket as u32, count - before));
-            }
-        }
+        let front = self.cells.iter().flat_map(|cell| cell.buckets());
+        let (bucket, bucket_count) = moved(&self.gone_buckets, front, &mut self.sent_buckets);
+        let back = self.cells.iter().flat_map(|cell| cell.back_buckets());
+        let (back_bucket, back_bucket_count) = moved(&self.gone_back, back, &mut self.sent_back);
         let at_instance = !key.instance.is_empty();
         let sample = EdgeSample {
             caller: key.caller.to_string(),
@@ -108,9 +132,14 @@ impl Merged {
             rejects: reading.rejects,
             in_flight: (reading.started - reading.requests) as u32,
             latency_us_sum: reading.latency_us_sum,
-            bucket: moved.iter().map(|(bucket, _)| *bucket).collect(),
-            bucket_count: moved.iter().map(|(_, count)| *count).collect(),
+            bucket,
+            bucket_count,
             started: if at_instance { reading.started } else { 0 },
+            retries: reading.retries,
+            queue_us_sum: reading.queue_us_sum,
+            back_us_sum: reading.back_us_sum,
+            back_bucket,
+            back_bucket_count,
         };
         self.sent = reading;
         sample
@@ -177,6 +206,10 @@ pub struct Reporter {
     /// As last told, by service.
     protection_told: HashMap<Arc<str>, ProtectionSample>,
     clock: Clock,
+    bursts: Bursts,
+    carried: carried::All,
+    /// Crossed since the last sample.
+    trips: Vec<Trip>,
 }
 
 impl Reporter {
@@ -191,7 +224,24 @@ impl Reporter {
     ) -> Self {
         let (edges, stress) = (BTreeMap::new(), Stress::default());
         let (protection, protection_told, clock) = (None, HashMap::new(), Clock::start());
-        Self { config, entry, mesh, announced, tables, samples, edges, stress, end, protection, protection_told, clock }
+        let (bursts, carried, trips) = (Bursts::default(), carried::All::default(), Vec::new());
+        Self {
+            config,
+            entry,
+            mesh,
+            announced,
+            tables,
+            samples,
+            edges,
+            stress,
+            end,
+            protection,
+            protection_told,
+            clock,
+            bursts,
+            carried,
+            trips,
+        }
     }
 
     /// Reports until the end, and then once more.
@@ -252,7 +302,7 @@ impl Reporter {
                     break;
                 }
                 _ = tick.tick() => {
-                    let whole = all || ticks.is_multiple_of(FASTS_PER_WHOLE);
+                    let whole = self.tripped() || all || ticks.is_multiple_of(FASTS_PER_WHOLE);
                     ticks = ticks.wrapping_add(1);
                     if !whole && !self.stress.lives(Instant::now()) {
                         continue;
@@ -311,11 +361,27 @@ impl Reporter {
         table.policies.entries().iter().map(read).collect()
     }
 
-    /// Reads edges: those under stress, and if `whole` those that moved, and if `all` every one.
-    fn samples(&mut self, now: Instant, whole: bool, all: bool) -> ProxySamples {
+    /// Takes the edges that workers announced.
+    fn meet(&mut self) {
         while let Ok(edge) = self.announced.try_recv() {
+            self.bursts.follow(&edge.worker_errors);
+            edge.carried.iter().for_each(|carried| self.carried.follow(carried));
             self.edges.entry(edge.key.clone()).or_default().cells.push(edge);
         }
+    }
+
+    /// Whether errors have just begun to come in a burst. To be asked once a tick.
+    fn tripped(&mut self) -> bool {
+        self.meet();
+        let trip = self.bursts.tick();
+        let is_news = trip.is_some();
+        self.trips.extend(trip);
+        is_news
+    }
+
+    /// Reads edges: those under stress, and if `whole` those that moved, and if `all` every one.
+    fn samples(&mut self, now: Instant, whole: bool, all: bool) -> ProxySamples {
+        self.meet();
         let mut edges = Vec::new();
         let lives = self.stress.lives(now);
         for (key, merged) in &mut self.edges {
@@ -332,7 +398,9 @@ impl Reporter {
         let time_unix_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64);
         let policies = if whole { self.policies() } else { Vec::new() };
         let protection = if whole { self.protection(all) } else { Vec::new() };
-        ProxySamples { time_unix_us, edges, policies, protection }
+        let trips = std::mem::take(&mut self.trips);
+        let links = if whole { self.carried.samples(all) } else { Vec::new() };
+        ProxySamples { time_unix_us, edges, policies, protection, trips, links }
     }
 
     /// Services whose numbers moved since they were last told; each, if `all`.

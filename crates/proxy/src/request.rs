@@ -133,6 +133,7 @@ impl Call<'_> {
                     Ok(ready) => ready,
                     Err(answer) => return answer,
                 };
+            flight.turn(attempt, now);
             let wanted = Wanted {
                 upstream: &upstream,
                 http2: cluster.shared.http2,
@@ -143,6 +144,9 @@ impl Call<'_> {
             let outgoing = Outgoing { parts, outside: self.side == Side::Entry, peer: self.peer, told };
             let result = exchange::exchange(&wanted, &outgoing, &mut body).await;
             now = Instant::now();
+            if result.is_ok() {
+                flight.answered(now);
+            }
             if let Some(wait) = self.again(cluster, context.as_mut(), &mut ticket, attempt, repeatable, (&result, now))
             {
                 match result {

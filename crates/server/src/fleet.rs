@@ -73,13 +73,7 @@ pub struct FleetService {
 impl FleetService {
     /// Reports to `control`, hands log chunks to `logs`, what proxies answer to `protect`, samples to `incidents`, too, and
     /// instances' own numbers to `series`.
-    pub fn new(
-        control: Loop,
-        logs: Logs,
-        protect: Protect,
-        incidents: Incidents,
-        series: Arc<metrics::Store>,
-    ) -> Self {
+    pub fn new(control: Loop, logs: Logs, protect: Protect, incidents: Incidents, series: Arc<metrics::Store>) -> Self {
         Self { control, logs, protect, incidents, readings: Readings::new(series) }
     }
 

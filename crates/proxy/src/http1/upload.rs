@@ -1,6 +1,7 @@
 //! The body of a request on its way up: as it comes, in its length or in chunks. Never collected.
 
 use crate::outgoing::Sink;
+use crate::pool::Opened;
 use bytes::{Buf, Bytes};
 use http::header;
 use hyper::body::{Body, Incoming};
@@ -78,7 +79,7 @@ impl Upload {
     /// Writes a large piece, or puts the next one into `out`; true when there is nothing more.
     pub fn poll(
         &mut self,
-        stream: &mut TcpStream,
+        (stream, opened): (&mut TcpStream, &Opened),
         out: &mut Vec<u8>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<bool, Fault>> {
@@ -88,6 +89,7 @@ impl Upload {
             if wrote == 0 {
                 return Poll::Ready(Err(Fault::Write(io::ErrorKind::WriteZero.into())));
             }
+            opened.sent(wrote);
             self.piece.advance(wrote);
         }
         if std::mem::take(&mut self.line_end) {

@@ -4,7 +4,9 @@ use crate::table::Health;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use envoy_types::pb::envoy::config::core::v3::{Address, HealthStatus, Metadata, address, socket_address};
-use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, LbEndpoint, lb_endpoint};
+use envoy_types::pb::envoy::config::endpoint::v3::{
+    ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints, lb_endpoint,
+};
 use envoy_types::pb::envoy::config::listener::v3::{Listener, filter};
 use envoy_types::pb::envoy::config::route::v3::{
     RouteConfiguration, VirtualHost, route, route_action::ClusterSpecifier, route_match::PathSpecifier,
@@ -142,6 +144,8 @@ pub struct EndpointSpec {
     pub instance: String,
     /// Where it answers.
     pub address: SocketAddr,
+    /// Its datacenter, the zone of its locality; empty when that does not say.
+    pub datacenter: String,
     /// Steady weight.
     pub weight: u32,
     /// Gets no new request.
@@ -319,10 +323,16 @@ pub fn assignment(any: &Any) -> Result<(String, Vec<EndpointSpec>), Refused> {
 
 fn endpoints_of(assignment: &ClusterLoadAssignment) -> Result<Vec<EndpointSpec>, String> {
     // One locality for each weight class is how weights go to gRPC clients; the endpoint's own weight says the same.
-    assignment.endpoints.iter().flat_map(|locality| &locality.lb_endpoints).map(endpoint).collect()
+    let zone =
+        |locality: &LocalityLbEndpoints| locality.locality.as_ref().map_or_else(String::new, |at| at.zone.clone());
+    let all = assignment
+        .endpoints
+        .iter()
+        .flat_map(|locality| locality.lb_endpoints.iter().map(move |at| (at, zone(locality))));
+    all.map(|(sent, datacenter)| endpoint(sent, datacenter)).collect()
 }
 
-fn endpoint(sent: &LbEndpoint) -> Result<EndpointSpec, String> {
+fn endpoint(sent: &LbEndpoint, datacenter: String) -> Result<EndpointSpec, String> {
     let Some(lb_endpoint::HostIdentifier::Endpoint(endpoint)) = &sent.host_identifier else {
         return Err("an endpoint has no address of its own".to_owned());
     };
@@ -338,6 +348,7 @@ fn endpoint(sent: &LbEndpoint) -> Result<EndpointSpec, String> {
     Ok(EndpointSpec {
         instance: data.text("instance").unwrap_or_else(|| address.to_string()),
         address,
+        datacenter,
         weight: sent.load_balancing_weight.as_ref().map_or(1, |weight| weight.value),
         draining: status == HealthStatus::Draining,
         unhealthy: matches!(status, HealthStatus::Unhealthy | HealthStatus::Timeout),

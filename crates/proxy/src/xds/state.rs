@@ -286,7 +286,9 @@ impl State {
             .iter()
             .map(|e| match known.get(&(e.instance.as_str(), e.address)) {
                 Some(state) => Arc::clone(state),
-                None => Arc::new(EndpointState::new(e.instance.as_str().into(), e.address)),
+                None => {
+                    Arc::new(EndpointState::new(e.instance.as_str().into(), e.address).in_datacenter(&e.datacenter))
+                }
             })
             .collect::<Vec<_>>();
         for (state, sent) in endpoints.iter().zip(&sent) {
@@ -323,6 +325,7 @@ impl State {
         spec.names.iter().filter_map(|name| self.resolved.get(name)).flatten().map(|address| EndpointSpec {
             instance: address.to_string(),
             address: *address,
+            datacenter: String::new(),
             weight: 1,
             draining: false,
             unhealthy: false,
