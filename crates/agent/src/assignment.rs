@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+/// Shortest pause between two scrapes of an instance, whatever the server says.
+const METRICS_INTERVAL_MS_MIN: u64 = 1_000;
+
 /// The state in which an instance is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -36,6 +39,17 @@ pub struct Check {
     pub failures_max: u32,
     /// Longest time from start to first health.
     pub start_ms_max: u64,
+}
+
+/// Where an instance tells its own numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Path of the GET.
+    pub path: String,
+    /// Port asked.
+    pub port: u16,
+    /// Pause between two scrapes.
+    pub interval_ms: u64,
 }
 
 /// One instance, as wanted.
@@ -75,6 +89,9 @@ pub struct Assignment {
     pub address: IpAddr,
     /// Health check; absent: it is well while it runs.
     pub check: Option<Check>,
+    /// Its own numbers; absent: it tells none.
+    #[serde(default)]
+    pub metrics: Option<Metrics>,
     /// How long it drains before it is stopped.
     pub drain_ms: u64,
     /// How long it may take to stop before it is killed.
@@ -106,13 +123,27 @@ fn file_name(name: &str) -> bool {
     !name.is_empty() && parts().all(|part| !part.is_empty() && part != "." && part != ".." && !part.contains('\0'))
 }
 
+fn path(field: &'static str, path: String) -> Result<String, BadAssignment> {
+    if path.starts_with('/') && !path.contains(char::is_whitespace) {
+        return Ok(path);
+    }
+    Err(bad(field, path, "a path from / without spaces"))
+}
+
+impl Metrics {
+    fn from_wire(wire: fleet::MetricsEndpoint) -> Result<Self, BadAssignment> {
+        Ok(Self {
+            path: path("metrics.path", wire.path)?,
+            port: port("metrics.port", wire.port)?,
+            interval_ms: u64::from(wire.interval_ms).max(METRICS_INTERVAL_MS_MIN),
+        })
+    }
+}
+
 impl Check {
     fn from_wire(wire: fleet::HealthCheck) -> Result<Self, BadAssignment> {
-        if !wire.path.starts_with('/') || wire.path.contains(char::is_whitespace) {
-            return Err(bad("health_check.path", wire.path, "a path from / without spaces"));
-        }
         Ok(Self {
-            path: wire.path,
+            path: path("health_check.path", wire.path)?,
             port: port("health_check.port", wire.port)?,
             interval_ms: u64::from(wire.interval_ms).max(10),
             timeout_ms: u64::from(wire.timeout_ms).max(10),
@@ -165,6 +196,7 @@ impl TryFrom<fleet::Assignment> for Assignment {
             ports: ports?,
             address: wire.address.parse().map_err(|_| bad("address", &wire.address, "an IP address"))?,
             check: wire.health_check.map(Check::from_wire).transpose()?,
+            metrics: wire.metrics.map(Metrics::from_wire).transpose()?,
             drain_ms: u64::from(wire.drain_ms),
             grace_ms: u64::from(wire.grace_ms),
             persistent_paths: wire.persistent_paths,
@@ -209,7 +241,10 @@ mod tests {
     #[test]
     fn good_ones_pass_and_bad_ones_say_which_field() {
         Assignment::try_from(wire()).expect("good");
-        let cases: [(&str, fleet::Assignment); 7] = [
+        let metrics = |path: &str, port| fleet::MetricsEndpoint { path: path.into(), port, interval_ms: 6_000 };
+        let cases: [(&str, fleet::Assignment); 9] = [
+            ("metrics.path", fleet::Assignment { metrics: Some(metrics("metrics", 80)), ..wire() }),
+            ("metrics.port", fleet::Assignment { metrics: Some(metrics("/metrics", 0)), ..wire() }),
             ("intent", fleet::Assignment { intent: 0, ..wire() }),
             ("instance", fleet::Assignment { instance: "../x".into(), ..wire() }),
             ("command", fleet::Assignment { command: vec![], ..wire() }),

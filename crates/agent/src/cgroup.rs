@@ -13,8 +13,7 @@ mod slice;
 
 pub use detect::{Controller, Version};
 pub use limits::Limits;
-pub(crate) use meter::pressure;
-pub use meter::{Meter, Usage};
+pub use meter::{Io, Meter, Rest, Usage};
 pub use probe::{Place, probe};
 pub use slice::Slice;
 
@@ -273,8 +272,11 @@ impl Branch {
     fn enable_in(&self, folder: &Path) -> Result<(), Error> {
         let path = folder.join("cgroup.subtree_control");
         let enabled = fs::read_to_string(&path).map_err(file_error("read", &path))?;
-        let has = |wanted: &Controller| enabled.split_ascii_whitespace().any(|name| name == wanted.as_str());
-        let missing: Vec<&Controller> = self.controllers.iter().filter(|c| !has(c)).collect();
+        let names = |text: &str, wanted: &Controller| text.split_ascii_whitespace().any(|name| name == wanted.as_str());
+        // What a delegated cgroup was not given: what slices need is then refused with its name, I/O goes uncounted.
+        let given = fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
+        let is_wanted = |c: &&Controller| !names(&enabled, c) && (**c != Controller::Io || names(&given, c));
+        let missing: Vec<&Controller> = self.controllers.iter().filter(is_wanted).collect();
         if missing.is_empty() {
             return Ok(());
         }
@@ -295,3 +297,5 @@ impl Branch {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod tests_support;

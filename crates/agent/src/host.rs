@@ -4,6 +4,7 @@ use crate::board::Board;
 use crate::cgroup::Tree;
 use crate::packages::Packages;
 use crate::sampler::Sampler;
+use crate::scrape::Scrapes;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -36,6 +37,8 @@ pub struct Host {
     pub board: Board,
     /// Who samples them.
     pub sampler: Sampler,
+    /// Who asks them for their own numbers.
+    pub scrapes: Scrapes,
     /// Address of the mesh listener, as the server last said.
     pub mesh: Mutex<String>,
 }

@@ -12,6 +12,7 @@ pub use adopt::{Found, find};
 use crate::assignment::{Assignment, Wish};
 use crate::host::{Host, now_unix_ms};
 use crate::sampler::Gauge;
+use crate::scrape::Target;
 use api::fleet::InstanceReport;
 use machine::{CheckTerms, Effect, Event, Machine, Terms, View};
 use rustix::process::Signal;
@@ -180,6 +181,9 @@ impl Keeper {
         let wanted = self.wanted.borrow_and_update().clone();
         let changed = self.assignment.needs_restart(&wanted);
         self.assignment = wanted;
+        if self.record.is_some() && matches!(self.assignment.wish, Wish::Running | Wish::Draining) {
+            self.scrape();
+        }
         self.wished(changed)
     }
 
@@ -204,6 +208,7 @@ impl Keeper {
         let instance = self.assignment.instance.as_str();
         let gauge = Gauge::open(self.host.tree.as_ref(), instance, record.shim_pid);
         self.host.sampler.add(instance, &self.assignment.service, gauge);
+        self.scrape();
         self.record = Some(record.clone());
         let folder = self.host.folder(instance);
         let (host, wanted) = (Arc::clone(&self.host), self.assignment.clone());
@@ -216,6 +221,14 @@ impl Keeper {
             let (code, message) = launch::watch_end(host, wanted, record).await;
             Done::Event(Event::Exited { code, message })
         });
+    }
+
+    /// Asks it for its own numbers from now on, or no longer, as the assignment says.
+    fn scrape(&self) {
+        match Target::of(&self.assignment) {
+            Some(target) => self.host.scrapes.add(target),
+            None => self.host.scrapes.remove(self.assignment.instance.as_str()),
+        }
     }
 
     fn act(&mut self, effect: Effect) {
@@ -251,6 +264,7 @@ impl Keeper {
             Effect::Clear { remove } => {
                 if remove {
                     self.host.sampler.remove(instance.as_str());
+                    self.host.scrapes.remove(instance.as_str());
                 }
                 self.jobs.spawn_blocking(move || {
                     Done::Event(Event::Cleared(launch::clear(&host, instance.as_str(), record.as_ref(), remove)))
@@ -288,6 +302,9 @@ impl Keeper {
             self.since_unix_ms = now_unix_ms();
         }
         let wanted = &self.assignment;
+        if let Some(code) = view.unexpected_exit(self.told.as_ref()) {
+            self.host.sampler.exited(wanted.instance.as_str(), code);
+        }
         self.host.board.put(InstanceReport {
             instance: wanted.instance.to_string(),
             service: wanted.service.clone(),

@@ -8,6 +8,7 @@ pub mod cgroup;
 
 mod assignment;
 mod board;
+mod held;
 mod host;
 mod instance;
 mod link;
@@ -16,17 +17,22 @@ mod packages;
 mod policies;
 mod process;
 mod sampler;
+mod scrape;
 mod state;
 mod supervisor;
+mod up;
+mod wire;
 
 pub use instance::launch::{LOG_BYTES_MAX, LOG_FILES_MAX};
 pub use packages::{ENTRIES_MAX, PACKED_BYTES_MAX, PackageError, UNPACKED_BYTES_MAX};
+pub use scrape::{ANSWER_BYTES_MAX, SERIES_MAX};
 
 use cgroup::Tree;
 use host::Host;
 use link::Link;
 use packages::Packages;
 use sampler::Sampler;
+use scrape::Scrapes;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -36,6 +42,10 @@ use supervisor::Supervisor;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+/// File name of the agent's own program; it lies beside the others.
+pub const PROGRAM: &str = "springtide-agent";
+/// Tells builds of other sources apart; `springtide-agent build` prints it.
+pub const BUILD: &str = env!("SPRINGTIDE_AGENT_BUILD");
 /// Assignments waiting to be taken.
 const DOWNS_QUEUE_MAX: usize = 16;
 /// User and group of instances when the agent is root and nothing else is said: nobody.
@@ -144,14 +154,14 @@ pub async fn run(config: Config) -> Result<(), Error> {
         .parse()
         .map_err(|_| bad("token", "(not shown)", "a token of printable characters"))?;
     let mut stop = (signal_stream(SignalKind::terminate())?, signal_stream(SignalKind::interrupt())?);
-    let (host, _lock, samples) = open(&config)?;
+    let (host, _lock, numbers) = open(&config)?;
     check_shim(&config.shim)?;
     let loaded = state::load(&host.data).map_err(data_error(&host.data))?;
     let isolation = host.tree.as_ref().map_or("none", |tree| tree.layout().as_str());
     let mut supervisor = Supervisor::start(Arc::clone(&host), loaded);
     let (downs, inbox) = mpsc::channel(DOWNS_QUEUE_MAX);
     let revision = supervisor.revision();
-    let link = Link { host: Arc::clone(&host), endpoint, bearer, isolation, downs, samples, revision };
+    let link = Link { host: Arc::clone(&host), endpoint, bearer, isolation, downs, numbers, revision };
     tracing::info!("agent of {} runs, isolation {isolation}, data {}", host.name, host.data.display());
     tokio::select! {
         () = link.run() => {}
@@ -180,7 +190,7 @@ pub fn check_shim(shim: &[OsString]) -> Result<(), Error> {
 /// # Errors
 /// When an agent runs there, or the folder or the slices cannot be used.
 pub async fn stop_all(config: Config) -> Result<(), Error> {
-    let (host, _lock, _samples) = open(&config)?;
+    let (host, _lock, _numbers) = open(&config)?;
     let loaded = state::load(&host.data).map_err(data_error(&host.data))?;
     Supervisor::start(Arc::clone(&host), loaded).stop_all().await;
     if let Some(tree) = &host.tree {
@@ -189,7 +199,13 @@ pub async fn stop_all(config: Config) -> Result<(), Error> {
     Ok(())
 }
 
-type Opened = (Arc<Host>, File, mpsc::Receiver<api::fleet::AgentSamples>);
+/// What goes up beside reports: samples, and readings of instances' own numbers for the stream of their number.
+pub(crate) struct Numbers {
+    pub(crate) samples: mpsc::Receiver<bytes::Bytes>,
+    pub(crate) readings: mpsc::Receiver<(u64, up::Up)>,
+}
+
+type Opened = (Arc<Host>, File, Numbers);
 
 fn open(config: &Config) -> Result<Opened, Error> {
     host::make_folder(&config.data).map_err(data_error(&config.data))?;
@@ -210,7 +226,8 @@ fn open(config: &Config) -> Result<Opened, Error> {
             None
         }
     };
-    let (sampler, samples) = Sampler::start();
+    let (sampler, samples) = Sampler::start(Some(&data));
+    let (scrapes, readings) = Scrapes::new();
     let host = Host {
         name: config.host.clone(),
         tree,
@@ -220,10 +237,11 @@ fn open(config: &Config) -> Result<Opened, Error> {
         shim: config.shim.clone(),
         board: board::Board::default(),
         sampler,
+        scrapes,
         mesh: std::sync::Mutex::default(),
         data,
     };
-    Ok((Arc::new(host), lock, samples))
+    Ok((Arc::new(host), lock, Numbers { samples, readings }))
 }
 
 fn data_error(path: &Path) -> impl FnOnce(io::Error) -> Error {

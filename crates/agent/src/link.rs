@@ -2,12 +2,13 @@
 //!
 //! Nothing an instance needs depends on it.
 
+use crate::Numbers;
 use crate::host::Host;
 use crate::logs::{self, LOG_REQUESTS_MAX};
 use crate::policies;
 use crate::sampler;
-use api::fleet::fleet_client::FleetClient;
-use api::fleet::{AgentDown, AgentHello, AgentSamples, AgentUp, Assignments, InstanceReports, agent_down, agent_up};
+use crate::up::{Up, UpCodec};
+use api::fleet::{AgentDown, AgentHello, Assignments, InstanceReports, agent_down, agent_up};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -16,10 +17,14 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 
+/// The method of the service.
+const PATH: &str = "/springtide.v1.Fleet/Agent";
 /// Version of the stream's protocol.
 const PROTOCOL: u32 = 1;
 /// Messages waiting to be sent.
@@ -46,8 +51,8 @@ pub struct Link {
     pub isolation: &'static str,
     /// Assignments go here.
     pub downs: mpsc::Sender<Assignments>,
-    /// Samples come from here.
-    pub samples: mpsc::Receiver<AgentSamples>,
+    /// Samples and readings come from here.
+    pub numbers: Numbers,
     /// Of the last assignments taken.
     pub revision: Arc<AtomicU64>,
 }
@@ -95,22 +100,24 @@ impl Link {
         let channel = self.endpoint.connect().await.map_err(|error| Status::unavailable(root_cause(&error)))?;
         let (out, messages) = mpsc::channel(UP_QUEUE_MAX);
         // Samples from before are worthless now.
-        while self.samples.try_recv().is_ok() {}
-        let hello = AgentUp { message: Some(agent_up::Message::Hello(self.hello())) };
-        out.send(hello).await.map_err(|_| Status::internal("the queue is new"))?;
+        while self.numbers.samples.try_recv().is_ok() {}
+        let stream = self.host.scrapes.new_stream();
+        let hello = agent_up::Message::Hello(self.hello());
+        out.send(hello.into()).await.map_err(|_| Status::internal("the queue is new"))?;
         let inbound = self.open(channel, messages).await?;
         let (host, downs) = (Arc::clone(&self.host), self.downs.clone());
         tokio::select! {
             ended = receive(host, downs, inbound, out.clone(), heard) => ended,
-            () = send(&self.host, &mut self.samples, out) => Ok(()),
+            () = send(&self.host, &mut self.numbers, stream, out) => Ok(()),
         }
     }
 
-    async fn open(&self, channel: Channel, messages: mpsc::Receiver<AgentUp>) -> Result<Streaming<AgentDown>, Status> {
-        let mut client = FleetClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    async fn open(&self, channel: Channel, messages: mpsc::Receiver<Up>) -> Result<Streaming<AgentDown>, Status> {
+        let mut client = Grpc::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let mut request = Request::new(ReceiverStream::new(messages));
         request.metadata_mut().insert("authorization", self.bearer.clone());
-        Ok(client.agent(request).await?.into_inner())
+        client.ready().await.map_err(|error| Status::unavailable(root_cause(&error)))?;
+        Ok(client.streaming(request, PathAndQuery::from_static(PATH), UpCodec).await?.into_inner())
     }
 
     fn hello(&self) -> AgentHello {
@@ -130,13 +137,18 @@ impl Link {
 }
 
 /// Passes on whatever there is to tell, until nobody listens.
-async fn send(host: &Host, samples: &mut mpsc::Receiver<AgentSamples>, out: mpsc::Sender<AgentUp>) {
+async fn send(host: &Host, numbers: &mut Numbers, stream: u64, out: mpsc::Sender<Up>) {
     loop {
-        let message = tokio::select! {
-            instances = host.board.take_news() => agent_up::Message::Reports(InstanceReports { instances }),
-            Some(samples) = samples.recv() => agent_up::Message::Samples(samples),
+        let up = tokio::select! {
+            instances = host.board.take_news() => agent_up::Message::Reports(InstanceReports { instances }).into(),
+            Some(samples) = numbers.samples.recv() => Up::Encoded(samples),
+            Some((of, reading)) = numbers.readings.recv() => match of == stream {
+                true => reading,
+                // Written for a stream that has ended: its numbers stand for other names now.
+                false => continue,
+            },
         };
-        if out.send(AgentUp { message: Some(message) }).await.is_err() {
+        if out.send(up).await.is_err() {
             return;
         }
     }
@@ -146,7 +158,7 @@ async fn receive(
     host: Arc<Host>,
     downs: mpsc::Sender<Assignments>,
     mut inbound: Streaming<AgentDown>,
-    out: mpsc::Sender<AgentUp>,
+    out: mpsc::Sender<Up>,
     heard: &mut bool,
 ) -> Result<(), Status> {
     // Dropped with the stream: a log request does not outlive it.
@@ -164,7 +176,7 @@ async fn receive(
             }
             Some(agent_down::Message::Policies(policies)) => {
                 if let Some(taken) = policies::take(&host, policies).await
-                    && out.send(AgentUp { message: Some(agent_up::Message::Policies(taken)) }).await.is_err()
+                    && out.send(agent_up::Message::Policies(taken).into()).await.is_err()
                 {
                     return Ok(());
                 }
@@ -177,7 +189,7 @@ async fn receive(
             Some(agent_down::Message::Log(request)) => {
                 let error = format!("{LOG_REQUESTS_MAX} logs are being read on this host already: try again later");
                 let refusal = api::fleet::LogChunk { id: request.id, end: true, error, data: Vec::new() };
-                let _ends_with_the_stream = out.send(AgentUp { message: Some(agent_up::Message::Log(refusal)) }).await;
+                let _ends_with_the_stream = out.send(agent_up::Message::Log(refusal).into()).await;
             }
             Some(agent_down::Message::LogCancel(cancel)) => {
                 if let Some(tail) = cancels.remove(&cancel.id) {

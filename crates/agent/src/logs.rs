@@ -1,7 +1,8 @@
 //! Reads an instance's log for the server: the last lines, then what comes, across rotations.
 
 use crate::host::Host;
-use api::fleet::{AgentUp, LogChunk, LogRequest, agent_up};
+use crate::up::Up;
+use api::fleet::{LogChunk, LogRequest, agent_up};
 use shim::log::rotated;
 use shim::spec::LOG_FILE;
 use std::fs::{self, File};
@@ -24,23 +25,23 @@ const ROTATED_MAX: u32 = 16;
 const FOLLOW_MS: u64 = 100;
 
 /// Answers one request; ends when all is sent, or, following, with the instance or with the receiver.
-pub async fn serve(host: Arc<Host>, request: LogRequest, out: mpsc::Sender<AgentUp>) {
+pub async fn serve(host: Arc<Host>, request: LogRequest, out: mpsc::Sender<Up>) {
     let id = request.id;
     let result = stream(&host, &request, &out).await;
     let error = result.err().map(|error| error.to_string()).unwrap_or_default();
     let last = LogChunk { id, data: Vec::new(), end: true, error };
     // The stream may be gone; then nobody waits for the end.
-    let _nobody_there = out.send(AgentUp { message: Some(agent_up::Message::Log(last)) }).await;
+    let _nobody_there = out.send(agent_up::Message::Log(last).into()).await;
 }
 
-async fn stream(host: &Host, request: &LogRequest, out: &mpsc::Sender<AgentUp>) -> io::Result<()> {
+async fn stream(host: &Host, request: &LogRequest, out: &mpsc::Sender<Up>) -> io::Result<()> {
     let path = find(host, &request.instance)?;
     let mut reader = Follower::open(path, request.tail_lines)?;
     loop {
         let data = reader.next_chunk()?;
         if !data.is_empty() {
             let chunk = LogChunk { id: request.id, data, end: false, error: String::new() };
-            if out.send(AgentUp { message: Some(agent_up::Message::Log(chunk)) }).await.is_err() {
+            if out.send(agent_up::Message::Log(chunk).into()).await.is_err() {
                 return Ok(());
             }
         } else if !request.follow || !host.folder(&request.instance).exists() {

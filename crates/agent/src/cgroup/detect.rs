@@ -19,12 +19,15 @@ pub enum Controller {
     Pids,
     /// Freezing (a controller of its own in v1 only).
     Freezer,
+    /// What is read and written; used in v2 only, and only where it is to be had.
+    Io,
 }
 
 impl Controller {
-    const ALL: [Self; 5] = [Self::Cpu, Self::Cpuacct, Self::Memory, Self::Pids, Self::Freezer];
+    const ALL: [Self; 6] = [Self::Cpu, Self::Cpuacct, Self::Memory, Self::Pids, Self::Freezer, Self::Io];
     const NEEDED_V1: [Self; 4] = [Self::Cpu, Self::Cpuacct, Self::Memory, Self::Pids];
     const NEEDED_V2: [Self; 3] = [Self::Cpu, Self::Memory, Self::Pids];
+    const USED_V2: [Self; 4] = [Self::Cpu, Self::Memory, Self::Pids, Self::Io];
 
     /// As the kernel names it.
     pub fn as_str(self) -> &'static str {
@@ -34,6 +37,7 @@ impl Controller {
             Self::Memory => "memory",
             Self::Pids => "pids",
             Self::Freezer => "freezer",
+            Self::Io => "io",
         }
     }
 
@@ -120,7 +124,7 @@ fn parse(mounts: &str, own: &str, controllers_of: impl Fn(&Path) -> String) -> R
             Version::Two => controllers_of(&mount.point)
                 .split_ascii_whitespace()
                 .filter_map(Controller::parse)
-                .filter(|controller| Controller::NEEDED_V2.contains(controller))
+                .filter(|controller| Controller::USED_V2.contains(controller))
                 .collect(),
         };
         // A v1 hierarchy without controllers of ours (systemd's, cpuset) is none of our business; one mounted twice counts once.
@@ -234,7 +238,7 @@ mod tests {
         let found = parse(text, "0::/pod7/main\n", |_| "cpuset cpu io memory pids".into()).expect("all there");
         assert_eq!(found.layout, Layout::V2);
         assert_eq!(found.hierarchies[0].own, Path::new("/sys/fs/cgroup/main"));
-        assert_eq!(found.hierarchies[0].controllers, [Controller::Cpu, Controller::Memory, Controller::Pids].into());
+        assert_eq!(found.hierarchies[0].controllers, Controller::USED_V2.into());
     }
 
     #[test]

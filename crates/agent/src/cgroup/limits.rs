@@ -59,7 +59,7 @@ impl Limits {
                 ]
             }
             (_, Controller::Pids) => vec![must("pids.max", pids)],
-            (_, Controller::Cpuacct | Controller::Freezer) => Vec::new(),
+            (_, Controller::Cpuacct | Controller::Freezer | Controller::Io) => Vec::new(),
             (Version::Two, Controller::Cpu) => {
                 vec![must("cpu.max", format!("{quota_us} {CPU_PERIOD_US}")), must(weight_file, weight.to_string())]
             }

@@ -1,14 +1,10 @@
 //! Against this machine's real hierarchies where we may write, and against a folder tree for the other version's paths.
 
 use super::detect::Hierarchy;
+use super::tests_support::{limits, real};
 use super::*;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
-
-fn real(name: &str) -> Tree {
-    Tree::open(&format!("springtide-test/{name}-{}", std::process::id()))
-        .expect("the tests run where cgroups can be made")
-}
 
 /// Dies with the test, however that ends.
 struct Ours(Child);
@@ -23,11 +19,6 @@ fn join(slice: &Slice, child: &Child) {
     for file in slice.join_files() {
         fs::write(file, child.id().to_string()).expect("a cgroup of ours takes our child");
     }
-}
-
-fn limits() -> Limits {
-    // So little CPU that the quota binds on a busy machine too.
-    Limits { cpu_millis: 50, memory_bytes: 64 << 20, pids_max: 20 }
 }
 
 #[test]
@@ -140,4 +131,33 @@ fn what_to_grant_is_said() {
     let error = Tree::build(folder_v2(&file), "springtide/a").expect_err("a file is no folder");
     // Not a matter of permission: no grant would help.
     assert!(error.to_string().contains("--cgroup-root") && !error.to_string().contains("Delegate"), "{error}");
+}
+
+#[test]
+fn every_layout_is_read_to_the_same_numbers() {
+    let pressures = (Some(11), Some(12), Some(13), Some(14));
+    for (layout, has_pressure, has_io) in
+        [(Layout::V1, false, false), (Layout::Hybrid, true, false), (Layout::V2, true, true)]
+    {
+        let dir = tempfile::tempdir().expect("temp");
+        let meter = Meter::open(&tests_support::slice(dir.path(), layout));
+        let usage = meter.read().expect("files are there");
+        let golden =
+            (usage.cpu_usage_us, usage.throttled_us, usage.throttled_periods, usage.periods, usage.memory_bytes);
+        assert_eq!(golden, (77, 5, 3, 9, 4_096), "{layout:?}");
+        assert_eq!((usage.pids, usage.oom_kills), (6, 4), "{layout:?}");
+        let read = (
+            usage.cpu_pressure_us,
+            usage.cpu_pressure_full_us,
+            usage.memory_pressure_us,
+            usage.memory_pressure_full_us,
+        );
+        assert_eq!(read, if has_pressure { pressures } else { Default::default() }, "{layout:?}");
+        let rest = meter.read_rest(&mut crate::held::buffer());
+        let memory = (rest.memory_file_bytes, rest.memory_anon_bytes, rest.memory_peak_bytes);
+        assert_eq!(memory, (Some(2_048), Some(1_024), Some(8_192)), "{layout:?}");
+        assert_eq!(rest.io_pressure_us.zip(rest.io_pressure_full_us), has_pressure.then_some((15, 16)), "{layout:?}");
+        let io = Io { read_bytes: 1, written_bytes: 2, reads: 3, writes: 4 };
+        assert_eq!(rest.io, has_io.then_some(io), "{layout:?}");
+    }
 }

@@ -171,6 +171,15 @@ pub struct View {
     pub exit_code: Option<i32>,
 }
 
+impl View {
+    /// The exit code, when it has just ended although it was to run; 0 where nobody knows the code.
+    pub fn unexpected_exit(&self, before: Option<&Self>) -> Option<i32> {
+        let ran = before.is_some_and(|before| before.pid != 0);
+        let waits = matches!(self.phase, Phase::Backoff | Phase::Failed);
+        (ran && waits && self.pid == 0).then(|| self.exit_code.unwrap_or(0))
+    }
+}
+
 impl Machine {
     /// An instance of which nothing is here yet. `seed` spreads the waits of many instances.
     pub fn new(wish: Wish, terms: Terms, seed: u64) -> Self {

@@ -1,14 +1,13 @@
-//! Where a sample's numbers come from: a slice's files, or, without isolation, `/proc`.
+//! Where a slice's numbers come from: its files, or, without isolation, `/proc`.
 
-use crate::cgroup::{Meter, Tree, Usage, pressure};
+use super::machine::TICK_US;
+use crate::cgroup::{Meter, Rest, Tree, Usage};
+use crate::held::Buffer;
 use crate::process;
-use api::fleet::HostSample;
+use crate::wire::{some, uint};
 use shim::process::stat;
-use std::fs;
 use std::io;
 
-/// Length of a clock tick in `/proc` (USER_HZ is 100 on every Linux we run on).
-const TICK_US: u64 = 10_000;
 /// Size of a page.
 const PAGE_BYTES: u64 = 4_096;
 
@@ -30,11 +29,22 @@ impl Gauge {
         }
     }
 
-    /// Reads it.
-    pub fn read(&self) -> io::Result<Usage> {
+    /// Reads what is needed each second.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn read(&self, buffer: &mut Buffer) -> io::Result<Usage> {
         match self {
-            Self::Slice(meter) => meter.read(),
+            Self::Slice(meter) => meter.read_with(buffer),
             Self::Processes(shim) => read_processes(*shim),
+        }
+    }
+
+    /// Reads the rest.
+    pub fn read_rest(&self, buffer: &mut Buffer) -> Option<Rest> {
+        match self {
+            Self::Slice(meter) => Some(meter.read_rest(buffer)),
+            Self::Processes(_) => None,
         }
     }
 }
@@ -53,61 +63,33 @@ fn read_processes(shim: u32) -> io::Result<Usage> {
     Ok(usage)
 }
 
-/// What the whole machine uses; `None` where `/proc` does not say.
-pub(super) fn read_host() -> Option<HostSample> {
-    let stat = fs::read_to_string("/proc/stat").ok()?;
-    let memory = fs::read_to_string("/proc/meminfo").ok()?;
-    let pressure_of = |name: &str| pressure(&fs::read_to_string(format!("/proc/pressure/{name}")).ok()?);
-    let (cpu_busy_us, cpu_steal_us, cores) = parse_stat(&stat)?;
-    let total = meminfo(&memory, "MemTotal:")?;
-    Some(HostSample {
-        cpu_busy_us,
-        cpu_steal_us,
-        cores,
-        memory_used_bytes: total.saturating_sub(meminfo(&memory, "MemAvailable:")?),
-        memory_total_bytes: total,
-        cpu_pressure_us: pressure_of("cpu"),
-        memory_pressure_us: pressure_of("memory"),
-        io_pressure_us: pressure_of("io"),
-    })
+/// Writes the fields of a `SliceSample` but for its names and its rest.
+pub(super) fn write_usage(out: &mut Vec<u8>, usage: &Usage, time_unix_us: u64) {
+    uint(out, 3, usage.cpu_usage_us);
+    uint(out, 4, usage.throttled_us);
+    uint(out, 5, usage.throttled_periods);
+    uint(out, 6, usage.periods);
+    uint(out, 7, usage.memory_bytes);
+    uint(out, 8, usage.pids.into());
+    uint(out, 9, usage.oom_kills);
+    some(out, 10, usage.cpu_pressure_us);
+    some(out, 11, usage.memory_pressure_us);
+    uint(out, 12, time_unix_us);
+    some(out, 13, usage.cpu_pressure_full_us);
+    some(out, 14, usage.memory_pressure_full_us);
 }
 
-/// Cores and memory of this machine, for the hello.
-pub fn machine() -> (u32, u64) {
-    read_host().map_or((0, 0), |host| (host.cores * 1_000, host.memory_total_bytes))
-}
-
-/// user, nice, system, idle, iowait, irq, softirq, steal (proc(5)).
-fn parse_stat(text: &str) -> Option<(u64, u64, u32)> {
-    let line = text.lines().next()?.strip_prefix("cpu ")?;
-    let ticks: Vec<u64> = line.split_ascii_whitespace().map_while(|field| field.parse().ok()).collect();
-    let [user, nice, system, _idle, _iowait, irq, softirq, steal, ..] = ticks[..] else { return None };
-    let is_core = |line: &&str| line.starts_with("cpu") && !line.starts_with("cpu ");
-    let cores = u32::try_from(text.lines().filter(is_core).count()).ok()?;
-    Some(((user + nice + system + irq + softirq) * TICK_US, steal * TICK_US, cores))
-}
-
-fn meminfo(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1_024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_machine_is_read() {
-        let host = read_host().expect("this is Linux");
-        assert!(host.cores > 0 && host.cpu_busy_us > 0);
-        assert!(host.memory_used_bytes > 0 && host.memory_used_bytes < host.memory_total_bytes);
-        let (millis, bytes) = machine();
-        assert_eq!((millis, bytes), (host.cores * 1_000, host.memory_total_bytes));
-    }
-
-    #[test]
-    fn steal_and_idle_are_not_busy() {
-        let text = "cpu  1 2 3 1000 1000 4 5 7 0 0\ncpu0 1 2 3 4\ncpu1 1 2 3 4\nintr 5\n";
-        assert_eq!(parse_stat(text), Some((15 * TICK_US, 7 * TICK_US, 2)));
+/// Writes a `SliceRest`.
+pub(super) fn write_rest(out: &mut Vec<u8>, rest: &Rest) {
+    some(out, 1, rest.memory_file_bytes);
+    some(out, 2, rest.memory_anon_bytes);
+    some(out, 3, rest.memory_peak_bytes);
+    some(out, 4, rest.io_pressure_us);
+    some(out, 5, rest.io_pressure_full_us);
+    if let Some(io) = rest.io {
+        some(out, 6, Some(io.read_bytes));
+        some(out, 7, Some(io.written_bytes));
+        some(out, 8, Some(io.reads));
+        some(out, 9, Some(io.writes));
     }
 }

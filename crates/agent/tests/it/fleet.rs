@@ -3,7 +3,7 @@
 use api::fleet::fleet_server::{Fleet, FleetServer};
 use api::fleet::{
     AgentDown, AgentHello, AgentSamples, AgentUp, Assignment, Assignments, InstanceReport, LogRequest, Phase,
-    ProxyDown, ProxyUp, agent_down, agent_up,
+    ProxyDown, ProxyUp, Scraped, agent_down, agent_up,
 };
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -24,6 +24,7 @@ pub struct Seen {
     pub hellos: Vec<AgentHello>,
     pub reports: Vec<InstanceReport>,
     pub samples: Vec<AgentSamples>,
+    pub scraped: Vec<Scraped>,
     /// Revisions of policies that were confirmed.
     pub policies: Vec<u64>,
     pub logs: BTreeMap<u64, (Vec<u8>, bool, String)>,
@@ -184,6 +185,7 @@ impl FakeFleet {
             }
             agent_up::Message::Reports(reports) => seen.reports.extend(reports.instances),
             agent_up::Message::Samples(samples) => seen.samples.push(samples),
+            agent_up::Message::Scraped(scraped) => seen.scraped.push(scraped),
             agent_up::Message::Policies(taken) => seen.policies.push(taken.revision),
             agent_up::Message::Log(chunk) => {
                 let log = seen.logs.entry(chunk.id).or_default();

@@ -8,3 +8,4 @@ mod none;
 mod policies;
 mod refuse;
 mod restart;
+mod scrape;

@@ -240,6 +240,7 @@ pub fn server(args: ServerArgs) -> Result<()> {
 /// `springtide agent`.
 pub fn agent(args: AgentArgs) -> Result<()> {
     args.parent.bind()?;
+    become_lean(&args)?;
     log_to_stderr();
     let config = agent::Config {
         host: args.host,
@@ -252,6 +253,25 @@ pub fn agent(args: AgentArgs) -> Result<()> {
         user: None,
     };
     Ok(current_thread()?.block_on(agent::run(config))?)
+}
+
+/// Becomes the agent's own program where that lies beside this one, built of the same sources: with a tenth of the code and an allocator that gives back, it
+/// is a fifth of the size (bench agent-cost). An agent runs on every host.
+fn become_lean(args: &AgentArgs) -> Result<()> {
+    use std::os::unix::process::CommandExt;
+    let own = std::env::current_exe().context("cannot tell where this program is")?;
+    let program = own.with_file_name(agent::PROGRAM);
+    let build = std::process::Command::new(&program).arg("build").output();
+    if !build.is_ok_and(|output| output.stdout.trim_ascii() == agent::BUILD.as_bytes()) {
+        return Ok(());
+    }
+    let isolation = args.isolation.to_possible_value().expect("no variant is skipped");
+    let mut command = std::process::Command::new(&program);
+    command.args(["agent", "--host", &args.host, "--server", &args.control.server, "--cgroup-root", &args.cgroup_root]);
+    command.args(["--isolation", isolation.get_name(), "--token-file"]).arg(&args.control.token_file);
+    command.arg("--shim").args(shim_program()?);
+    let error = command.arg("--data").arg(&args.data).exec();
+    Err(error).with_context(|| format!("cannot run {}", program.display()))
 }
 
 /// `springtide proxy`.
