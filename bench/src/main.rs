@@ -5,6 +5,7 @@
 
 mod admission_real;
 mod admission_sim;
+mod agent_cost;
 mod agent_kill;
 mod demo;
 mod detect_delay;
@@ -39,6 +40,8 @@ enum Bench {
     Stress(stress::Args),
     /// kill -9 of agents under load: instances untouched, readopted fast
     AgentKill(agent_kill::Args),
+    /// CPU and memory of an agent that samples 100 slices each second, beside node_exporter
+    AgentCost(agent_cost::Args),
     /// Protection in virtual time beside DAGOR, CoDel, random shedding, Gradient2 and credits
     AdmissionSim(admission_sim::Args),
     /// Protection in real processes beside none, random shedding, DAGOR and the simulator
@@ -66,6 +69,7 @@ const NAMES: &[&str] = &[
     "scale-out",
     "stress",
     "agent-kill",
+    "agent-cost",
     "server-kill",
     "proxy",
     "admission-sim",
@@ -112,6 +116,7 @@ async fn bench(bench: Bench) -> anyhow::Result<bool> {
         Bench::ScaleOut(args) => scale_out::run(args).await,
         Bench::Stress(args) => stress::run(args).await,
         Bench::AgentKill(args) => agent_kill::run(args).await,
+        Bench::AgentCost(args) => agent_cost::run(args).await,
         Bench::PolicyPush(args) => policy_push::run(args).await,
         Bench::DetectDelay(args) => detect_delay::run(args).await,
         Bench::DetectNab(args) => detect_nab::run(&args),

@@ -8,7 +8,7 @@ use std::process::Command;
 /// Arguments of `bench`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Which: scale-out, stress, agent-kill, server-kill, proxy, ingest, admission-sim, policy-push (`list` shows them all)
+    /// Which: scale-out, stress, agent-kill, agent-cost, server-kill, proxy, ingest, admission-sim, policy-push (`list` shows them all)
     name: String,
     /// Passed on to the benchmark: --seed N, --rounds N, …
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -27,6 +27,9 @@ pub fn main(args: Args) -> Result<()> {
     }
     if args.name == "ingest" {
         tools::prometheus()?;
+    }
+    if args.name == "agent-cost" {
+        tools::node_exporter()?;
     }
     build_release()?;
     run(Command::new("target/release/springtide-bench").arg(&args.name).args(&args.rest))

@@ -91,6 +91,11 @@ pub fn redis() -> Result<()> {
     debian("redis-server", "--version", &["redis-server"])
 }
 
+/// Makes sure that node_exporter is there: the peer of `bench agent-cost`.
+pub fn node_exporter() -> Result<()> {
+    debian("prometheus-node-exporter", "--version", &["prometheus-node-exporter"])
+}
+
 /// Makes sure that HAProxy is there: a peer of `bench proxy`.
 pub fn haproxy() -> Result<()> {
     debian("/usr/sbin/haproxy", "-v", &["haproxy"])
