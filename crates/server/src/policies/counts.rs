@@ -118,7 +118,8 @@ mod tests {
     use super::*;
 
     fn sample(version: u64, matched: u64, taken: u64) -> Vec<PolicySample> {
-        vec![PolicySample { policy: "p".to_owned(), version, matched, taken, failed: 1, failure: "why".to_owned() }]
+        let (policy, failure) = ("p".to_owned(), "why".to_owned());
+        vec![PolicySample { policy, version, matched, taken, failed: 1, failure, ..PolicySample::default() }]
     }
 
     #[test]
