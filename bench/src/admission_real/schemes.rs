@@ -121,7 +121,7 @@ impl Row {
     /// The same in the simulator.
     pub fn simulated(self) -> Box<dyn Scheme> {
         match self {
-            Self::Springtide => Box::new(Ours::inferred(ROTATION_US)),
+            Self::Springtide => Box::new(Ours::untold(ROTATION_US)),
             Self::SpringtideSdk | Self::SdkAlone => Box::new(Ours::shipped(ROTATION_US)),
             Self::None | Self::Random | Self::Dagor | Self::DagorPaper => {
                 self.control().unwrap_or(Control::None).scheme()

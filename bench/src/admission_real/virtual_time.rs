@@ -54,6 +54,7 @@ fn script(sent: &Sent, capacity_rps: f64) -> Script {
             workers: 1,
             work,
             queue_max: 10_000,
+            notices_hangups: false,
             calls: Vec::new(),
         }],
         streams: vec![Stream {

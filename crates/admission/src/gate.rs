@@ -5,6 +5,7 @@ mod capacity;
 mod controller;
 mod demand;
 mod floor;
+mod unanswered;
 mod window;
 
 use crate::advert::{Advert, RATE_MAX};
@@ -193,7 +194,7 @@ impl Gate {
     /// by its priority again. `deadline_us`: when its task ends, on the clock of `now_us`.
     ///
     /// An admitted request must come to [`Gate::started`] and [`Gate::finished`], or to [`Gate::observed`], or to
-    /// [`Gate::abandoned`].
+    /// [`Gate::abandoned`], or to [`Gate::given_up`].
     pub fn offer(&self, priority: Priority, passes: bool, deadline_us: Option<u64>, now_us: u64) -> Verdict {
         let table = &self.table.0;
         let (offers, waiting) = self.window.offered(passes);
@@ -249,10 +250,22 @@ impl Gate {
         self.close_if_due(now_us);
     }
 
-    /// Admitted work that will never start, or be answered: its deadline passed in the queue, or its caller went.
+    /// Admitted work that will never start and is known to be out of the service: its deadline passed in the queue, it was
+    /// never sent, or it was refused at once.
     pub fn abandoned(&self, now_us: u64) {
         self.leave(now_us);
         self.window.abandoned();
+        self.close_if_due(now_us);
+    }
+
+    /// Nobody waits any more for an admitted request that was sent `waited_us` ago (inferred signal). The service may have it
+    /// still: it counts as waiting until an answer to a later one shows that it does not. With an exact signal the service
+    /// knows, and this is [`Gate::abandoned`].
+    pub fn given_up(&self, waited_us: u64, now_us: u64) {
+        if self.config.signal == Signal::Exact {
+            return self.abandoned(now_us);
+        }
+        self.window.given_up(waited_us);
         self.close_if_due(now_us);
     }
 
@@ -340,20 +353,21 @@ impl Gate {
         }
         self.table.0.window_start_us.store(now_us, Relaxed);
         let closed = self.window.take(controller.asked(), now_us);
-        let waiting = self.reconcile(&closed);
+        self.window.forget(controller.fold_unanswered(&closed, start_us, now_us));
+        let waiting = self.reconcile(&closed, controller.held());
         let outcome = controller.close(&closed, waiting, start_us, now_us);
         self.publish(&outcome);
     }
 
     /// Requests waiting; a count that leaked (an admitted request never heard of again) is put right here.
-    fn reconcile(&self, closed: &window::Closed) -> u64 {
+    fn reconcile(&self, closed: &window::Closed, held: u64) -> u64 {
         // Work that began without waiting found the queue empty: nothing older than this window can still wait.
         let newest = u64::from(closed.tally.admitted()) + u64::from(closed.tally.passes());
         let most = match self.config.signal {
             _ if closed.delays.count() == 0 => u64::MAX,
             Signal::Exact if closed.delay_min_us < window::IDLE_DELAY_US => newest,
             Signal::Exact => u64::MAX,
-            Signal::Inferred => newest + u64::from(closed.in_flight_max),
+            Signal::Inferred => newest + u64::from(closed.in_flight_max) + held,
         };
         if self.window.waiting() > most {
             self.window.queue_ends(0);

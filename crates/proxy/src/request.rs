@@ -141,6 +141,7 @@ impl Call<'_> {
                 timeout,
                 now,
             };
+            ticket.sent();
             let outgoing = Outgoing { parts, outside: self.side == Side::Entry, peer: self.peer, told };
             let result = exchange::exchange(&wanted, &outgoing, &mut body).await;
             now = Instant::now();

@@ -1,8 +1,8 @@
 //! The engine: a discrete-event simulation of calls, queues and workers in virtual time.
 //!
 //! One event at a time, in the order of time and of origin; no clock, no thread, no randomness but the seed's: the same
-//! script, scheme and seed give the same report to the byte. Absent on purpose: the cost of saying no, cancellation of work
-//! that nobody waits for any more, and any copy's knowledge of another.
+//! script, scheme and seed give the same report to the byte. Absent on purpose: the cost of saying no, the end of work that
+//! has begun when its caller gives up, and any copy's knowledge of another.
 
 mod caller;
 mod events;
@@ -97,6 +97,8 @@ struct Attempt {
     plan: Progress,
     /// The caller waits no longer.
     given_up: bool,
+    /// The copy's guard has heard all that it wants to hear of it.
+    unheard: bool,
     /// The copy has answered.
     replied: bool,
     /// What the copy answers: nothing wrong, or why not.

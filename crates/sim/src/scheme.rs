@@ -103,6 +103,13 @@ pub trait Guard {
     fn start(&mut self, head: &Head, delay_us: u64, now_us: u64) -> Result<(), Refusal>;
     /// A worker has finished with a call, which waited `delay_us` and took `work_us`.
     fn finish(&mut self, head: &Head, delay_us: u64, work_us: u64, now_us: u64);
+    /// The caller of an admitted call gave it up, `waited_us` after it arrived. True where the guard wants to hear no more
+    /// of it, as one that stands before the copy and sees answers only.
+    fn given_up(&mut self, _waited_us: u64, _now_us: u64) -> bool {
+        false
+    }
+    /// An admitted call is taken out of the queue: its caller gave it up, and the copy noticed.
+    fn unstarted(&mut self, _head: &Head, _now_us: u64) {}
     /// What to tell the caller with the answer to this call; `origin` numbers the callers.
     fn advert(&mut self, origin: u32, head: &Head, now_us: u64) -> Advert;
 }

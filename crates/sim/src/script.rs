@@ -121,6 +121,9 @@ pub struct Service {
     /// Requests that may wait in one copy; more are turned away.
     #[serde(default = "queue_max")]
     pub queue_max: u32,
+    /// It takes calls out of its queue whose callers gave up. Most services do not notice and work on them all the same.
+    #[serde(default)]
+    pub notices_hangups: bool,
     /// Calls it makes after its own work, while it occupies no worker.
     #[serde(default)]
     pub calls: Vec<Calls>,

@@ -79,6 +79,11 @@ impl Capacity {
         }
     }
 
+    /// Nothing is known but that it is more than nothing: a first guess, of little weight.
+    pub(super) fn guess(&mut self, rps: f64) {
+        self.kept = Span { completions: rps * YIELDED_S, seconds: YIELDED_S };
+    }
+
     /// Capacity was believed too small: work is shed, and yet the queue is empty.
     pub(super) fn raise(&mut self, factor: f64) {
         self.kept.completions *= factor;

@@ -7,6 +7,7 @@
 use super::capacity::{Capacity, Span};
 use super::demand::Demand;
 use super::floor::{Floor, Latencies};
+use super::unanswered::Unanswered;
 use super::window::{Closed, IDLE_DELAY_US, OFFERS_MAX};
 use super::{Config, Signal};
 use crate::priority::{BUCKETS, LEVEL_ALL};
@@ -59,6 +60,10 @@ const WORK_SPREAD: f64 = 2.0;
 const WAIT_SHARE_MIN: f64 = 0.1;
 /// Calls per task at most.
 const CALLS_MAX: f64 = 64.0;
+/// Callers' patience counts as a task's time, but for so many targets at least: some go early without a reason.
+const PATIENCE_TARGETS: f64 = 4.0;
+/// Given-up calls count as completed up to this share of the answers of a window: many at once were noticed, not worked on.
+const GONE_SHARE_MAX: f64 = 0.25;
 /// How sure overload must be, against the rule, once the queue is so many times its target, or at its limit.
 const LONG_TARGETS: f64 = 5.0;
 const CARE_AT_LIMIT: f64 = 0.4;
@@ -75,6 +80,11 @@ pub(super) struct Controller {
     demand: Demand,
     capacity: Capacity,
     floor: Floor,
+    unanswered: Unanswered,
+    /// Given-up calls that this window showed to be out of the service.
+    gone: f64,
+    /// Nothing was answered in time before this window either.
+    was_silent: bool,
     first_calls: f64,
     calls: f64,
     remaining_us: f64,
@@ -118,6 +128,9 @@ impl Controller {
             demand: Demand::new(),
             capacity: Capacity::default(),
             floor: Floor::new(),
+            unanswered: Unanswered::new(),
+            gone: 0.0,
+            was_silent: false,
             first_calls: 0.0,
             calls: 0.0,
             remaining_us: config.task_timeout_us.max(1) as f64,
@@ -134,6 +147,20 @@ impl Controller {
     /// Where the window's demand is taken into.
     pub(super) fn asked(&mut self) -> &mut [u32] {
         &mut self.demand.asked
+    }
+
+    /// The first part of closing: what became of calls given up; those of them that are out of the service.
+    pub(super) fn fold_unanswered(&mut self, closed: &Closed, start_us: u64, now_us: u64) -> u64 {
+        self.was_silent = self.unanswered.silent();
+        let floor_us = self.floor.us(self.call_us()).unwrap_or(0.0);
+        let gone = self.unanswered.fold(closed, floor_us, start_us, now_us);
+        self.gone = gone as f64;
+        gone
+    }
+
+    /// Given-up calls that the service may have still.
+    pub(super) fn held(&self) -> u64 {
+        self.unanswered.held()
     }
 
     /// Closes a window of `start_us..now_us`, at whose end `waiting` requests wait.
@@ -185,6 +212,8 @@ impl Controller {
         self.first_calls = self.first_calls * keep + f64::from(tally.admitted());
         self.calls = self.calls * keep + f64::from(tally.admitted()) + f64::from(tally.passes());
         if let Some(remaining_us) = closed.remaining.mean_us() {
+            let patience_us = self.unanswered.patience_us().map(|us| us.max(self.target_us * PATIENCE_TARGETS));
+            let remaining_us = patience_us.map_or(remaining_us, |us| us.min(remaining_us));
             self.remaining_us += (remaining_us.max(1.0) - self.remaining_us) * (1.0 - keep);
         }
         let offers_rps = f64::from(tally.offers()) / seconds;
@@ -198,12 +227,13 @@ impl Controller {
             sum_us: closed.work.sum_us(),
             least_us: if answers > 0.0 { closed.work_min_us as f64 } else { f64::INFINITY },
             answers,
-            given_up: f64::from(closed.abandoned),
+            given_up: f64::from(closed.abandoned) + f64::from(closed.given_up.count()),
             waiting: waiting as f64,
             seconds,
         };
         if self.overloaded {
             let stuck = self.correction <= CORRECTION_MIN && self.queue_delay_us > self.target_us;
+            let stuck = stuck && self.unanswered.held() == 0;
             self.floor.fold_overload(window, self.capacity.rps().filter(|_| stuck));
         } else {
             self.floor.fold(window, self.call_us());
@@ -223,17 +253,34 @@ impl Controller {
             Signal::Inferred => {
                 let floor_us = self.floor.us(self.call_us()).unwrap_or(f64::INFINITY);
                 let delay_us = closed.delays.mean_us().unwrap_or(0.0);
-                if delay_us > (floor_us * 0.5).max(IDLE_DELAY_US as f64) {
-                    self.capacity.busy(Span { completions: f64::from(closed.work.count()), seconds });
+                let busy = delay_us > (floor_us * 0.5).max(IDLE_DELAY_US as f64);
+                // What silence leaves behind was not all of this window.
+                if busy && !self.was_silent && !self.unanswered.silent() {
+                    let answers = f64::from(closed.work.count());
+                    let completions = answers + self.gone.min(answers * GONE_SHARE_MAX);
+                    self.capacity.busy(Span { completions, seconds });
                 }
             }
+        }
+        if self.was_silent && !self.unanswered.silent() && self.capacity.rps().is_none() {
+            // Whatever it can do: to let all in once more would be the end of it once more.
+            self.capacity.guess(self.unanswered.probes_rps(None));
+            self.overloaded = true;
         }
     }
 
     fn fold_queue_delay(&mut self, closed: &Closed, waiting: u64) {
+        let (answers, given_up) = (f64::from(closed.delays.count()), f64::from(closed.given_up.count()));
         self.queue_delay_us = match (closed.delays.mean_us(), self.capacity.rps()) {
+            // Most gave up: they waited for so long at the least.
+            _ if given_up > answers => {
+                let floor_us = self.floor.us(self.call_us()).unwrap_or(0.0);
+                let waited_us = (closed.given_up.sum_us() - given_up * floor_us).max(0.0);
+                (closed.delays.sum_us() + waited_us) / (answers + given_up)
+            }
             (Some(delay_us), _) => delay_us,
             (None, Some(rps)) if self.signal == Signal::Exact => (waiting as f64 / rps * 1e6).min(self.timeout_us),
+            (None, _) if self.unanswered.silent() => self.queue_delay_us,
             (None, _) => 0.0,
         };
     }
@@ -260,6 +307,9 @@ impl Controller {
             self.correction += (1.0 - self.correction) * seconds / (2.0 + seconds);
             return;
         }
+        if self.unanswered.silent() {
+            return;
+        }
         let error = ((target_us - self.queue_delay_us) / target_us).clamp(-1.0, 1.0);
         let correction = self.correction + CORRECTION_PER_S * seconds.min(self.window_s) * error;
         self.correction = correction.clamp(CORRECTION_MIN, CORRECTION_MAX);
@@ -275,7 +325,11 @@ impl Controller {
         let floor_us = self.floor.us(self.call_us()).unwrap_or(0.0);
         let expected = self.offers_rps * self.window_s * 2.0;
         Outcome {
-            levels: capacity_rps.map_or([LEVEL_ALL; STEPS], |rps| self.levels(rps, target_us, limit_us)),
+            levels: match capacity_rps {
+                _ if self.unanswered.silent() => self.probing(),
+                Some(rps) => self.levels(rps, target_us, limit_us),
+                None => [LEVEL_ALL; STEPS],
+            },
             lumps: self.demand.lumps(),
             step_waiting: capacity_rps.map_or(0.0, |rps| (rps * target_us / 1e6 / STEPS_PER_TARGET).max(0.125)),
             base_waiting: if self.signal == Signal::Inferred {
@@ -290,7 +344,7 @@ impl Controller {
             capacity_rps: capacity_rps.unwrap_or(0.0),
             queue_delay_us: self.queue_delay_us,
             calls_per_task,
-            overloaded: self.overloaded,
+            overloaded: self.overloaded || self.unanswered.silent(),
         }
     }
 
@@ -305,6 +359,12 @@ impl Controller {
         let mut levels = self.demand.levels(&rates);
         levels.reverse();
         levels
+    }
+
+    /// In silence, whatever is known of the queue: enough to hear when it ends.
+    fn probing(&self) -> [u32; STEPS] {
+        let tasks_rps = self.unanswered.probes_rps(self.capacity.rps()) / self.calls_per_task();
+        self.demand.levels(&[tasks_rps; STEPS])
     }
 
     /// The share of capacity to admit at a queue delay.

@@ -62,6 +62,8 @@ struct Queue {
     passed_us: AtomicU64,
     /// Requests that left it unserved.
     abandoned: AtomicU32,
+    /// Count and sum of the times after which callers gave up requests that may be in it still.
+    given_up: AtomicU64,
 }
 
 /// 22 bits of offers, 21 of first calls that were admitted, 21 of sub-calls that came.
@@ -122,6 +124,8 @@ pub(super) struct Closed {
     pub(super) queued_us: u64,
     pub(super) queued_starts: u32,
     pub(super) abandoned: u32,
+    /// How long callers waited for what they gave up.
+    pub(super) given_up: Times,
     pub(super) work: Times,
     pub(super) work_min_us: u64,
     pub(super) in_flight_max: u32,
@@ -147,6 +151,7 @@ impl Window {
                 since_us: AtomicU64::new(0),
                 passed_us: AtomicU64::new(0),
                 abandoned: AtomicU32::new(0),
+                given_up: AtomicU64::new(0),
             }),
             probed: AtomicBool::new(false),
         }
@@ -230,6 +235,18 @@ impl Window {
         self.queue.0.abandoned.fetch_add(1, Relaxed);
     }
 
+    /// A caller gave up after so long; its request still counts as waiting.
+    pub(super) fn given_up(&self, waited_us: u64) {
+        self.queue.0.given_up.fetch_add(Times::one(waited_us), Relaxed);
+    }
+
+    /// So many requests that were given up are not in the service any more.
+    pub(super) fn forget(&self, calls: u64) {
+        if calls > 0 {
+            self.hot.0.waiting.fetch_sub(i64::try_from(calls).unwrap_or(i64::MAX), Relaxed);
+        }
+    }
+
     /// The first request began to wait.
     pub(super) fn queue_begins(&self, now_us: u64) {
         self.queue.0.since_us.store(now_us.max(1), Relaxed);
@@ -275,6 +292,7 @@ impl Window {
             queued_us: queue.0.passed_us.swap(0, Relaxed),
             queued_starts: started.queued.swap(0, Relaxed),
             abandoned: queue.0.abandoned.swap(0, Relaxed),
+            given_up: Times(queue.0.given_up.swap(0, Relaxed)),
             work: Times(finished.work.swap(0, Relaxed)),
             work_min_us: finished.work_min_us.swap(u64::MAX, Relaxed),
             in_flight_max: finished.in_flight_max.swap(0, Relaxed),

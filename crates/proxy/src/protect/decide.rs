@@ -51,6 +51,13 @@ impl Ticket {
         self.keep.is_some()
     }
 
+    /// It leaves: from now on the service may be at work on it.
+    pub fn sent(&mut self) {
+        if let Some(admitted) = &mut self.admitted {
+            admitted.sent();
+        }
+    }
+
     /// It is sent once more, at this time.
     pub fn sent_again(&mut self, now_us: u64) {
         if let Some(admitted) = &mut self.admitted {
@@ -284,9 +291,12 @@ impl Protection {
 
     /// No answer came.
     pub fn failed(&self, ticket: &mut Ticket, failure: &Failure, now_us: u64) {
-        // Silence is the longest latency there is; a connection that was refused says nothing about queues.
-        if let (Failure::Late, Some(admitted)) = (failure, ticket.admitted.take()) {
-            admitted.answered(true, true, now_us);
+        let Some(admitted) = ticket.admitted.take() else { return };
+        match failure {
+            // What it works on for nobody stands before the next.
+            Failure::Late => admitted.late(now_us),
+            // A connection that was refused, and half a request, say nothing about queues.
+            _ => admitted.lost(now_us),
         }
     }
 

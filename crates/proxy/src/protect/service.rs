@@ -180,7 +180,7 @@ impl Service {
     ) -> Result<Admitted, Why> {
         if self.is_aware(now_us) {
             if passes || self.callee.allows(priority, now_us) {
-                return Ok(Admitted { service: Arc::clone(self), sent_us: now_us, gated: false });
+                return Ok(Admitted { service: Arc::clone(self), sent_us: now_us, gated: false, is_sent: false });
             }
             self.callee.shed(priority);
             self.counted.shed_early.fetch_add(1, Relaxed);
@@ -189,7 +189,7 @@ impl Service {
         if let Verdict::Reject(reason) = self.gate.offer(priority, passes, Some(deadline_us), now_us) {
             return Err(reason.into());
         }
-        let admitted = Admitted { service: Arc::clone(self), sent_us: now_us, gated: true };
+        let admitted = Admitted { service: Arc::clone(self), sent_us: now_us, gated: true, is_sent: false };
         self.in_flight.fetch_add(1, Relaxed);
         if self.sent.load(Relaxed) < THROTTLE_AFTER {
             self.sent.fetch_add(1, Relaxed);
@@ -219,15 +219,47 @@ pub struct Admitted {
     service: Arc<Service>,
     sent_us: u64,
     gated: bool,
+    /// The service has it, or may have it.
+    is_sent: bool,
 }
 
 impl Admitted {
     /// It is sent once more, at this time: what the attempt before took says nothing about the next.
     pub fn sent_again(&mut self, now_us: u64) {
         self.sent_us = now_us;
+        self.is_sent = false;
     }
 
-    /// The service answered, well (what its latency says counts) or not, after working on it or refusing it at once.
+    /// It leaves for the service now.
+    pub fn sent(&mut self) {
+        self.is_sent = true;
+    }
+
+    /// The service was too late, and may work on it still.
+    pub fn late(mut self, now_us: u64) {
+        self.service.well_run.store(0, Relaxed);
+        self.gone(now_us);
+    }
+
+    /// No answer will come: the service never had it, or broke it off.
+    pub fn lost(mut self, now_us: u64) {
+        self.is_sent = false;
+        self.gone(now_us);
+    }
+
+    fn gone(&mut self, now_us: u64) {
+        if !std::mem::take(&mut self.gated) {
+            return;
+        }
+        self.service.in_flight.fetch_sub(1, Relaxed);
+        if self.is_sent {
+            self.service.gate.given_up(now_us.saturating_sub(self.sent_us), now_us);
+        } else {
+            self.service.gate.abandoned(now_us);
+        }
+    }
+
+    /// The service answered: after working on it (what its latency says counts) or not, as when it refuses.
     pub fn answered(mut self, worked: bool, refused: bool, now_us: u64) {
         if !std::mem::take(&mut self.gated) {
             return;
@@ -253,8 +285,7 @@ impl Admitted {
 impl Drop for Admitted {
     fn drop(&mut self) {
         if self.gated {
-            self.service.in_flight.fetch_sub(1, Relaxed);
-            self.service.gate.abandoned(self.service.clock.now_us());
+            self.gone(self.service.clock.now_us());
         }
     }
 }

@@ -24,18 +24,27 @@ const COUNTED_S: u64 = 4;
 /// Patience of a caller.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// Whether callers say how long they wait. They hang up in either case.
+#[derive(Clone, Copy)]
+enum Patience {
+    Told,
+    Untold,
+}
+
 #[derive(Default)]
 struct Class {
     asked: AtomicU64,
     good: AtomicU64,
 }
 
-async fn one(address: SocketAddr, priority: u16) -> Option<u16> {
+async fn one(address: SocketAddr, priority: u16, patience: Patience) -> Option<u16> {
     let mut stream = TcpStream::connect(address).await.ok()?;
-    let patience = PATIENCE.as_millis();
+    let deadline = match patience {
+        Patience::Told => format!("x-springtide-deadline-ms: {}\r\n", PATIENCE.as_millis()),
+        Patience::Untold => String::new(),
+    };
     let request = format!(
-        "GET /work?{WORK_MS} HTTP/1.1\r\nhost: web\r\nconnection: close\r\nx-springtide-priority: {priority}\r\n\
-         x-springtide-deadline-ms: {patience}\r\n\r\n"
+        "GET /work?{WORK_MS} HTTP/1.1\r\nhost: web\r\nconnection: close\r\nx-springtide-priority: {priority}\r\n{deadline}\r\n"
     );
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut answer = Vec::new();
@@ -44,7 +53,7 @@ async fn one(address: SocketAddr, priority: u16) -> Option<u16> {
 }
 
 /// Open loop: each request leaves at its time, whatever became of those before. A tenth is important.
-fn press(address: SocketAddr) -> [Class; 2] {
+fn press(address: SocketAddr, patience: Patience) -> [Class; 2] {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let classes = Arc::new([Class::default(), Class::default()]);
@@ -60,7 +69,7 @@ fn press(address: SocketAddr) -> [Class; 2] {
                 // The others are spread over all users' levels of a less important business.
                 let priority = if important { 100 } else { 16 * 1_024 + (n * 619 % 1_024) as u16 };
                 let class = &classes[usize::from(!important)];
-                let answered = tokio::time::timeout(PATIENCE, one(address, priority)).await;
+                let answered = tokio::time::timeout(PATIENCE, one(address, priority, patience)).await;
                 if counts {
                     class.asked.fetch_add(1, SeqCst);
                     class.good.fetch_add(u64::from(matches!(answered, Ok(Some(200)))), SeqCst);
@@ -72,10 +81,10 @@ fn press(address: SocketAddr) -> [Class; 2] {
     Arc::into_inner(classes).expect("every call ended")
 }
 
-fn served(fixture: &Fixture) -> (f64, f64, f64) {
+fn served(fixture: &Fixture, patience: Patience) -> (f64, f64, f64) {
     let upstream = Upstream::start();
     fixture.tell(World::web(vec![endpoint("w-1", upstream.address, 1000)]));
-    let classes = press(fixture.mesh);
+    let classes = press(fixture.mesh, patience);
     let share = |class: &Class| class.good.load(SeqCst) as f64 / class.asked.load(SeqCst).max(1) as f64;
     let good: u64 = classes.iter().map(|class| class.good.load(SeqCst)).sum();
     (good as f64 / (CAPACITY * COUNTED_S) as f64, share(&classes[0]), share(&classes[1]))
@@ -83,14 +92,22 @@ fn served(fixture: &Fixture) -> (f64, f64, f64) {
 
 #[test]
 fn at_five_times_its_capacity_a_service_does_what_it_can_for_those_who_matter_most() {
-    let (goodput, important, others) = served(&Fixture::start());
+    let (goodput, important, others) = served(&Fixture::start(), Patience::Told);
     println!("protected: {goodput:.2} of capacity, important {important:.3}, others {others:.3}");
-    let (bare, _, _) = served(&Fixture::unprotected());
+    let (bare, _, _) = served(&Fixture::unprotected(), Patience::Told);
     println!("unprotected: {bare:.2} of capacity");
     assert!(goodput >= 0.75, "{goodput} of capacity");
     assert!(important >= 0.95, "{important} of the important were served, although they fit");
     assert!(others > 0.02 && others < 0.25, "{others} of the others");
     assert!(bare < goodput / 2.0, "{bare}: without protection the queue outlives every caller's patience");
+}
+
+#[test]
+fn callers_that_hang_up_without_a_word_do_not_end_it_for_all() {
+    let (goodput, important, others) = served(&Fixture::start(), Patience::Untold);
+    println!("untold: {goodput:.2} of capacity, important {important:.3}, others {others:.3}");
+    assert!(goodput >= 0.75, "{goodput} of capacity");
+    assert!(important >= 0.95, "{important} of the important were served, although they fit");
 }
 
 #[test]

@@ -96,6 +96,7 @@ impl Engine<'_> {
             work_us: 0,
             plan: Progress::default(),
             given_up: false,
+            unheard: false,
             replied: false,
             answer: Ok(()),
             advert: Advert::OPEN,
@@ -132,6 +133,14 @@ impl Engine<'_> {
         attempt.given_up = true;
         let (origin, service, endpoint, call) = (attempt.origin, attempt.service, attempt.endpoint, attempt.call);
         let (head, now_us, measured) = (attempt.head.clone(), self.now_us, attempt.measured);
+        let is_inside = attempt.arrived_us > 0 && !attempt.replied && !attempt.unheard;
+        let inside_since_us = is_inside.then_some(attempt.arrived_us);
+        if self.script.services[service].workers > 0
+            && let Some(since_us) = inside_since_us
+        {
+            let guard = &mut self.instances[service][endpoint].guard;
+            attempt.unheard = guard.given_up(now_us - since_us, now_us);
+        }
         let site = self.site(origin, service);
         site.in_flight[endpoint] -= 1;
         site.caller.lost(endpoint, now_us);

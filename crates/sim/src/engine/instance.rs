@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 pub(super) struct Instance {
     queue: VecDeque<Id>,
     working: u32,
-    guard: Box<dyn Guard>,
+    pub(super) guard: Box<dyn Guard>,
     /// While its workers stand still: since when, until when.
     pause: Option<(u64, u64)>,
     /// All pauses that are over, in microseconds.
@@ -57,16 +57,24 @@ impl Engine<'_> {
 
     /// Gives waiting attempts to idle workers.
     fn serve(&mut self, service: usize, endpoint: usize) {
-        let workers = self.script.services[service].workers;
+        let spec = &self.script.services[service];
         loop {
             let instance = &mut self.instances[service][endpoint];
-            if instance.working >= workers || instance.pause.is_some() {
+            if instance.working >= spec.workers || instance.pause.is_some() {
                 return;
             }
             let Some(id) = instance.queue.pop_front() else { return };
             let Some(attempt) = self.attempts.get(id) else { continue };
             let delay_us = self.now_us - attempt.arrived_us;
-            let started = instance.guard.start(&attempt.head, delay_us, self.now_us);
+            if attempt.given_up && spec.notices_hangups {
+                if !attempt.unheard {
+                    instance.guard.unstarted(&attempt.head, self.now_us);
+                }
+                self.reply(id, Err(Refusal::Timeout));
+                continue;
+            }
+            let started =
+                if attempt.unheard { Ok(()) } else { instance.guard.start(&attempt.head, delay_us, self.now_us) };
             let measured = attempt.measured;
             self.record.delayed(self.now_us, delay_us);
             match started {
@@ -97,7 +105,7 @@ impl Engine<'_> {
 
     /// A worker is done, unless it stood still meanwhile.
     pub(super) fn worked(&mut self, id: Id) {
-        let Some(attempt) = self.attempts.get(id) else { return };
+        let Some(attempt) = self.attempts.get_mut(id) else { return };
         let (service, endpoint) = (attempt.service, attempt.endpoint);
         let instance = &mut self.instances[service][endpoint];
         let left_us = attempt.finish_us - instance.work_clock(self.now_us).min(attempt.finish_us);
@@ -109,7 +117,10 @@ impl Engine<'_> {
         if self.script.services[service].workers > 0 {
             let delay_us = attempt.started_us - attempt.arrived_us;
             // What a real copy can measure: time from start to end, pauses included.
-            instance.guard.finish(&attempt.head, delay_us, self.now_us - attempt.started_us, self.now_us);
+            if !attempt.unheard {
+                instance.guard.finish(&attempt.head, delay_us, self.now_us - attempt.started_us, self.now_us);
+                attempt.unheard = true;
+            }
             self.serve(service, endpoint);
         }
         self.proceed(Waiter::Attempt(id));

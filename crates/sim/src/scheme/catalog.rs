@@ -10,9 +10,10 @@ use super::{Nothing, Scheme};
 use crate::script::Script;
 
 /// All names, ours first.
-pub const NAMES: [&str; 13] = [
+pub const NAMES: [&str; 14] = [
     "springtide",
     "springtide-inferred",
+    "springtide-untold",
     "dagor",
     "dagor-tuned",
     "dagor-budget",
@@ -33,6 +34,7 @@ pub fn named(name: &str, script: &Script) -> Option<Box<dyn Scheme>> {
     Some(match name {
         "springtide" => Box::new(Ours::shipped(rotation_us)),
         "springtide-inferred" => Box::new(Ours::inferred(rotation_us)),
+        "springtide-untold" => Box::new(Ours::untold(rotation_us)),
         "dagor" => Box::new(Dagor::paper(rotation_us)),
         "dagor-tuned" => Box::new(Dagor {
             label: "dagor-tuned",

@@ -106,6 +106,9 @@ impl Guard for Limit {
         self.sample((delay_us + work_us) as f64, f64::from(self.in_flight));
         self.in_flight -= 1;
     }
+    fn unstarted(&mut self, _head: &Head, _now_us: u64) {
+        self.in_flight -= 1;
+    }
     fn advert(&mut self, _origin: u32, _head: &Head, _now_us: u64) -> Advert {
         Advert::OPEN
     }

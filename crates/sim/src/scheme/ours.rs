@@ -6,6 +6,9 @@ use super::{Advert, Caller, Guard, Head, Queue, Refusal, Scheme};
 use crate::rng::Rng;
 use admission::{Bucket, Callee, Config, Gate, Priority, Reason, RetryBudget, RetryConfig, Signal, UserKey, Verdict};
 
+/// What a proxy takes for a task's time where nothing says otherwise.
+const UNTOLD_TIMEOUT_US: u64 = 15_000_000;
+
 /// The parameters of `admission`; its defaults are what ships.
 #[derive(Debug, Clone)]
 pub struct Ours {
@@ -19,13 +22,15 @@ pub struct Ours {
     pub rotation_us: u64,
     /// Callers keep back what the level refuses.
     pub keep_back: bool,
+    /// The gate is told until when a call is wanted. A proxy at the entry is not: it learns only that callers hang up.
+    pub told_deadlines: bool,
 }
 
 impl Ours {
     /// As shipped.
     pub fn shipped(rotation_us: u64) -> Self {
         let (gate, retry) = (Config::default(), RetryConfig::default());
-        Self { label: "springtide", gate, retry, rotation_us, keep_back: true }
+        Self { label: "springtide", gate, retry, rotation_us, keep_back: true, told_deadlines: true }
     }
 
     /// As shipped, before a service that tells nothing: the gate sees calls come and answers go, and cannot take a call
@@ -33,6 +38,13 @@ impl Ours {
     pub fn inferred(rotation_us: u64) -> Self {
         let gate = Config { signal: Signal::Inferred, ..Config::default() };
         Self { label: "springtide-inferred", gate, ..Self::shipped(rotation_us) }
+    }
+
+    /// The same where nobody tells how long callers wait: they hang up.
+    pub fn untold(rotation_us: u64) -> Self {
+        let inferred = Self::inferred(rotation_us);
+        let gate = Config { task_timeout_us: UNTOLD_TIMEOUT_US, ..inferred.gate };
+        Self { label: "springtide-untold", gate, told_deadlines: false, ..inferred }
     }
 }
 
@@ -49,7 +61,10 @@ impl Scheme for Ours {
         let gate = Gate::new(self.gate.clone(), 0);
         match self.gate.signal {
             Signal::Exact => Box::new(Gated(gate)),
-            Signal::Inferred => Box::new(Outside { gated: Gated(gate), in_flight: 0 }),
+            Signal::Inferred => {
+                let untold_us = (!self.told_deadlines).then_some(self.gate.task_timeout_us);
+                Box::new(Outside { gated: Gated(gate), in_flight: 0, untold_us })
+            }
         }
     }
     fn caller(&self, _origin: u32, _endpoints: usize) -> Box<dyn Caller> {
@@ -90,6 +105,9 @@ impl Guard for Gated {
     fn finish(&mut self, _head: &Head, _delay_us: u64, work_us: u64, now_us: u64) {
         self.0.finished(work_us, now_us);
     }
+    fn unstarted(&mut self, _head: &Head, now_us: u64) {
+        self.0.abandoned(now_us);
+    }
     fn advert(&mut self, _origin: u32, _head: &Head, now_us: u64) -> Advert {
         let told = self.0.advert(now_us);
         Advert {
@@ -106,11 +124,19 @@ impl Guard for Gated {
 struct Outside {
     gated: Gated,
     in_flight: u32,
+    /// The time that it believes a call has, where callers do not tell.
+    untold_us: Option<u64>,
 }
 
 impl Guard for Outside {
     fn arrive(&mut self, head: &Head, queue: Queue, now_us: u64, rng: &mut Rng) -> Result<(), Refusal> {
-        self.gated.arrive(head, queue, now_us, rng)?;
+        match self.untold_us {
+            None => self.gated.arrive(head, queue, now_us, rng)?,
+            Some(us) => {
+                let head = Head { deadline_us: now_us + us, ..head.clone() };
+                self.gated.arrive(&head, queue, now_us, rng)?;
+            }
+        }
         self.in_flight += 1;
         Ok(())
     }
@@ -120,6 +146,11 @@ impl Guard for Outside {
     fn finish(&mut self, _head: &Head, delay_us: u64, work_us: u64, now_us: u64) {
         self.gated.0.observed(self.in_flight, delay_us + work_us, now_us);
         self.in_flight -= 1;
+    }
+    fn given_up(&mut self, waited_us: u64, now_us: u64) -> bool {
+        self.gated.0.given_up(waited_us, now_us);
+        self.in_flight -= 1;
+        true
     }
     fn advert(&mut self, origin: u32, head: &Head, now_us: u64) -> Advert {
         self.gated.advert(origin, head, now_us)

@@ -1,6 +1,7 @@
 //! The simulator against theory, against itself, and against a trace kept from before.
 
 mod golden;
+mod hangups;
 mod invariants;
 mod scripts;
 mod theory;
