@@ -23,9 +23,10 @@ pub(super) const OFFERS_MIN: u32 = 32;
 /// A window is never closed sooner than this, however much comes, in microseconds.
 pub(super) const ELAPSED_US_MIN: u64 = 10_000;
 
-/// Share of a task's time that its queues may take in all, at the target and at the limit.
-const TARGET_SHARE: f64 = 0.36;
-const LIMIT_SHARE: f64 = 1.0;
+/// Share of a call's time that its queue may take at the target.
+const TARGET_SHARE: f64 = 0.25;
+/// The same at the limit: all of it where a task calls once, less where its other calls wait too, but so much at least.
+const LIMIT_SHARE_MIN: f64 = 0.5;
 /// Share of a task's time that one queue may take at the limit.
 const LIMIT_SHARE_ONE: f64 = 0.6;
 /// Requests in the queue aimed at, at least, however slow the service.
@@ -177,9 +178,10 @@ impl Controller {
         let each_us = self.call_us();
         let least_us = self.capacity.rps().map_or(0.0, |rps| QUEUE_MIN / rps * 1e6);
         let target_us = self.target_us.max(least_us).min(each_us * TARGET_SHARE);
-        let limit_us = |one: f64| (each_us * LIMIT_SHARE).min(self.remaining_us * one).max(target_us * 1.5);
-        let limit_calm_us = limit_us(LIMIT_SHARE);
-        let limit_overloaded_us = limit_us(LIMIT_SHARE_ONE).min(target_us * LIMIT_TARGETS);
+        let limit_us = each_us * calls_per_task.recip().max(LIMIT_SHARE_MIN);
+        let limit_calm_us = limit_us.max(target_us * 1.5);
+        let one_us = self.remaining_us * LIMIT_SHARE_ONE;
+        let limit_overloaded_us = limit_us.min(one_us).max(target_us * 1.5).min(target_us * LIMIT_TARGETS);
         self.judge(target_us, limit_calm_us, seconds);
         let limit_us = if self.overloaded { limit_overloaded_us } else { limit_calm_us };
         if let Some(rps) = self.capacity.rps() {
