@@ -6,6 +6,7 @@ pub mod ports;
 pub mod probe;
 
 mod adopt;
+mod heir;
 
 pub use adopt::{Found, find};
 
@@ -213,8 +214,14 @@ impl Keeper {
         let folder = self.host.folder(instance);
         let (host, wanted) = (Arc::clone(&self.host), self.assignment.clone());
         let of = record.clone();
+        let heir = heir::Heir::of(&folder, &record);
         self.jobs.spawn(async move {
             let is_alone = launch::outlives_its_shim(&folder, &of).await;
+            match heir {
+                Some(heir) if is_alone => heir.read_on(),
+                None if is_alone => tracing::warn!("the log in {} is not kept until its restart", folder.display()),
+                _ => {}
+            }
             Done::Event(if is_alone { Event::ShimGone } else { Event::Tick })
         });
         self.jobs.spawn(async move {

@@ -20,7 +20,7 @@ const FIRST_PROBE_MS: u64 = 20;
 pub const RETRY_MS: u64 = 1_000;
 
 /// What a report says of an instance that runs without its shim.
-pub const SHIM_GONE: &str = "its shim is gone: logs are not kept until it restarts";
+pub const SHIM_GONE: &str = "its shim is gone: its agent keeps its log until it restarts";
 
 /// Numbers of the assignment that the life depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -141,6 +141,14 @@ async fn a_killed_shim_is_told_and_its_instance_runs_on() {
     let gone = |r: &api::fleet::InstanceReport| r.message.contains("its shim is gone") && r.phase() == Phase::Healthy;
     assert_eq!(listener.fleet.report("fixture-1", "without its shim", gone).await.pid, pid, "it runs on");
     ask(&one, "/healthz").await;
+    // A pipe that nobody reads would end it at its first line, or stop it when full; and what it says is kept.
+    ask(&one, "/log?9000").await;
+    let path = agent.data().join("instances/fixture-1/logs/output.log");
+    let kept = |line: &str| {
+        let (path, line) = (path.clone(), line.to_owned());
+        move || std::fs::read_to_string(&path).is_ok_and(|text| text.contains(&line))
+    };
+    until("the last line", kept("line 00008999")).await;
     // The next agent finds the same.
     agent.kill();
     listener.fleet.seen().reports.clear();
@@ -148,6 +156,8 @@ async fn a_killed_shim_is_told_and_its_instance_runs_on() {
     listener.fleet.connected(2).await;
     let hello = listener.fleet.until("a report", |seen| seen.reports.iter().find(|r| gone(r)).cloned()).await;
     assert_eq!((hello.pid, hello.adopted), (pid, true));
+    ask(&one, "/log?9900").await;
+    until("the last line", kept("line 00009899")).await;
     // Started anew, it has a shim again and nothing to say.
     kill(pid);
     let again = |r: &api::fleet::InstanceReport| r.restarts == 1 && r.phase() == Phase::Healthy;
@@ -155,6 +165,14 @@ async fn a_killed_shim_is_told_and_its_instance_runs_on() {
     assert_eq!(report.message, "");
     assert_ne!(shim_of(&agent, "fixture-1"), shim);
     agent.end();
+}
+
+async fn until(what: &str, done: impl Fn() -> bool) {
+    let late = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < late, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 fn kill(pid: u32) {
