@@ -224,6 +224,32 @@ impl Client {
         self.post("/v1/operations", request).await
     }
 
+    /// Opens an operation, with what is to happen when a step of it fails.
+    pub async fn order_operation(&self, order: &OperationOrder) -> Result<Operation, Error> {
+        self.post("/v1/operations", order).await
+    }
+
+    /// Operations, each with what may be done with it.
+    pub async fn operation_views(&self) -> Result<Vec<OperationView>, Error> {
+        self.get("/v1/operations").await
+    }
+
+    /// One operation, with what may be done with it.
+    pub async fn operation_view(&self, id: &str) -> Result<OperationView, Error> {
+        self.get(&format!("/v1/operations/{}", segment(id))).await
+    }
+
+    /// Has a step tried again (`retry`) or passed over (`skip`). The operation at work: another one, when one that had
+    /// ended was opened again.
+    pub async fn steer_step(&self, id: &str, verb: &str, request: &StepRequest) -> Result<OperationView, Error> {
+        self.post(&format!("/v1/operations/{}/{}", segment(id), segment(verb)), request).await
+    }
+
+    /// What a scale would do now.
+    pub async fn plan_operation(&self, request: &OperationRequest) -> Result<OperationPlan, Error> {
+        self.post("/v1/operations/plan", request).await
+    }
+
     /// All operations.
     pub async fn operations(&self) -> Result<Vec<Operation>, Error> {
         self.get("/v1/operations").await
@@ -248,6 +274,11 @@ impl Client {
     /// An operation's health report, HTML.
     pub async fn report(&self, id: &str) -> Result<String, Error> {
         self.text(&format!("/v1/operations/{}/report", segment(id))).await
+    }
+
+    /// A backup: an open stream of bytes.
+    pub async fn backup(&self, with_metrics: bool) -> Result<Response, Error> {
+        self.send(self.request(Method::GET, &format!("/v1/backup?metrics={with_metrics}"))).await
     }
 
     /// Curves, newest first.
@@ -356,6 +387,11 @@ impl Client {
     /// Audit entries after a sequence number.
     pub async fn audit(&self, after: u64, limit: u32) -> Result<Vec<AuditEntry>, Error> {
         self.get(&format!("/v1/audit?after={after}&limit={limit}")).await
+    }
+
+    /// The last audit entries before one, the newest last.
+    pub async fn audit_before(&self, before: u64, limit: u32) -> Result<Vec<AuditEntry>, Error> {
+        self.get(&format!("/v1/audit?before={before}&limit={limit}")).await
     }
 
     /// The newest audit entries, the newest last.

@@ -17,12 +17,13 @@
 //! | `PUT /v1/packages/{digest}/blob` | bytes → 204; 422 when the digest is wrong |
 //! | `GET /v1/packages/{digest}/blob` | → bytes |
 //! | `HEAD /v1/packages/{digest}/blob` | → 200 or 404 |
-//! | `POST /v1/operations` | [`OperationRequest`] → [`model::Operation`] |
+//! | `POST /v1/operations` | [`OperationOrder`] → [`OperationView`] |
 //! | `POST /v1/operations/plan` | [`OperationRequest`] of a scale → [`OperationPlan`] |
-//! | `GET /v1/operations` | → `Vec<model::Operation>` |
-//! | `GET /v1/operations/{id}` | → [`model::Operation`] |
+//! | `GET /v1/operations` | → `Vec<OperationView>` |
+//! | `GET /v1/operations/{id}` | → [`OperationView`] |
 //! | `GET /v1/operations/{id}/watch` | → server-sent events `operation`, data [`model::Operation`], until it ends |
-//! | `POST /v1/operations/{id}/pause`, `/resume`, `/rollback` | → [`model::Operation`] |
+//! | `POST /v1/operations/{id}/pause`, `/resume`, `/rollback` | → [`OperationView`] |
+//! | `POST /v1/operations/{id}/retry`, `/skip` | [`StepRequest`] or nothing → [`OperationView`] |
 //! | `GET /v1/operations/{id}/report` | → HTML |
 //! | `GET /v1/curves?service=` | → `Vec<model::Curve>`, newest first |
 //! | `GET /v1/curves/{operation}/svg` | → SVG |
@@ -53,6 +54,7 @@
 //! | `GET /v1/rows/hosts?words=&datacenter=&rack=&state=&sort=&descending=&offset=&limit=` | → [`crate::rows::HostRows`] |
 //! | `GET /v1/rows/instances?words=&service=&host=&datacenter=&rack=&state=&sort=&descending=&offset=&limit=` | → [`crate::rows::InstanceRows`] |
 //! | `GET /v1/services/{name}/now` | → [`crate::rows::ServiceNow`] |
+//! | `GET /v1/backup?metrics=` | → bytes: a backup, for `springtide restore` |
 //! | `GET /v1/audit?after=&before=&words=&limit=` | → `Vec<AuditEntry>` |
 //! | `GET /v1/live?only=` | → server-sent events `layout`, data [`crate::live::Layout`], and `tick`, data [`crate::live::Tick`] |
 //! | `GET /v1/watch` | → server-sent events `change`, data [`ChangeView`] |
@@ -60,9 +62,11 @@
 //! | `GET /openapi.json`, `GET /healthz` | |
 
 mod incidents;
+mod operations;
 mod protect;
 
 pub use incidents::*;
+pub use operations::*;
 pub use protect::*;
 
 use model::{Digest, InstanceId, InstanceIntent, Resource, ServiceName, Shape, UnixMs};
@@ -224,7 +228,8 @@ pub struct InstanceView {
     /// State wanted.
     #[schema(value_type = String)]
     pub intent: InstanceIntent,
-    /// State seen, as the agent last said (`healthy`, `starting`, …; `unknown` when its agent has not reported).
+    /// State seen, as the agent last said (`healthy`, `starting`, …; `unknown` when its agent has not reported, `lost`
+    /// when its host is).
     pub phase: String,
     /// Why, when not well.
     pub message: String,
@@ -299,66 +304,6 @@ pub struct ServiceView {
     /// Operation at work on it, if any.
     #[schema(value_type = Option<String>)]
     pub operation: Option<String>,
-}
-
-/// An operation asked for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum OperationRequest {
-    /// Bring a service to a number of instances.
-    Scale {
-        /// The service.
-        service: String,
-        /// Total, spread over the datacenters as the manifest spreads it; or …
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        to: Option<u32>,
-        /// … the number in each datacenter.
-        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        instances: BTreeMap<String, u32>,
-    },
-    /// Move everything off a host.
-    Drain {
-        /// The host.
-        host: String,
-    },
-    /// Place on a host again; answers with the (already finished) operation.
-    Undrain {
-        /// The host.
-        host: String,
-    },
-    /// Measure a service's capacity with live traffic.
-    Stress {
-        /// The service.
-        service: String,
-        /// The instance; absent: the controller chooses.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        instance: Option<String>,
-        /// Longest duration; absent: 20 s.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        duration_ms_max: Option<u32>,
-    },
-}
-
-/// What a scale would do, before it is asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct OperationPlan {
-    /// New instances, with their hosts.
-    pub adds: Vec<PlannedAt>,
-    /// Instances that would go.
-    pub removes: Vec<PlannedAt>,
-    /// Why it cannot be done, for people; empty when it can.
-    pub shortages: Vec<String>,
-}
-
-/// An instance that a plan adds or removes, and where.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct PlannedAt {
-    /// The instance.
-    pub instance: String,
-    /// Its host.
-    pub host: String,
-    /// Its datacenter.
-    pub datacenter: String,
 }
 
 /// A sizing asked for.
@@ -515,4 +460,7 @@ pub struct Status {
     pub entry_address: Option<String>,
     /// When this server started.
     pub started_at: UnixMs,
+    /// Why nothing is changed at present: the disk of its data folder refuses. Absent when all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }

@@ -172,6 +172,9 @@ pub struct LiveOperation {
     pub steps: Vec<LiveStep>,
     /// The latest word on it.
     pub message: String,
+    /// What may be done with it now.
+    #[serde(default)]
+    pub allowed: crate::http::Allowed,
 }
 
 /// A step of it.

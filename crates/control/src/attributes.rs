@@ -9,10 +9,11 @@ use crate::recall::{Recall, View};
 use crate::walk::Move;
 use crate::wanted::{Wanted, difference, placed_counts, stale};
 use model::{
-    HostName, Kind, Operation, OperationPhase, OperationSpec, PlannedInstance, ResourceKey, ScaleBefore, ScaleIntent,
-    ServiceName, Snapshot, StepName, StepState, keys,
+    DatacenterName, HostName, Kind, Operation, OperationPhase, OperationSpec, PlannedInstance, ResourceKey,
+    ScaleBefore, ScaleIntent, ServiceName, Snapshot, StepName, StepState, keys,
 };
 use scheduler::Added;
+use std::collections::BTreeMap;
 
 /// Plans the batch and writes it into the draft.
 pub(crate) fn enter(view: View<'_>, draft: &mut Draft<'_>, recall: &Recall) -> Move {
@@ -26,7 +27,7 @@ pub(crate) fn enter(view: View<'_>, draft: &mut Draft<'_>, recall: &Recall) -> M
     }
     let spec = draft.op().spec.clone();
     let planned = match &spec {
-        OperationSpec::Scale { service, instances } => scale(view, service, instances),
+        OperationSpec::Scale { service, instances } => scale(view, service, &without_given_up(draft.op(), instances)),
         OperationSpec::Rollout { service, .. } => match rollout(view, draft.op(), service) {
             Err(Shortage::MakeRoom) if may_find_room(view, draft.op(), recall) => return Move::Wait,
             Err(Shortage::MakeRoom) => {
@@ -47,6 +48,15 @@ pub(crate) fn enter(view: View<'_>, draft: &mut Draft<'_>, recall: &Recall) -> M
     }
 }
 
+/// The counts that a scale is still to reach: operators had it go on without some.
+fn without_given_up(op: &Operation, instances: &BTreeMap<DatacenterName, u32>) -> BTreeMap<DatacenterName, u32> {
+    let mut wanted = instances.clone();
+    for gone in &op.given_up {
+        wanted.entry(gone.datacenter.clone()).and_modify(|count| *count = count.saturating_sub(1));
+    }
+    wanted
+}
+
 /// True while hosts that have not reported since the server started may still do so, and bring room.
 fn may_find_room(view: View<'_>, op: &Operation, recall: &Recall) -> bool {
     let unknown = view.snapshot.hosts().any(|host| !view.observed.hosts.contains_key(&host.name));
@@ -57,7 +67,8 @@ fn may_find_room(view: View<'_>, op: &Operation, recall: &Recall) -> bool {
 pub(crate) fn next_batch(view: View<'_>, draft: &mut Draft<'_>) -> Move {
     let due = match &draft.op().spec {
         OperationSpec::Scale { service, instances } => {
-            let (adds, removes) = difference(instances, &placed_counts(view.snapshot, service));
+            let wanted = without_given_up(draft.op(), instances);
+            let (adds, removes) = difference(&wanted, &placed_counts(view.snapshot, service));
             !adds.is_empty() || !removes.is_empty()
         }
         OperationSpec::Rollout { service, .. } => match view.snapshot.service(service) {
@@ -89,6 +100,8 @@ fn begin_batch(op: &mut Operation) {
     op.gray_permille = 0;
     for step in op.steps.iter_mut().filter(|step| step.name != StepName::Report) {
         step.state = StepState::Waiting;
+        step.skipped_by = None;
+        step.hooks.clear();
     }
     if !matches!(op.spec, OperationSpec::Scale { .. }) {
         forget_oldest(&mut op.adds);
@@ -177,7 +190,7 @@ fn add_missing_steps(op: &mut Operation) {
     }
 }
 
-fn count_instances(snapshot: &Snapshot, draft: &mut Draft<'_>, name: &ServiceName, adds: &[Added]) {
+pub(crate) fn count_instances(snapshot: &Snapshot, draft: &mut Draft<'_>, name: &ServiceName, adds: &[Added]) {
     let number = |add: &Added| add.instance.as_str().rsplit_once('-').and_then(|(_, n)| n.parse::<u64>().ok());
     let Some(last) = adds.iter().filter_map(number).max() else { return };
     let key = keys::instance_counter(name);
@@ -186,7 +199,7 @@ fn count_instances(snapshot: &Snapshot, draft: &mut Draft<'_>, name: &ServiceNam
 }
 
 /// The plan was made from this service.
-fn guard_inputs(snapshot: &Snapshot, draft: &mut Draft<'_>, name: &ServiceName) {
+pub(crate) fn guard_inputs(snapshot: &Snapshot, draft: &mut Draft<'_>, name: &ServiceName) {
     let key = ResourceKey { kind: Kind::Service, name: name.to_string() };
     draft.guard(keys::resource(&key), snapshot.resources.get(&key).map_or(0, |at| at.revision));
 }

@@ -58,7 +58,10 @@ impl Control {
                 let named = keys.iter().filter_map(|key| key.strip_prefix(keys::OPERATIONS));
                 Scope::Named(named.filter_map(|id| OperationId::new(id).ok()).collect())
             }
-            Event::Reported { hosts } => Scope::Hosts(hosts),
+            Event::Reported { hosts } => {
+                self.reconciler.reported(view, &hosts);
+                Scope::Hosts(hosts)
+            }
             Event::HookDone { key, result } => {
                 let id = key.split('/').next().and_then(|id| OperationId::new(id).ok());
                 self.hook_done(id.as_ref(), key, result, view.now);

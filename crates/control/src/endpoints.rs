@@ -3,7 +3,7 @@
 //! Leased overrides are absent: they travel beside the steady weights and lapse by themselves.
 
 use crate::{HostState, Observed, Phase};
-use model::{DatacenterName, HostName, InstanceId, InstanceIntent, Placement, ServiceName, Snapshot};
+use model::{DatacenterName, HostName, InstanceId, InstanceIntent, Placement, ServiceName, Snapshot, StepName};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -79,8 +79,11 @@ fn gray_weights(snapshot: &Snapshot, service: &ServiceName) -> BTreeMap<Instance
     let open = snapshot.operations.values().map(|at| &at.value);
     open.filter(|op| !op.phase.is_final())
         .flat_map(|op| {
+            // Judged bad, and held there: they get nothing while people think.
+            let is_bad = op.held_at().is_some_and(|step| step.name == StepName::Gray);
+            let weight = if is_bad { 0 } else { op.gray_permille.min(1_000) * WEIGHT_FULL / 1_000 };
             let current = op.adds.iter().filter(|add| add.batch == op.batch);
-            current.map(|add| (add.instance.clone(), op.gray_permille.min(1_000) * WEIGHT_FULL / 1_000))
+            current.map(move |add| (add.instance.clone(), weight))
         })
         .filter(|(instance, _)| crate::wanted::service_of(instance.as_str()) == service.as_str())
         .collect()

@@ -34,6 +34,21 @@ pub(crate) fn enter(view: View<'_>, draft: &mut Draft<'_>) {
     say(draft, words);
 }
 
+/// Gives the new instances their full weight unjudged: an operator had the gate passed over.
+pub(crate) fn release(view: View<'_>, draft: &mut Draft<'_>) {
+    if is_released(draft.op()) {
+        return;
+    }
+    let full = GRAY_STAGES_PERMILLE[GRAY_STAGES_PERMILLE.len() - 1];
+    let outcome = GateOutcome::Skipped;
+    let verdict = judge::verdict(full, view.now, outcome, &Default::default(), &Default::default());
+    let words = judge::describe(&verdict);
+    let op = draft.change();
+    op.gray_permille = full;
+    op.verdicts.push(verdict);
+    draft.log(words);
+}
+
 /// Puts the latest word on the step.
 fn say(draft: &mut Draft<'_>, words: String) {
     journal::step_mut(draft.change(), StepName::Gray).message = words;
@@ -46,7 +61,7 @@ pub(crate) fn complete(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recal
     if !health.failed.is_empty() {
         return Move::Fail(health.failed);
     }
-    if is_released(draft.op()) {
+    if is_released(draft.op()) || current_adds(draft.op()).next().is_none() {
         return Move::On;
     }
     if !recall.is_journaled(draft.op()) {

@@ -2,9 +2,10 @@
 //! an end means.
 
 use crate::contract::{Action, HookRun};
+use crate::journal;
 use crate::limits::{HOOK_ASKS_MAX, HOOK_MARGIN_MS};
 use crate::recall::{HookAsked, Recall};
-use model::{Hook, HookWhen, Operation, Service, StepName, UnixMs};
+use model::{Hook, HookMark, HookWhen, Operation, Service, StepName, UnixMs};
 
 /// How the hooks on one side of a step stand.
 #[derive(Debug, PartialEq)]
@@ -13,8 +14,8 @@ pub(crate) enum Hooks {
     Done(Vec<String>),
     /// One is to run or runs.
     Pending(Option<Box<Action>>),
-    /// One before the step failed.
-    Failed(String),
+    /// One before the step failed: its name, and why.
+    Failed(String, String),
 }
 
 /// The hooks of a service on one side of a step.
@@ -34,11 +35,16 @@ pub(crate) fn stand(
     let Some(service) = service else { return Hooks::Done(Vec::new()) };
     let mut told = Vec::new();
     for (index, hook) in of(service, step, when).enumerate() {
-        let key = key(op, step, when, index);
+        let name = name(when, index);
+        let key = match journal::step(op, step).and_then(|step| step.hooks.get(&name)) {
+            Some(HookMark::Skipped) => continue,
+            Some(HookMark::Failed(retries) | HookMark::Retried(retries)) => key(op, step, &name, *retries),
+            None => key(op, step, &name, 0),
+        };
         match recall.hooks.get(&key).map(|asked| (asked.ended.clone(), asked)) {
             Some((Some(Ok(())), _)) => {}
             Some((Some(Err(why)), _)) if when == HookWhen::Before => {
-                return Hooks::Failed(format!("hook {key} failed: {why}"));
+                return Hooks::Failed(name, format!("hook {key} failed: {why}"));
             }
             Some((Some(Err(why)), _)) => told.push(format!("hook {key} failed: {why}")),
             Some((None, asked)) if now < asked.at + u64::from(hook.timeout_ms) + HOOK_MARGIN_MS => {
@@ -47,7 +53,7 @@ pub(crate) fn stand(
             Some((None, asked)) if asked.asks >= HOOK_ASKS_MAX => {
                 let why = format!("hook {key} gave no answer, asked {HOOK_ASKS_MAX} times");
                 if when == HookWhen::Before {
-                    return Hooks::Failed(why);
+                    return Hooks::Failed(name, why);
                 }
                 told.push(why);
             }
@@ -70,15 +76,29 @@ fn ask(op: &Operation, service: &Service, hook: &Hook, key: String, recall: &mut
     })
 }
 
-/// `<operation>/<step>/<when>/<index>`; batches after the first add their number, since each walks the steps anew.
-fn key(op: &Operation, step: StepName, when: HookWhen, index: usize) -> String {
-    let when = match when {
-        HookWhen::Before => "before",
-        HookWhen::After => "after",
-    };
-    let step = format!("{step:?}").to_lowercase();
-    match op.batch {
-        0 => format!("{}/{step}/{when}/{index}", op.id),
-        batch => format!("{}/{step}/{when}/{index}/batch-{batch}", op.id),
+/// The name of a hook among those of its step: `before/0`.
+fn name(when: HookWhen, index: usize) -> String {
+    match when {
+        HookWhen::Before => format!("before/{index}"),
+        HookWhen::After => format!("after/{index}"),
     }
+}
+
+/// The names of a step's hooks.
+pub(crate) fn names(service: &Service, step: StepName) -> Vec<String> {
+    let all = [HookWhen::Before, HookWhen::After].into_iter();
+    all.flat_map(|when| (0..of(service, step, when).count()).map(move |index| name(when, index))).collect()
+}
+
+/// `<operation>/<step>/<when>/<index>`; batches after the first add their number, since each walks the steps anew, and
+/// so does a retry: an operator wants it asked for once more, not answered from memory.
+fn key(op: &Operation, step: StepName, name: &str, retries: u32) -> String {
+    let mut key = format!("{}/{}/{name}", op.id, format!("{step:?}").to_lowercase());
+    if op.batch > 0 {
+        key.push_str(&format!("/batch-{}", op.batch));
+    }
+    if retries > 0 {
+        key.push_str(&format!("/retry-{retries}"));
+    }
+    key
 }

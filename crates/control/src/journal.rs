@@ -3,6 +3,7 @@
 use crate::contract::{Commit, Write};
 use model::{LogLine, Operation, StepName, StepRun, StepState, UnixMs, keys, operation::LOG_LINES_MAX};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// A stored value's bytes.
 pub(crate) fn json<T: Serialize>(value: &T) -> Vec<u8> {
@@ -27,6 +28,8 @@ pub(crate) fn waiting(name: StepName) -> StepRun {
         done: 0,
         total: 0,
         message: String::new(),
+        skipped_by: None,
+        hooks: BTreeMap::new(),
     }
 }
 
@@ -72,12 +75,38 @@ pub(crate) fn begin(op: &mut Operation, name: StepName, targets: u32, now: UnixM
     step.message.clear();
 }
 
-/// Ends a step well: all its targets are done.
+/// Ends a step: well, with all its targets done; or passed over, when an operator said so.
 pub(crate) fn finish(op: &mut Operation, name: StepName, now: UnixMs) {
     let step = step_mut(op, name);
-    step.state = StepState::Done;
     step.finished_at = Some(now);
-    step.done = step.total;
+    if let Some(who) = &step.skipped_by {
+        step.state = StepState::Skipped;
+        step.message = format!("skipped by {who}");
+    } else {
+        step.state = StepState::Done;
+        step.done = step.total;
+    }
+}
+
+/// Puts a step back to its begin: what it did stays done, and is done again without effect.
+pub(crate) fn rewind(step: &mut StepRun) {
+    step.state = StepState::Waiting;
+    step.finished_at = None;
+    step.total = step.done;
+    step.message.clear();
+}
+
+/// Forgets what operators said of the steps: it was meant for the walk up to here.
+pub(crate) fn clear_marks(op: &mut Operation) {
+    for step in &mut op.steps {
+        step.skipped_by = None;
+        step.hooks.clear();
+    }
+}
+
+/// True when an operator had the step passed over.
+pub(crate) fn is_skipped(op: &Operation, name: StepName) -> bool {
+    step(op, name).is_some_and(|step| step.skipped_by.is_some())
 }
 
 /// Passes a step over.

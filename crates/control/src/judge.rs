@@ -94,5 +94,6 @@ pub(crate) fn describe(verdict: &GateVerdict) -> String {
         GateOutcome::NoRunningFleet => {
             format!("gray stage {stage}%: nothing to compare with; promoted on health alone")
         }
+        GateOutcome::Skipped => format!("gray stage {stage}%: unjudged, as an operator wanted it"),
     }
 }

@@ -4,6 +4,7 @@
 //! Each action that changes intent is one transaction that carries its operation's journal entry with it, so an
 //! effect and its memory land together or not at all; everything else is level-triggered and may be asked for again.
 
+mod allowed;
 mod apply;
 mod attributes;
 mod batch;
@@ -25,10 +26,12 @@ mod recall;
 mod reconcile;
 mod refusal;
 mod rollback;
+mod steer;
 mod stress;
 mod walk;
 mod wanted;
 
+pub use allowed::{Allowed, Verb, allowed};
 pub use apply::apply;
 pub use contract::{
     Action, Commit, Event, HookRun, HostObserved, HostState, InstanceObserved, Observed, Override, Phase, StressSample,
@@ -36,6 +39,7 @@ pub use contract::{
 };
 pub use control::Control;
 pub use endpoints::{Endpoint, WEIGHT_FULL, endpoints};
-pub use open::{open, pause, resume, rollback, undrain};
+pub use open::{open, undrain};
 pub use preview::{Preview, preview};
 pub use refusal::{NothingToDo, Refusal};
+pub use steer::{Aim, pause, resume, retry, rollback, skip};

@@ -3,6 +3,8 @@
 
 /// Hosts that one batch may touch: its placements, journal and counters stay within one transaction of the store.
 pub(crate) const BATCH_HOSTS_MAX: usize = 96;
+/// Instances that one scale may add: its journal names them all, so that it can be undone, and fits a transaction.
+pub(crate) const SCALE_ADDS_MAX: u32 = 5_000;
 /// Bytes of placements that one batch may write: three times this (the audit adds before and after) fits a transaction.
 pub(crate) const BATCH_BYTES_MAX: usize = 450_000;
 /// Bytes that one stored placement may take, for the estimate of a batch.
@@ -91,6 +93,8 @@ pub(crate) const RECONCILE_RETRY_MS_MIN: u64 = 30_000;
 /// Longest pause of the reconciler.
 pub(crate) const RECONCILE_RETRY_MS_MAX: u64 = 1_800_000;
 
+/// Targets of a step that are named to operators.
+pub(crate) const TARGETS_NAMED_MAX: usize = 50;
 /// Failures kept in one operation.
 pub(crate) const FAILURES_MAX: usize = 50;
 /// First pause of the reconciler after its operation was judged bad, or an operator rolled it back.

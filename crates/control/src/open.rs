@@ -1,4 +1,4 @@
-//! What operators ask for: opening an operation, and steering one that is open. Each answer is one commit, or a
+//! What operators ask for: opening an operation (steering one is `steer`'s). Each answer is one commit, or a
 //! typed refusal; nothing is planned here, the engine does that when it first looks at the operation.
 
 use crate::contract::{Commit, Observed, Phase, Write};
@@ -7,15 +7,17 @@ use crate::wanted::{Wanted, busy_with, difference, operation_number, placed_coun
 use crate::{journal, limits};
 use model::{
     DatacenterName, HostIntent, HostName, InstanceId, InstanceIntent, LogLine, Operation, OperationId, OperationPhase,
-    OperationSpec, ServiceName, Snapshot, StepName, StepState, UnixMs, Versioned, keys,
+    OperationSpec, ServiceName, Snapshot, StepName, UnixMs, keys,
 };
 use std::collections::BTreeMap;
 
-/// Opens an operation: its id, and the commit that makes it durable.
+/// Opens an operation: its id, and the commit that makes it durable. With `hold` it waits for a decision at a step that
+/// fails, instead of undoing itself; a stress test has no such step.
 pub fn open(
     snapshot: &Snapshot,
     observed: &Observed,
     spec: OperationSpec,
+    hold: bool,
     who: &str,
     now: UnixMs,
 ) -> Result<(OperationId, Commit), Refusal> {
@@ -23,6 +25,7 @@ pub fn open(
     let number = snapshot.counter(&keys::operation_counter()) + 1;
     let mut op = new_operation(number, spec, &steps, who, now);
     op.planned_at = snapshot.revision;
+    op.hold = hold && !matches!(op.spec, OperationSpec::Stress { .. });
     let mut commit = Commit { who: who.to_owned(), ..Commit::default() };
     count_operations(snapshot, number, &mut commit);
     if let OperationSpec::Drain { host } = &op.spec {
@@ -32,40 +35,6 @@ pub fn open(
     journal::write_new(&op, &mut commit);
     commit.operation = Some(id.clone());
     Ok((id, commit))
-}
-
-/// Holds an operation between moves: what is under way (also a gray weight) stays as it is.
-pub fn pause(snapshot: &Snapshot, id: &OperationId, who: &str, now: UnixMs) -> Result<Commit, Refusal> {
-    let at = open_operation(snapshot, id)?;
-    if !matches!(at.value.phase, OperationPhase::Pending | OperationPhase::Running) {
-        return Err(wrong_phase(&at.value, "pending or running"));
-    }
-    Ok(steer(at, who, now, "paused", |op| op.phase = OperationPhase::Paused))
-}
-
-/// Lets a paused operation go on; the time allowed for its step starts again.
-pub fn resume(snapshot: &Snapshot, id: &OperationId, who: &str, now: UnixMs) -> Result<Commit, Refusal> {
-    let at = open_operation(snapshot, id)?;
-    if at.value.phase != OperationPhase::Paused {
-        return Err(wrong_phase(&at.value, "paused"));
-    }
-    let begun = at.value.steps.iter().any(|step| step.state != StepState::Waiting);
-    Ok(steer(at, who, now, "resumed", |op| {
-        op.phase = if begun { OperationPhase::Running } else { OperationPhase::Pending };
-    }))
-}
-
-/// Undoes an open operation, whatever its phase.
-pub fn rollback(snapshot: &Snapshot, id: &OperationId, who: &str, now: UnixMs) -> Result<Commit, Refusal> {
-    let at = open_operation(snapshot, id)?;
-    if at.value.phase == OperationPhase::RollingBack {
-        return Err(wrong_phase(&at.value, "pending, running or paused"));
-    }
-    Ok(steer(at, who, now, "rolled back", |op| {
-        journal::fail_running_steps(op, &format!("rolled back by {who}"), now);
-        op.phase = OperationPhase::RollingBack;
-        op.failures.push(format!("rolled back by {who}"));
-    }))
 }
 
 /// Lets a drained host take placements again.
@@ -123,6 +92,8 @@ pub(crate) fn new_operation(number: u64, spec: OperationSpec, steps: &[StepName]
         report: None,
         scale_before: None,
         planned_at: 0,
+        hold: false,
+        given_up: Vec::new(),
     }
 }
 
@@ -163,6 +134,10 @@ fn precheck_scale(
     let (adds, removes) = difference(instances, &have);
     if adds.is_empty() && removes.is_empty() {
         return Err(Refusal::NothingToDo(NothingToDo::CountsMet(service.clone())));
+    }
+    let (asked, max) = (adds.values().map(|count| u64::from(*count)).sum(), limits::SCALE_ADDS_MAX);
+    if asked > u64::from(max) {
+        return Err(Refusal::TooManyAdds { service: service.clone(), asked, max });
     }
     Ok(journal::step_names(!adds.is_empty(), !removes.is_empty()))
 }
@@ -241,32 +216,6 @@ fn drain_of(snapshot: &Snapshot, host: &HostName) -> Option<OperationId> {
     let drains = |op: &Operation| matches!(&op.spec, OperationSpec::Drain { host: at } if at == host);
     let mut open = snapshot.operations.values().filter(|at| !at.value.phase.is_final());
     open.find(|at| drains(&at.value)).map(|at| at.value.id.clone())
-}
-
-fn open_operation<'a>(snapshot: &'a Snapshot, id: &OperationId) -> Result<&'a Versioned<Operation>, Refusal> {
-    let at = snapshot.operations.get(id).ok_or_else(|| Refusal::UnknownOperation(id.clone()))?;
-    if at.value.phase.is_final() {
-        return Err(Refusal::Final { operation: id.clone(), phase: at.value.phase });
-    }
-    Ok(at)
-}
-
-fn wrong_phase(op: &Operation, wanted: &'static str) -> Refusal {
-    Refusal::WrongPhase { operation: op.id.clone(), phase: op.phase, wanted }
-}
-
-/// One guarded write of the journal alone.
-fn steer(at: &Versioned<Operation>, who: &str, now: UnixMs, what: &str, change: impl FnOnce(&mut Operation)) -> Commit {
-    let mut op = at.value.as_ref().clone();
-    change(&mut op);
-    journal::log(&mut op, now, format!("{what} by {who}"));
-    let key = keys::operation(&op.id);
-    Commit {
-        operation: Some(op.id.clone()),
-        guards: vec![(key.clone(), at.revision)],
-        writes: vec![Write { key, value: Some(journal::json(&op)) }],
-        who: who.to_owned(),
-    }
 }
 
 /// The newest operations first.

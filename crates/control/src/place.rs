@@ -18,7 +18,7 @@ pub(crate) fn place(
         service: service.clone(),
         adds: adds.clone(),
         unavailable: unavailable(view, avoid),
-        first_number: snapshot.counter(&keys::instance_counter(service)) + 1,
+        first_number: last_number(view, snapshot, service) + 1,
     };
     let plan = scheduler::plan(snapshot, &request);
     if let Err(violations) = scheduler::check(snapshot, &request, &plan) {
@@ -28,6 +28,17 @@ pub(crate) fn place(
         return Ok(plan.adds);
     }
     Err(plan.shortfalls.iter().map(|shortfall| describe(service, shortfall)).collect())
+}
+
+/// The highest number that an instance of the service has had: of those given, and of those that agents report. A store
+/// that was restored from a backup has given numbers that it does not know of any more.
+fn last_number(view: View<'_>, snapshot: &Snapshot, service: &ServiceName) -> u64 {
+    let given = snapshot.counter(&keys::instance_counter(service));
+    let prefix = format!("{service}-");
+    let Ok(first) = InstanceId::new(format!("{prefix}0")) else { return given };
+    let after = view.observed.instances.range(first..).map(|(id, _)| id.as_str());
+    let ours = after.take_while(|id| id.starts_with(&prefix)).filter_map(|id| id[prefix.len()..].parse::<u64>().ok());
+    ours.max().unwrap_or(0).max(given)
 }
 
 /// The instances of a service that go when counts shrink.

@@ -1,14 +1,15 @@
 //! Brings services to what is wanted of them, by opening operations. It looks only at services that something touched;
 //! after a failure of the same intent it waits, longer each time.
 
-use crate::contract::{Action, Commit};
+use crate::contract::{Action, Commit, HostState};
 use crate::journal;
 use crate::limits::*;
 use crate::open::{count_operations, new_operation, newest_first, precheck};
 use crate::recall::View;
 use crate::wanted::{Wanted, busy_with, difference, placed_counts, service_of, stale};
 use model::{
-    Kind, Operation, OperationPhase, OperationSpec, ResourceKey, Revision, ServiceName, Snapshot, UnixMs, keys,
+    DatacenterName, HostName, Kind, Operation, OperationPhase, OperationSpec, ResourceKey, Revision, ServiceName,
+    Snapshot, UnixMs, keys,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +22,10 @@ pub(crate) struct Reconciler {
     begun: bool,
     dirty: BTreeSet<ServiceName>,
     later: BTreeMap<ServiceName, UnixMs>,
+    /// Hosts on which instances may be placed, as last looked at.
+    open_hosts: BTreeSet<HostName>,
+    /// When there was last one more of them.
+    room_at: UnixMs,
     asked: Option<(UnixMs, Vec<ServiceName>)>,
     failures: u32,
     not_before: UnixMs,
@@ -46,6 +51,19 @@ impl Reconciler {
                 self.dirty.extend(ServiceName::new(name));
             } else if let Some(resource) = keys::parse_resource(key) {
                 self.dirty.extend(concerned(view.snapshot, resource.kind, &resource.name));
+            }
+        }
+    }
+
+    /// Notes which hosts take placements: what failed for want of room is tried again soon after there is more.
+    pub fn reported(&mut self, view: View<'_>, hosts: &BTreeSet<HostName>) {
+        for host in hosts {
+            let connected = view.observed.hosts.get(host).is_some_and(|seen| seen.state == HostState::Connected);
+            if !connected {
+                self.open_hosts.remove(host);
+            } else if self.open_hosts.insert(host.clone()) {
+                self.room_at = view.now;
+                self.dirty.extend(std::mem::take(&mut self.later).into_keys());
             }
         }
     }
@@ -97,7 +115,7 @@ impl Reconciler {
         let mut specs = Vec::new();
         while specs.len() < HOUSEKEEPING_KEYS_MAX {
             let Some(service) = self.dirty.pop_first() else { break };
-            match look(view, &service) {
+            match look(view, &service, self.room_at) {
                 Look::Fine => {}
                 Look::Open(spec) => specs.push((service, spec)),
                 Look::Later(at) => {
@@ -128,12 +146,12 @@ impl Reconciler {
     }
 }
 
-fn look(view: View<'_>, name: &ServiceName) -> Look {
+fn look(view: View<'_>, name: &ServiceName, room_at: UnixMs) -> Look {
     if busy_with(view.snapshot, name).is_some() {
         return Look::Later(view.now + BUSY_MS);
     }
     let Some(spec) = due(view.snapshot, name) else { return Look::Fine };
-    match retry_at(view.snapshot, name, &spec) {
+    match retry_at(view.snapshot, name, &spec, room_at) {
         Some(at) if at > view.now => Look::Later(at),
         _ => Look::Open(spec),
     }
@@ -143,17 +161,34 @@ fn look(view: View<'_>, name: &ServiceName) -> Look {
 fn due(snapshot: &Snapshot, name: &ServiceName) -> Option<OperationSpec> {
     let service = snapshot.service(name);
     let instances = service.map(|service| snapshot.instances_wanted(service)).unwrap_or_default();
-    let (adds, removes) = difference(&instances, &placed_counts(snapshot, name));
+    let have = placed_counts(snapshot, name);
+    let (adds, removes) = difference(&instances, &have);
     if !adds.is_empty() || !removes.is_empty() {
-        return Some(OperationSpec::Scale { service: name.clone(), instances });
+        return Some(OperationSpec::Scale { service: name.clone(), instances: within_reach(instances, &have) });
     }
     let service = service?;
     let wanted = Wanted::of(snapshot, service).ok()?;
     (!stale(snapshot, service, &wanted).is_empty()).then(|| wanted.rollout(service))
 }
 
-/// When the same intent may be tried again, after its latest tries failed.
-fn retry_at(snapshot: &Snapshot, name: &ServiceName, spec: &OperationSpec) -> Option<UnixMs> {
+/// The counts that one operation may reach: it adds at most [`SCALE_ADDS_MAX`], and the next one goes on from there.
+fn within_reach(
+    mut instances: BTreeMap<DatacenterName, u32>,
+    have: &BTreeMap<DatacenterName, u32>,
+) -> BTreeMap<DatacenterName, u32> {
+    let mut left = SCALE_ADDS_MAX;
+    for (at, count) in &mut instances {
+        let have = have.get(at).copied().unwrap_or(0);
+        let adds = count.saturating_sub(have).min(left);
+        left -= adds;
+        *count = (*count).min(have + adds);
+    }
+    instances
+}
+
+/// When the same intent may be tried again, after its latest tries failed. One that placed nothing before there was a host
+/// more waits no longer than the first time.
+fn retry_at(snapshot: &Snapshot, name: &ServiceName, spec: &OperationSpec, room_at: UnixMs) -> Option<UnixMs> {
     let of_service = newest_first(snapshot).into_iter().filter(|op| op.spec.service() == Some(name));
     let changed_at = intent_revision(snapshot, name);
     let failed: Vec<&Operation> = of_service
@@ -163,7 +198,9 @@ fn retry_at(snapshot: &Snapshot, name: &ServiceName, spec: &OperationSpec) -> Op
     let last = failed.first()?;
     let first_ms =
         if last.phase == OperationPhase::RolledBack { RECONCILE_REFUSED_MS_MIN } else { RECONCILE_RETRY_MS_MIN };
-    let doublings = (failed.len() as u32 - 1).min(16);
+    let found_no_room = last.phase == OperationPhase::Failed && last.adds.is_empty();
+    let is_anew = found_no_room && last.finished_at? <= room_at;
+    let doublings = if is_anew { 0 } else { (failed.len() as u32 - 1).min(16) };
     Some(last.finished_at? + (first_ms << doublings).min(RECONCILE_RETRY_MS_MAX))
 }
 

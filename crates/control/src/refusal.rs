@@ -1,6 +1,6 @@
 //! Why a wish of an operator is not taken up: one reason each, turned into words only by `Display`.
 
-use model::{DatacenterName, HostName, InstanceId, OperationId, OperationPhase, ServiceName};
+use model::{DatacenterName, HostName, InstanceId, OperationId, OperationPhase, ServiceName, StepName};
 
 /// Why nothing is done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +44,18 @@ pub enum Refusal {
     /// The world is as wanted already.
     #[error("nothing to do: {0}")]
     NothingToDo(NothingToDo),
+    /// More than one operation can name and undo.
+    #[error(
+        "adding {asked} instances of {service} at once is refused: at most {max} are added by one operation, so scale in steps"
+    )]
+    TooManyAdds {
+        /// The service.
+        service: ServiceName,
+        /// Asked for.
+        asked: u64,
+        /// Most.
+        max: u32,
+    },
     /// The operation has ended.
     #[error("operation {operation} has ended ({})", phase_word(*phase))]
     Final {
@@ -61,6 +73,93 @@ pub enum Refusal {
         phase: OperationPhase,
         /// What would be right.
         wanted: &'static str,
+    },
+    /// It holds at a step that failed: going on as if nothing had been is no way.
+    #[error(
+        "operation {operation} holds at step {}, which failed: retry it, skip it, or roll the operation back",
+        step_word(*step)
+    )]
+    HeldAtFailure {
+        /// The operation.
+        operation: OperationId,
+        /// The step.
+        step: StepName,
+    },
+    /// The step is not the one in hand.
+    #[error("operation {operation} {}", elsewhere(*asked, *at))]
+    NotAt {
+        /// The operation.
+        operation: OperationId,
+        /// The step asked for.
+        asked: Option<StepName>,
+        /// The step in hand.
+        at: Option<StepName>,
+    },
+    /// The step has not begun.
+    #[error(
+        "step {} of operation {operation} has not begun, so there is nothing to try again; a hook that it waits for can \
+         be: name it as the target", step_word(*step)
+    )]
+    NotBegun {
+        /// The operation.
+        operation: OperationId,
+        /// The step.
+        step: StepName,
+    },
+    /// Nothing would be there for the later steps.
+    #[error(
+        "step {} of operation {operation} makes the plan that all later steps stand on and cannot be skipped; one of its \
+         hooks can be: name it as the target", step_word(*step)
+    )]
+    Unskippable {
+        /// The operation.
+        operation: OperationId,
+        /// The step.
+        step: StepName,
+    },
+    /// A stress test is one measurement.
+    #[error(
+        "operation {operation} is a stress test and has no steps to retry or skip: pause or roll it back, or run another"
+    )]
+    NoSteps {
+        /// The operation.
+        operation: OperationId,
+    },
+    /// The step has no such target.
+    #[error(
+        "step {} of operation {operation} has no target {target:?}: {}", step_word(*step), one_of(known)
+    )]
+    UnknownTarget {
+        /// The operation.
+        operation: OperationId,
+        /// The step.
+        step: StepName,
+        /// Asked for.
+        target: String,
+        /// Those that are.
+        known: Vec<String>,
+    },
+    /// The instance is well and may have requests.
+    #[error("instance {instance} is healthy and has traffic, which the gate judges as a whole: leave the target out")]
+    Serving {
+        /// The instance.
+        instance: InstanceId,
+    },
+    /// There is no other place for an instance.
+    #[error("there is no other host for {instance}: {why}; it can be skipped, and its own agent goes on trying")]
+    NoOtherHost {
+        /// The instance.
+        instance: InstanceId,
+        /// Why not.
+        why: String,
+    },
+    /// An operation that does without so much does not do what it is for.
+    #[error("operation {operation} goes on without {max} instances already: roll it back")]
+    TooManyGivenUp {
+        /// The operation.
+        operation: OperationId,
+        /// How many it may.
+        max: usize,
     },
     /// A stress test needs others that can take over.
     #[error(
@@ -125,5 +224,40 @@ pub(crate) fn phase_word(phase: OperationPhase) -> &'static str {
         OperationPhase::Succeeded => "succeeded",
         OperationPhase::RolledBack => "rolled back",
         OperationPhase::Failed => "failed",
+    }
+}
+
+/// The word for a step, as in the journal.
+pub(crate) fn step_word(step: StepName) -> &'static str {
+    match step {
+        StepName::Attributes => "attributes",
+        StepName::Deploy => "deploy",
+        StepName::Silence => "silence",
+        StepName::Start => "start",
+        StepName::Gray => "gray",
+        StepName::Drain => "drain",
+        StepName::Stop => "stop",
+        StepName::Report => "report",
+    }
+}
+
+fn elsewhere(asked: Option<StepName>, at: Option<StepName>) -> String {
+    match (asked, at) {
+        (Some(asked), Some(at)) => {
+            format!(
+                "is at step {}, not at {}: only a step in hand or to come can be steered",
+                step_word(at),
+                step_word(asked)
+            )
+        }
+        (_, Some(at)) => format!("is at step {}", step_word(at)),
+        (_, None) => "has no step in hand at this moment: ask again in a second".to_owned(),
+    }
+}
+
+fn one_of(known: &[String]) -> String {
+    match known {
+        [] => "this step is one for all of them, so leave the target out".to_owned(),
+        known => format!("one of {} would be right", known.join(", ")),
     }
 }

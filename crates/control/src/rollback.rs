@@ -27,7 +27,7 @@ pub(crate) fn advance(view: View<'_>, at: &Versioned<Operation>, recall: &mut Re
     let mut actions = Vec::new();
     let reporting = journal::step(&at.value, StepName::Report).is_some_and(|step| step.state == StepState::Running);
     if reporting {
-        let waited_ms = recall.waited_ms(draft.op(), view.now);
+        let waited_ms = waited_ms(view, draft.op(), recall, StepName::Report);
         if let Move::On = await_report(view, &mut draft, recall, waited_ms, &mut actions) {
             end(view, &mut draft);
         }
@@ -38,9 +38,14 @@ pub(crate) fn advance(view: View<'_>, at: &Versioned<Operation>, recall: &mut Re
     actions
 }
 
+/// How long the step was waited for; long enough, when an operator had it passed over.
+fn waited_ms(view: View<'_>, op: &Operation, recall: &Recall, name: StepName) -> u64 {
+    if journal::is_skipped(op, name) { u64::MAX } else { recall.waited_ms(op, view.now) }
+}
+
 fn undo(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recall) {
     let targets = undone(view.snapshot, draft.op());
-    let waited_ms = recall.waited_ms(draft.op(), view.now);
+    let waited_ms = waited_ms(view, draft.op(), recall, StepName::Stop);
     let service = service_of(view.snapshot, draft.op(), &targets);
     if withdraw(view, draft, &targets) {
         return;
@@ -48,7 +53,8 @@ fn undo(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recall) {
     let left: Vec<&PlannedInstance> = targets.iter().filter(|t| placed(view.snapshot, t).is_some()).collect();
     if !left.is_empty() {
         let drain_ms = u64::from(service.map(|s| s.stop.drain_ms).unwrap_or_default());
-        if recall.quiet_ms(view, draft.op(), &targets).is_some_and(|quiet_ms| quiet_ms >= drain_ms) {
+        let is_quiet = recall.quiet_ms(view, draft.op(), &targets).is_some_and(|quiet_ms| quiet_ms >= drain_ms);
+        if is_quiet || journal::is_skipped(draft.op(), StepName::Drain) {
             remove(view, draft, &left);
         }
         return;

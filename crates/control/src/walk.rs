@@ -11,8 +11,8 @@ use crate::limits::*;
 use crate::recall::{Recall, View, proxies_behind};
 use crate::{attributes, batch, gray, journal};
 use model::{
-    HookWhen, InstanceIntent, Operation, OperationPhase, OperationSpec, PlannedInstance, Service, ServiceName, Silence,
-    SilenceId, Snapshot, StepName, StepRun, StepState, Versioned, keys,
+    HookMark, HookWhen, InstanceIntent, Operation, OperationPhase, OperationSpec, PlannedInstance, Service,
+    ServiceName, Silence, SilenceId, Snapshot, StepName, StepRun, StepState, Versioned, keys,
 };
 
 /// Moves that one event may bring: every step of two batches, and their hooks.
@@ -26,6 +26,8 @@ pub(crate) enum Move {
     Wait,
     /// It cannot be done.
     Fail(Vec<String>),
+    /// It cannot be done because this hook failed.
+    HookFailed(String, String),
 }
 
 /// Takes an operation as far as it goes now.
@@ -38,6 +40,11 @@ pub(crate) fn advance(view: View<'_>, at: &Versioned<Operation>, recall: &mut Re
             Move::Wait => break,
             Move::Fail(reasons) => {
                 fail(view, &mut draft, reasons);
+                break;
+            }
+            Move::HookFailed(hook, why) => {
+                note_hook(&mut draft, hook);
+                fail(view, &mut draft, vec![why]);
                 break;
             }
         }
@@ -55,6 +62,7 @@ fn look(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recall, actions: &mu
     if name == StepName::Report && state == StepState::Waiting {
         match attributes::next_batch(view, draft) {
             Move::Wait => {}
+            Move::Fail(_) if journal::is_skipped(draft.op(), name) => {}
             other => return other,
         }
     }
@@ -65,6 +73,9 @@ fn look(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recall, actions: &mu
     if state == StepState::Waiting && is_idle(draft.op(), name) {
         skip(draft, name, view);
         return Move::On;
+    }
+    if journal::is_skipped(draft.op(), name) {
+        return pass_over(view, draft, recall, name, state);
     }
     if state == StepState::Running {
         match complete(view, draft, recall, name, service, actions) {
@@ -77,6 +88,23 @@ fn look(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recall, actions: &mu
         Move::On => finish(view, draft, recall, name),
         other => other,
     }
+}
+
+/// Takes a step that an operator had passed over: what later steps stand on is done, nothing is awaited.
+fn pass_over(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recall, name: StepName, state: StepState) -> Move {
+    if state == StepState::Waiting {
+        return enter(view, draft, recall, name);
+    }
+    match name {
+        StepName::Gray => gray::release(view, draft),
+        StepName::Stop => {
+            let targets: Vec<PlannedInstance> = current_removes(draft.op()).cloned().collect();
+            let notes = unconfirmed(view, &targets, None, u64::MAX).unwrap_or_default();
+            notes.into_iter().for_each(|note| draft.log(note));
+        }
+        _ => {}
+    }
+    finish(view, draft, recall, name)
 }
 
 /// Runs the hooks on one side of a step; what the draft holds is committed first.
@@ -102,12 +130,12 @@ fn around(
             actions.extend(ask.map(|ask| *ask));
             Move::Wait
         }
-        Hooks::Failed(why) => Move::Fail(vec![why]),
+        Hooks::Failed(hook, why) => Move::HookFailed(hook, why),
     }
 }
 
 /// The first step that is not over, and whether it has begun.
-fn current(op: &Operation) -> Option<(StepName, StepState)> {
+pub(crate) fn current(op: &Operation) -> Option<(StepName, StepState)> {
     let open = |state| matches!(state, StepState::Waiting | StepState::Running);
     op.steps.iter().find(|step| open(step.state)).map(|step| (step.name, step.state))
 }
@@ -175,8 +203,10 @@ fn enter(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recall, name: StepN
     };
     journal::begin(draft.change(), name, targets, view.now);
     match name {
+        StepName::Silence if journal::is_skipped(draft.op(), name) => {}
         StepName::Silence => silence(view, draft),
         StepName::Start => set_intents(draft, InstanceIntent::Running, Targets::Adds),
+        StepName::Gray if journal::is_skipped(draft.op(), name) => {}
         StepName::Gray => gray::enter(view, draft),
         StepName::Drain => set_intents(draft, InstanceIntent::Draining, Targets::Removes),
         StepName::Stop => drop_removes(draft),
@@ -384,6 +414,9 @@ fn finish(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recall, name: Step
 
 /// What a finished step says in the log.
 fn told(step: &StepRun) -> Option<String> {
+    if let Some(who) = &step.skipped_by {
+        return Some(format!("{} skipped by {who}", format!("{:?}", step.name).to_lowercase()));
+    }
     let took_s = step.finished_at?.saturating_sub(step.started_at?) as f64 / 1_000.0;
     let word = match step.name {
         StepName::Deploy => "package and config deployed",
@@ -396,20 +429,38 @@ fn told(step: &StepRun) -> Option<String> {
     Some(format!("{word}: {} of {} instances ({took_s:.1} s)", step.done, step.total))
 }
 
-/// Ends the operation's way forward: back when something was placed, else at once.
+/// Notes in the journal which hook failed, so that a retry asks for that one only.
+fn note_hook(draft: &mut Draft<'_>, hook: String) {
+    let Some((name, _)) = current(draft.op()) else { return };
+    let marks = &mut journal::step_mut(draft.change(), name).hooks;
+    let retries = match marks.get(&hook) {
+        Some(HookMark::Failed(retries) | HookMark::Retried(retries)) => *retries,
+        Some(HookMark::Skipped) | None => 0,
+    };
+    marks.insert(hook, HookMark::Failed(retries));
+}
+
+/// Ends the operation's way forward: held when that is wanted, back when something was placed, else at once.
 fn fail(view: View<'_>, draft: &mut Draft<'_>, reasons: Vec<String>) {
     let why = reasons.first().cloned().unwrap_or_default();
-    if let Some((name, _)) = current(draft.op()) {
+    let failed = current(draft.op()).map(|(name, _)| name);
+    if let Some(name) = failed {
         let step = journal::step_mut(draft.change(), name);
         step.state = StepState::Failed;
         step.finished_at = Some(view.now);
         step.message = why.clone();
     }
     draft.log(format!("failed: {why}"));
+    let hold = draft.op().hold && failed.is_some();
+    if hold {
+        draft.change().phase = OperationPhase::Paused;
+        return draft.log("held at the failed step: retry it, skip it, or roll back");
+    }
     let op = draft.change();
     op.failures.extend(reasons);
     op.failures.truncate(FAILURES_MAX);
     op.phase = OperationPhase::RollingBack;
+    journal::clear_marks(op);
     if !crate::rollback::is_needed(view.snapshot, op) {
         op.phase = OperationPhase::Failed;
         op.finished_at = Some(view.now);

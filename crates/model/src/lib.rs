@@ -37,8 +37,8 @@ pub use name::{
     PresetName, RackName, ReceiverName, RegionName, ServiceName, SilenceId,
 };
 pub use operation::{
-    GateOutcome, GateVerdict, LogLine, Operation, OperationPhase, OperationSpec, PlannedInstance, ScaleBefore, StepRun,
-    StepState,
+    GateOutcome, GateVerdict, HookMark, LogLine, Operation, OperationPhase, OperationSpec, PlannedInstance,
+    ScaleBefore, StepRun, StepState,
 };
 pub use placement::{HostIntent, HostPlacements, InstanceIntent, Placement, ScaleIntent, Silence};
 pub use policy::{

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 
 /// Lines kept in an operation's own log; older ones are dropped (the audit log has them all).
 pub const LOG_LINES_MAX: usize = 200;
+/// Instances that one operation goes on without.
+pub const GIVEN_UP_MAX: usize = 500;
 
 /// A durable run of steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +56,20 @@ pub struct Operation {
     /// Revision of the store that it was last planned at: intent changed later is not what it tried.
     #[serde(default)]
     pub planned_at: u64,
+    /// A step that fails is held for an operator's decision; otherwise the operation undoes itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hold: bool,
+    /// New instances that operators had it go on without; at most [`GIVEN_UP_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub given_up: Vec<PlannedInstance>,
+}
+
+impl Operation {
+    /// The step at which it holds because it failed; retry, skip and rollback go on from there.
+    pub fn held_at(&self) -> Option<&StepRun> {
+        let failed = || self.steps.iter().find(|step| step.state == StepState::Failed);
+        (self.phase == OperationPhase::Paused).then(failed).flatten()
+    }
 }
 
 /// What stood before an operation set a scale intent.
@@ -117,7 +133,7 @@ pub enum OperationPhase {
     Pending,
     /// At work.
     Running,
-    /// Held by an operator between moves; `resume` goes on.
+    /// Held between moves: by an operator (`resume` goes on), or at a step that failed (`retry`, `skip`, `rollback`).
     Paused,
     /// Undoing what it did.
     RollingBack,
@@ -155,6 +171,24 @@ pub struct StepRun {
     pub total: u32,
     /// The latest word on it.
     pub message: String,
+    /// Who had it passed over in this batch: its effect lands, what it waits for is not awaited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped_by: Option<String>,
+    /// What became of its hooks in this batch beyond being asked for, by `before/0`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hooks: BTreeMap<String, HookMark>,
+}
+
+/// What the journal says of a hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HookMark {
+    /// It failed, after it had been asked for afresh so many times.
+    Failed(u32),
+    /// It is asked for afresh for the n-th time, under a key of its own.
+    Retried(u32),
+    /// It is not asked for.
+    Skipped,
 }
 
 /// How a step went so far.
@@ -224,12 +258,14 @@ pub enum GateOutcome {
     TooFewRequests,
     /// Nothing runs yet to compare with; promoted on health alone.
     NoRunningFleet,
+    /// An operator had it passed over.
+    Skipped,
 }
 
 impl GateOutcome {
     /// True when the operation may go on.
     pub fn promotes(self) -> bool {
-        matches!(self, Self::Passed | Self::TooFewRequests | Self::NoRunningFleet)
+        matches!(self, Self::Passed | Self::TooFewRequests | Self::NoRunningFleet | Self::Skipped)
     }
 }
 

@@ -38,12 +38,35 @@ pub enum Error {
         #[source]
         source: store::Error,
     },
+    /// The records refused.
+    #[error("records in {}: {source}", data.display())]
+    Records {
+        /// The data folder.
+        data: PathBuf,
+        /// What they said.
+        #[source]
+        source: store::records::RecordError,
+    },
+    /// The packages cannot be reached.
+    #[error("packages in {}: {source}", data.display())]
+    Blobs {
+        /// The data folder.
+        data: PathBuf,
+        /// What was met.
+        #[source]
+        source: store::records::BlobError,
+    },
     /// A stored value is of another version.
     #[error(transparent)]
     Format(#[from] model::FoldError),
     /// The store was written by a newer version.
-    #[error("the store has layout version {found}, this binary knows {known}: start the newer springtide")]
+    #[error(
+        "store in {}: it has layout version {found}, this binary knows {known}: start the newer springtide; nothing was changed",
+        data.display()
+    )]
     Layout {
+        /// The data folder.
+        data: PathBuf,
         /// Found in the store.
         found: String,
         /// Known here.

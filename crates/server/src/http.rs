@@ -4,6 +4,7 @@
 
 pub mod access;
 mod apply;
+mod backup;
 mod capacity;
 pub mod describe;
 mod extract;
@@ -37,6 +38,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{any, get, post};
 use problem::Failure;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Store;
@@ -72,6 +74,10 @@ pub struct App {
     writes: Arc<Semaphore>,
     /// Where PromQL is evaluated.
     pub queries: Queries,
+    /// The data folder.
+    pub data: Arc<Path>,
+    /// Backups that may be made at once: one.
+    backups: Arc<Semaphore>,
     live: Arc<live::Live>,
     allowed: Arc<Semaphore>,
 }
@@ -89,6 +95,7 @@ impl App {
     ) -> Self {
         let writes = Arc::new(Semaphore::new(remote_write::AT_ONCE_MAX));
         let allowed = Arc::new(Semaphore::new(REQUESTS_AT_ONCE_MAX));
+        let (backups, data) = (Arc::new(Semaphore::new(1)), Path::new("").into());
         Self {
             control,
             store,
@@ -100,9 +107,16 @@ impl App {
             queries: Queries::over(series.clone()),
             series,
             writes,
+            data,
+            backups,
             live: Arc::default(),
             allowed,
         }
+    }
+
+    /// With the data folder, of which backups are made.
+    pub fn of(self, data: &Path) -> Self {
+        Self { data: data.into(), ..self }
     }
 }
 
@@ -129,6 +143,8 @@ pub fn router(app: App) -> Router {
         .route("/v1/operations/{id}/pause", post(operations::pause))
         .route("/v1/operations/{id}/resume", post(operations::resume))
         .route("/v1/operations/{id}/rollback", post(operations::rollback))
+        .route("/v1/operations/{id}/retry", post(operations::retry))
+        .route("/v1/operations/{id}/skip", post(operations::skip))
         .route("/v1/operations/{id}/report", get(operations::report))
         .route("/v1/curves", get(capacity::curves))
         .route("/v1/curves/{operation}/svg", get(capacity::svg))
@@ -159,6 +175,7 @@ pub fn router(app: App) -> Router {
         .route("/api/v1/status/buildinfo", get(prometheus::build_info))
         .route("/api/v1/{*rest}", any(prometheus::absent))
         .route("/v1/live", get(live::stream))
+        .route("/v1/backup", get(backup::backup))
         .route("/v1/audit", get(status::audit))
         .route("/v1/watch", get(watch::changes))
         .route("/v1/status", get(status::status))

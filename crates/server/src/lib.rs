@@ -17,6 +17,7 @@ mod policies;
 mod query;
 mod remote_write;
 mod report;
+pub mod restore;
 mod serve;
 mod start;
 pub mod tls;

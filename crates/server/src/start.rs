@@ -35,7 +35,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Version of the layout of keys and values.
-const LAYOUT: u32 = 1;
+pub(crate) const LAYOUT: u32 = 1;
 
 /// Connections of the API at once, on each of its listeners.
 const API_CONNECTIONS_MAX: usize = 1_024;
@@ -143,8 +143,8 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
     let (records, blobs) = open_records(data)?;
     let fleet_token = token::load_or_make(&data.join("fleet-token"))?;
     let api_token = token::load_or_make(&data.join("api-token"))?;
-    make_ready(&*store, &records).await.map_err(stored)??;
-    let (mut world, watch) = read_world(&*store, &records).await?;
+    make_ready(&*store, &records, data).await.map_err(stored)??;
+    let (mut world, watch) = read_world(&*store, &records, data).await?;
     world.links.mesh_fallback = config.mesh.clone().unwrap_or_default();
     let mesh_file = data.join("mesh.json");
     world.links.mesh = read_json(&mesh_file);
@@ -196,7 +196,7 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
     send_on(&mut handle.listeners, senders, &series);
     handle.follow_incidents(to_loop.clone(), data);
     let numbers = (incidents.clone(), series.clone());
-    let app = App::new(to_loop.clone(), store, records, blobs, logs.clone(), protect.clone(), numbers);
+    let app = App::new(to_loop.clone(), store, records, blobs, logs.clone(), protect.clone(), numbers).of(data);
     let service = FleetService::new(to_loop, logs, protect.clone(), incidents, series);
     let ads = Ads::new(cache, followers, protect.enforcers);
     let router = listener::router(service, ads, app.clone(), fleet_token.into());
@@ -216,9 +216,9 @@ fn start_detection(config: &Config, records: &Arc<Records>) -> Result<Incidents,
 }
 
 fn open_records(data: &Path) -> Result<(Arc<Records>, Blobs), Error> {
-    let stopped = |error: &dyn std::fmt::Display| Error::Stopped(error.to_string());
-    let records = Records::open(&data.join("records")).map_err(|error| stopped(&error))?;
-    let blobs = Blobs::open(&data.join("blobs")).map_err(|error| stopped(&error))?;
+    let records = Records::open(&data.join("records"));
+    let records = records.map_err(|source| Error::Records { data: data.to_owned(), source })?;
+    let blobs = Blobs::open(&data.join("blobs")).map_err(|source| Error::Blobs { data: data.to_owned(), source })?;
     Ok((Arc::new(records), blobs))
 }
 
@@ -241,8 +241,8 @@ fn expect_back(followers: &Followers, followers_file: &Path, protect: &Protect, 
 }
 
 /// Checks the layout, finishes what a crash cut off, and lets no number be given twice.
-async fn make_ready(store: &dyn Store, records: &Records) -> Result<Result<(), Error>, store::Error> {
-    if let Err(refused) = check_layout(store).await? {
+async fn make_ready(store: &dyn Store, records: &Records, data: &Path) -> Result<Result<(), Error>, store::Error> {
+    if let Err(refused) = check_layout(store, data).await? {
         return Ok(Err(refused));
     }
     store::staged::recover(store).await?;
@@ -251,12 +251,12 @@ async fn make_ready(store: &dyn Store, records: &Records) -> Result<Result<(), E
 }
 
 /// Claims an empty store for this layout; refuses a store of a layout that this binary does not know.
-async fn check_layout(store: &dyn Store) -> Result<Result<(), Error>, store::Error> {
+async fn check_layout(store: &dyn Store, data: &Path) -> Result<Result<(), Error>, store::Error> {
     let found = store.range(keys::FORMAT_VERSION).await?;
     let known = found.items.iter().find(|item| item.key.as_ref() == keys::FORMAT_VERSION);
     match known.map(|item| String::from_utf8_lossy(&item.value).into_owned()) {
         Some(version) if version == LAYOUT.to_string() => Ok(Ok(())),
-        Some(found) => Ok(Err(Error::Layout { found, known: LAYOUT })),
+        Some(found) => Ok(Err(Error::Layout { data: data.to_owned(), found, known: LAYOUT })),
         None => {
             let key = keys::FORMAT_VERSION.to_owned();
             let put = Op::Put { key: key.clone(), value: LAYOUT.to_string().into_bytes(), lease: None };
@@ -283,7 +283,7 @@ async fn keep_numbers(store: &dyn Store, records: &Records) -> Result<(), store:
 }
 
 /// Reads all intent, and finishes the audit of a commit that a crash cut off.
-async fn read_world(store: &dyn Store, records: &Records) -> Result<(World, Watch), Error> {
+async fn read_world(store: &dyn Store, records: &Records, data: &Path) -> Result<(World, Watch), Error> {
     let stopped = |error: store::Error| Error::Stopped(error.to_string());
     let range = store.range(keys::ALL).await.map_err(stopped)?;
     let watch = store.watch(keys::ALL, range.revision).await.map_err(stopped)?;
@@ -291,7 +291,7 @@ async fn read_world(store: &dyn Store, records: &Records) -> Result<(World, Watc
     for item in &range.items {
         if item.key.as_ref() == audit::PENDING {
             let recovered = audit::recover(records, item.mod_revision, &item.value);
-            recovered.map_err(|error| Error::Stopped(error.to_string()))?;
+            recovered.map_err(|source| Error::Records { data: data.to_owned(), source })?;
             continue;
         }
         world.fold(&item.key, Some(&item.value), item.mod_revision)?;

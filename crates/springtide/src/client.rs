@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 refused, failed or short; 2 wrong usage or wrong manifests; 3 no server answers; 130 stopped by Ctrl-C.
 
 mod apply;
+mod backup;
 mod connect;
 mod curve;
 mod doctor;
@@ -55,6 +56,8 @@ pub enum Command {
     Load(load::Args),
     Simulate(simulate::Args),
     Audit(get::AuditArgs),
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
     Doctor(doctor::Args),
 }
 
@@ -96,6 +99,8 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Load(args) => load::load(args).await,
         Command::Simulate(args) => simulate::simulate(args).await,
         Command::Audit(args) => get::audit(args).await,
+        Command::Backup(args) => backup::backup(args).await,
+        Command::Restore(args) => backup::restore(args),
         Command::Doctor(args) => doctor::doctor(args).await,
     }
 }

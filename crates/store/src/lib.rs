@@ -2,8 +2,9 @@
 //!
 //! Drivers: [`memory`] (tests, simulator) and [`redb`] (one machine). Both pass [`conformance`].
 //! Samples and instance state are deliberately absent: only intent is stored. Records (audit, curves, reports,
-//! packages) live beside the store, in [`records`].
+//! packages) live beside the store, in [`records`]; [`backup`] takes all of it into one file.
 
+pub mod backup;
 pub mod conformance;
 mod crc;
 mod hub;

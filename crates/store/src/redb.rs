@@ -68,7 +68,10 @@ impl Request {
 impl Ready {
     /// Answers; whoever asked may have gone meanwhile, which changes nothing.
     fn send(self, disk: &Result<(), Error>) {
-        let failed = disk.as_ref().err().map(|error| Error::Io(error.to_string()));
+        let failed = disk.as_ref().err().map(|error| match error {
+            Error::Io(why) => Error::Io(why.clone()),
+            other => Error::Io(other.to_string()),
+        });
         match self {
             Self::Txn(answer, outcome) => drop(answer.send(failed.map_or(outcome, Err))),
             Self::Grant(answer, lease) => drop(answer.send(failed.map_or(Ok(lease), Err))),
@@ -112,6 +115,16 @@ impl RedbStore {
             .map_err(|error| Error::Io(format!("cannot start the writer thread: {error}")))?;
         let places = Arc::new(Semaphore::new(QUEUE_REQUESTS_MAX));
         Ok(Self { hub, places, queue: Some(queue), writer: Some(writer) })
+    }
+
+    /// Makes a store at `path`, where none may be, that holds these keys at this revision; blocks.
+    pub(crate) fn fill(path: &Path, revision: Revision, keys: Vec<KeyValue>) -> Result<(), Error> {
+        let file = StoreFile::open(path)?;
+        if file.revision()? != 0 {
+            return Err(Error::InUse { path: path.display().to_string() });
+        }
+        let keys = keys.into_iter().map(|item| (item.key.clone(), Some(item))).collect();
+        file.write(&Effect { revision, lease_last: 0, keys, leases: Default::default(), commits: Vec::new() })
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, Error> {

@@ -349,3 +349,61 @@ fn a_rollback_waits_for_the_proxies_too() {
     world.until("the end", |w| w.op(&id).phase.is_final());
     assert_eq!((world.op(&id).phase, world.placed("lottery")), (OperationPhase::RolledBack, counts(2, 2)));
 }
+
+#[test]
+fn a_number_that_runs_somewhere_is_not_given_again() {
+    let mut world = World::with_lottery(2, 2, "");
+    // As after a restore: lottery-5 to lottery-9 were placed by a store that is gone.
+    let host = HostName::new("dc-b-3").unwrap();
+    let mut seen = world.observed.instances.values().next().unwrap().clone();
+    seen.host = host;
+    for name in ["lottery-9", "lottery-5", "lottery-api-77"] {
+        world.observed.instances.insert(model::InstanceId::new(name).unwrap(), seen.clone());
+    }
+    let id = world.open(scale_to(3, 2));
+    world.until("the plan", |w| !w.op(&id).adds.is_empty());
+    assert_eq!(world.op(&id).adds[0].instance.as_str(), "lottery-10");
+}
+
+#[test]
+fn what_found_no_room_is_tried_soon_after_a_host_has_come() {
+    let fleet = FLEET.to_owned() + &hosts("dc-a", 1);
+    let mut world = World::new(&(fleet.clone() + &hosts("dc-b", 1) + &lottery("v1", 12, 2, "")));
+    // Eight cores are there, twelve are wanted: half an hour later the pauses are long.
+    (0..18_000).for_each(|_| world.turn());
+    let tries = world.snapshot.operations.len();
+    assert!((2..10).contains(&tries), "{tries} tries");
+    assert_eq!(world.placed("lottery"), counts(0, 0), "all or nothing");
+    world.apply(&(FLEET.to_owned() + &hosts("dc-a", 2)), false);
+    let host = HostName::new("dc-a-2").unwrap();
+    world.agents.insert(host, Agent { connected: true, instances: Default::default() });
+    (0..400).for_each(|_| world.turn());
+    assert_eq!(world.placed("lottery"), counts(12, 2), "{:#?}", world.last_operation());
+}
+
+#[test]
+fn a_scale_that_no_transaction_could_name_is_refused_and_the_reconciler_goes_in_steps() {
+    let mut world = World::with_lottery(2, 2, "");
+    let refused = control::open(&world.snapshot, &world.observed, scale_to(9_000, 2), false, "ann", world.now);
+    let why = refused.expect_err("is refused").to_string();
+    assert!(why.contains("8998 instances") && why.contains("at most 5000"), "{why}");
+    world.apply(&(FLEET.to_owned() + &hosts("dc-a", 3) + &hosts("dc-b", 3) + &lottery("v1", 9_000, 2_000, "")), false);
+    world.until("an operation", |w| w.last_operation().is_some_and(|op| op.id.as_str() == "op-2"));
+    let OperationSpec::Scale { instances, .. } = &world.last_operation().unwrap().spec else { panic!("a scale") };
+    assert_eq!(instances, &counts(5_002, 2));
+}
+
+#[test]
+fn the_largest_scale_fits_a_transaction() {
+    // The journal of a scale names all that it added; its last commits carry it whole, with their audit.
+    let mut world = World::with_lottery(2, 2, "");
+    let id = world.open(scale_to(3, 2));
+    world.until("the plan", |w| !w.op(&id).adds.is_empty());
+    let mut op = world.op(&id).clone();
+    let mut add = op.adds[0].clone();
+    add.host = HostName::new("a-host-with-a-name-of-forty-characters-00").unwrap();
+    add.instance = model::InstanceId::new("a-service-of-thirty-characters-123456").unwrap();
+    op.adds = vec![add; 5_000];
+    let bytes = serde_json::to_vec(&op).unwrap().len();
+    assert!(bytes < 1_000_000, "{bytes} bytes of 1,572,864");
+}

@@ -6,5 +6,6 @@ mod random;
 mod replace;
 mod scale;
 mod steer;
+mod steps;
 mod stress;
 mod world;

@@ -89,7 +89,7 @@ fn a_failed_hook_before_a_step_undoes_the_operation() {
 }
 
 fn refused(world: &World, spec: OperationSpec) -> Refusal {
-    control::open(&world.snapshot, &world.observed, spec, "test", world.now).expect_err("is refused")
+    control::open(&world.snapshot, &world.observed, spec, false, "test", world.now).expect_err("is refused")
 }
 
 #[test]

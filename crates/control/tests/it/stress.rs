@@ -74,7 +74,8 @@ fn a_rollback_and_silence_give_the_weights_back() {
 #[test]
 fn one_instance_alone_is_tested_only_when_named() {
     let mut world = World::with_lottery(1, 0, "");
-    let refused = control::open(&world.snapshot, &world.observed, spec(), "test", world.now).expect_err("is refused");
+    let refused =
+        control::open(&world.snapshot, &world.observed, spec(), false, "test", world.now).expect_err("is refused");
     assert_eq!(refused, Refusal::TooFewHealthy { service: service("lottery"), healthy: 1 });
     world.rps.insert(service("lottery"), 200.0);
     let only = world.snapshot.placements_of(&service("lottery")).next().unwrap().1.instance.clone();

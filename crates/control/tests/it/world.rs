@@ -3,7 +3,7 @@
 
 use crate::bench_instance::Bench;
 use control::{
-    Action, Commit, Control, Event, HostObserved, HostState, InstanceObserved, Observed, Override, Phase, Refusal,
+    Action, Aim, Commit, Control, Event, HostObserved, HostState, InstanceObserved, Observed, Override, Phase, Refusal,
 };
 use model::{
     Curve, DatacenterName, Digest, GateOutcome, HostName, InstanceId, InstanceIntent, Operation, OperationId,
@@ -45,6 +45,8 @@ pub struct World {
     pub rps: BTreeMap<ServiceName, f64>,
     /// Fault by package version.
     pub faults: BTreeMap<String, Fault>,
+    /// Instances half of whose requests fail, whatever their version.
+    pub bad: BTreeSet<InstanceId>,
     /// Times each instance was started, over all agents.
     pub starts: BTreeMap<InstanceId, u32>,
     /// Hook runs by key, as its receiver counts them.
@@ -133,6 +135,7 @@ impl World {
             inbox: VecDeque::new(),
             rps: BTreeMap::new(),
             faults: BTreeMap::new(),
+            bad: BTreeSet::new(),
             starts: BTreeMap::new(),
             hooks: BTreeMap::new(),
             hook_answer: Ok(()),
@@ -259,8 +262,17 @@ impl World {
     }
 
     pub fn open(&mut self, spec: OperationSpec) -> OperationId {
+        self.open_with(spec, false)
+    }
+
+    /// Opens an operation that holds at a step that fails.
+    pub fn open_held(&mut self, spec: OperationSpec) -> OperationId {
+        self.open_with(spec, true)
+    }
+
+    fn open_with(&mut self, spec: OperationSpec, hold: bool) -> OperationId {
         let (id, commit) =
-            control::open(&self.snapshot, &self.observed, spec, "test", self.now).expect("may be opened");
+            control::open(&self.snapshot, &self.observed, spec, hold, "test", self.now).expect("may be opened");
         self.put(&commit).expect("nobody else writes");
         id
     }
@@ -268,6 +280,23 @@ impl World {
     pub fn steer(&mut self, commit: Result<Commit, Refusal>) {
         let commit = commit.expect("may be steered");
         self.put(&commit).expect("nobody else writes");
+    }
+
+    pub fn retry(&mut self, id: &OperationId, aim: &Aim) -> Result<OperationId, Refusal> {
+        let retried = control::retry(&self.snapshot, &self.observed, id, aim, "ann", self.now);
+        let (at_work, commit) = retried?;
+        self.put(&commit).expect("nobody else writes");
+        Ok(at_work)
+    }
+
+    pub fn skip(&mut self, id: &OperationId, aim: &Aim) -> Result<(), Refusal> {
+        let commit = control::skip(&self.snapshot, &self.observed, id, aim, "ann", self.now)?;
+        self.put(&commit).expect("nobody else writes");
+        Ok(())
+    }
+
+    pub fn allowed(&self, id: &OperationId) -> control::Allowed {
+        control::allowed(&self.snapshot, &self.observed, self.op(id), self.now)
     }
 
     /// The server is killed: nothing but the store is left.
@@ -468,7 +497,7 @@ impl World {
         let fault = self.faults.get(&version).copied();
         let traffic = self.observed.traffic.entry(id.clone()).or_default();
         traffic.requests += requests;
-        if fault == Some(Fault::Errors) {
+        if fault == Some(Fault::Errors) || self.bad.contains(id) {
             traffic.errors += requests.div_ceil(2);
         }
         let slow = if fault == Some(Fault::Slow) { 10 } else { 1 };
@@ -491,6 +520,21 @@ impl World {
             quiet = if open { 0 } else { quiet + 1 };
             if quiet >= 30 {
                 return;
+            }
+        }
+        panic!("operations do not end: {:#?}", self.last_operation());
+    }
+
+    /// Turns until no operation is open, or one holds at a step that failed; true in the first case.
+    pub fn settled(&mut self) -> bool {
+        for _ in 0..6_000 {
+            self.turn();
+            let mut open = self.snapshot.operations.values().filter(|at| !at.value.phase.is_final()).peekable();
+            if open.peek().is_none() {
+                return true;
+            }
+            if open.all(|at| at.value.held_at().is_some()) {
+                return false;
             }
         }
         panic!("operations do not end: {:#?}", self.last_operation());

@@ -13,6 +13,7 @@ use crate::http::problem::Failure;
 use crate::policies::history;
 use control::{Commit, Event};
 use model::{Revision, keys};
+use std::time::{Duration, Instant};
 use store::records::Kind;
 use store::{Compare, Op, TxnOutcome};
 
@@ -20,6 +21,9 @@ use store::{Compare, Op, TxnOutcome};
 const DECIDE_ATTEMPTS_MAX: usize = 5;
 /// Steps of `control` in one turn; what is left waits for the next, so that inputs are never starved.
 const STEPS_TURN_MAX: usize = 256;
+
+/// Time between looks at a disk that failed.
+const DISK_LOOK: Duration = Duration::from_secs(1);
 
 /// Why a commit did not happen.
 pub(super) enum NotCommitted {
@@ -76,6 +80,9 @@ impl Engine {
             match self.commit(commit).await? {
                 Ok(revision) => return Ok(Ok(revision)),
                 Err(NotCommitted::Conflict(why)) => overtaken = why,
+                Err(NotCommitted::Refused(why)) if self.world.trouble.is_some() => {
+                    return Ok(Err(problem::no_room(why)));
+                }
                 Err(NotCommitted::Refused(why)) => return Ok(Err(problem::internal(why))),
             }
             self.catch_up().await?;
@@ -85,12 +92,19 @@ impl Engine {
 
     /// Commits and folds the result in. The outer error is a broken store, and ends the server.
     pub(super) async fn commit(&mut self, commit: Commit) -> Result<Result<Revision, NotCommitted>, Error> {
+        if let Some(why) = self.revive().await? {
+            return Ok(Err(NotCommitted::Refused(why)));
+        }
         if let Err(why) = self.finish_audit() {
+            self.world.trouble = Some(why.clone());
             return Ok(Err(NotCommitted::Refused(why)));
         }
         let commit = history::with_histories(&self.world.snapshot, commit, now_ms());
         let entries = audit::entries(&self.world.snapshot, &commit, now_ms());
-        self.archive_deleted(&commit)?;
+        if let Err(why) = self.archive_deleted(&commit) {
+            self.world.trouble = Some(why.clone());
+            return Ok(Err(NotCommitted::Refused(why)));
+        }
         let compares: Vec<Compare> =
             commit.guards.into_iter().map(|(key, revision)| Compare::ModRevision(key, revision)).collect();
         let mut ops: Vec<Op> = commit.writes.into_iter().map(op).collect();
@@ -109,18 +123,71 @@ impl Engine {
             Err(
                 error @ (store::Error::TooManyOps { .. } | store::Error::TooLarge { .. } | store::Error::BadKey { .. }),
             ) => return Ok(Err(NotCommitted::Refused(error.to_string()))),
-            // Anything else may have left a large change half copied: the next start finishes or discards it.
+            // The disk failed. Whether the write took place, and how far a large change was copied, the next attempt finds out.
+            Err(error @ store::Error::Io(_)) => {
+                let why = disk(&error);
+                tracing::error!(%error, "the store cannot write; nothing is changed until it can");
+                self.store_failed = true;
+                self.world.trouble = Some(why.clone());
+                return Ok(Err(NotCommitted::Refused(why)));
+            }
             Err(error) => return Err(Error::Stopped(error.to_string())),
         };
+        self.world.trouble = None;
         self.failpoint.after_commit();
         self.commits += 1;
         self.failpoint.before_record();
         if let Err(error) = audit::append(&self.records, revision, &entries) {
             tracing::error!(%error, revision, "the audit could not be written; nothing more is changed before it is");
+            self.world.trouble = Some(unaudited(revision, &error));
             self.unaudited = Some((revision, entries));
         }
         self.fold_to(revision).await?;
         Ok(Ok(revision))
+    }
+
+    /// Looks from time to time whether a disk that failed is well again, also while nobody wants to change anything.
+    pub(super) async fn look_at_disk(&mut self) -> Result<(), Error> {
+        let is_troubled = self.store_failed || self.unaudited.is_some();
+        if !is_troubled || self.disk_looked_at.is_some_and(|at| at.elapsed() < DISK_LOOK) {
+            return Ok(());
+        }
+        self.disk_looked_at = Some(Instant::now());
+        self.world.trouble = match self.revive().await? {
+            None => self.finish_audit().err(),
+            troubled => troubled,
+        };
+        Ok(())
+    }
+
+    /// After the disk failed: tries whether it is well again, settles what became of the last write, and folds that in. What
+    /// stands in the way, while something does.
+    async fn revive(&mut self) -> Result<Option<String>, Error> {
+        if !self.store_failed {
+            return Ok(None);
+        }
+        let settled = async {
+            // A transaction without writes makes the store open its file again.
+            self.store.txn(store::Txn::default()).await?;
+            store::staged::recover(&*self.store).await?;
+            self.store.range(audit::PENDING).await
+        };
+        let pending = match settled.await {
+            Ok(pending) => pending,
+            Err(error @ store::Error::Io(_)) => return Ok(Some(disk(&error))),
+            Err(error) => return Err(Error::Stopped(error.to_string())),
+        };
+        let unseen = pending.items.iter().find(|item| item.mod_revision > self.world.snapshot.revision);
+        if let Some(item) = unseen {
+            // It took place although its writer was told that it had not: its audit travelled with it.
+            if let Err(error) = audit::recover(&self.records, item.mod_revision, &item.value) {
+                return Ok(Some(unaudited(item.mod_revision, &error)));
+            }
+        }
+        self.store_failed = false;
+        self.fold_to(pending.revision).await?;
+        tracing::info!("the store can write again; changes go on");
+        Ok(None)
     }
 
     /// Keeps the entries that could not be kept before. The store carries those of one commit: the next would overwrite
@@ -128,9 +195,7 @@ impl Engine {
     fn finish_audit(&mut self) -> Result<(), String> {
         let Some((revision, entries)) = &self.unaudited else { return Ok(()) };
         let kept = audit::append(&self.records, *revision, entries);
-        kept.map_err(|error| {
-            format!("the audit of revision {revision} cannot be written, so nothing more is changed: {error}; is the disk of the data folder full?")
-        })?;
+        kept.map_err(|error| unaudited(*revision, &error))?;
         self.unaudited = None;
         Ok(())
     }
@@ -152,17 +217,30 @@ impl Engine {
     }
 
     /// Operations that housekeeping deletes live on as records.
-    fn archive_deleted(&self, commit: &Commit) -> Result<(), Error> {
+    fn archive_deleted(&self, commit: &Commit) -> Result<(), String> {
         for write in commit.writes.iter().filter(|write| write.value.is_none()) {
             let Some(id) = write.key.strip_prefix(keys::OPERATIONS) else { continue };
             let Some(operation) = self.world.snapshot.operations.get(id) else { continue };
             let bytes = serde_json::to_vec(&*operation.value).expect("an operation is plain data");
             self.failpoint.before_record();
             let kept = self.records.append(Kind::Operation, id, &bytes);
-            kept.map_err(|error| Error::Stopped(error.to_string()))?;
+            kept.map_err(|error| {
+                format!("operation {id} cannot be put into the records, so nothing is changed: {error}; {ROOM}")
+            })?;
         }
         Ok(())
     }
+}
+
+/// What would be right when the disk refuses.
+const ROOM: &str = "is the disk of the data folder full? Make room on it: changes go on by themselves";
+
+fn disk(error: &store::Error) -> String {
+    format!("the store cannot write, so nothing is changed: {error}; {ROOM}")
+}
+
+fn unaudited(revision: Revision, error: &store::records::RecordError) -> String {
+    format!("the audit of revision {revision} cannot be written, so nothing more is changed: {error}; {ROOM}")
 }
 
 fn op(write: control::Write) -> Op {

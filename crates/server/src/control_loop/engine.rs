@@ -70,6 +70,10 @@ pub struct Engine {
     pub(super) staged: bool,
     /// Audit entries of a commit that could not be written yet, with its revision.
     pub(super) unaudited: Option<(Revision, Vec<AuditEntry>)>,
+    /// The store's last write failed on the disk: what became of it is not known yet.
+    pub(super) store_failed: bool,
+    /// When it was last looked at.
+    pub(super) disk_looked_at: Option<std::time::Instant>,
     /// Hooks at work, by idempotency key.
     pub(super) hooks_open: BTreeSet<String>,
     pub(super) hooks_allowed: Arc<Semaphore>,
@@ -150,6 +154,8 @@ impl Engine {
             published: BTreeMap::new(),
             staged: false,
             unaudited: None,
+            store_failed: false,
+            disk_looked_at: None,
             hooks_open: BTreeSet::new(),
             hooks_allowed: Arc::new(Semaphore::new(HOOKS_AT_ONCE_MAX)),
             http: reqwest::Client::new(),
@@ -184,6 +190,7 @@ impl Engine {
                 // An error means that whoever could stop us is gone; both end the loop.
                 () = async { drop(stop.wait_for(|stop| *stop).await) } => return Ok(()),
             }
+            self.look_at_disk().await?;
             self.decide_all().await?;
             self.end_policies().await?;
             self.publish_dirty();
@@ -227,6 +234,9 @@ impl Engine {
         // It costs as much as the fleet is large, and is never taken back.
         if !self.world.observed.settled {
             self.world.observed.settled = self.settled();
+            if self.world.observed.settled {
+                self.tell_all_to_those_ahead();
+            }
         }
         self.look_at_followers();
         self.look_at_enforcers();

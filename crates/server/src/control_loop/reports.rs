@@ -93,7 +93,12 @@ impl Engine {
             return;
         }
         let epoch = self.world.links.next_epoch();
-        let link = AgentLink { epoch, to, sent: None, mesh: String::new() };
+        let ahead = hello.revision > self.world.snapshot.revision && !self.world.observed.settled;
+        if ahead {
+            let (revision, ours) = (hello.revision, self.world.snapshot.revision);
+            tracing::warn!(%host, revision, ours, "the agent has followed a later revision: was this store restored?");
+        }
+        let link = AgentLink { epoch, to, sent: None, mesh: String::new(), ahead };
         self.enforcers.host(host.as_str(), 0);
         if let Some(older) = self.world.links.agents.insert(host.clone(), link) {
             let why = format!("a newer agent says that it is host {host}; one agent for each host");

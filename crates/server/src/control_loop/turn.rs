@@ -200,18 +200,19 @@ impl Engine {
         let Some(datacenter) = self.world.snapshot.datacenter_of(host).cloned() else { return };
         let Some(link) = self.world.links.agents.get_mut(host) else { return };
         let first = link.sent.is_none();
+        let ahead = link.ahead;
         let before = link.sent.take().unwrap_or_default();
         let mesh = self.world.links.mesh_of(&datacenter).to_owned();
         let mut message = Assignments {
             revision: self.world.snapshot.revision,
-            snapshot: first,
+            snapshot: first && !ahead,
             mesh_address: mesh.clone(),
             ..Assignments::default()
         };
         let now = self.assign(host, &datacenter, &before, &mut message);
         let removed: Vec<InstanceId> = before.keys().filter(|id| !now.contains_key(*id)).cloned().collect();
         message.remove = removed.iter().map(ToString::to_string).collect();
-        if first && !message.snapshot {
+        if first && !message.snapshot && !ahead {
             // Not whole, so it does not say by silence what is to go.
             let strangers = self.world.seen_on(host).filter(|id| !now.contains_key(*id));
             message.remove.extend(strangers.map(ToString::to_string));
@@ -229,6 +230,15 @@ impl Engine {
         let moved = std::mem::replace(&mut link.mesh, mesh) != message.mesh_address;
         if changed || moved {
             self.world.links.send(host, agent_down::Message::Assignments(message));
+        }
+    }
+
+    /// Agents that have followed a later revision hear everything that is wanted once more, and stop the rest.
+    pub(super) fn tell_all_to_those_ahead(&mut self) {
+        for (host, link) in self.world.links.agents.iter_mut().filter(|(_, link)| link.ahead) {
+            link.ahead = false;
+            link.sent = None;
+            self.hosts_dirty.insert(host.clone());
         }
     }
 
@@ -267,11 +277,13 @@ impl Engine {
         now
     }
 
+    /// Keeps what config digests stand for; what the disk does not take is tried again with the next assignment.
     fn record_templates(&mut self) {
         for (id, template) in std::mem::take(&mut self.templates.unrecorded) {
             let bytes = serde_json::to_vec(&*template).expect("a template is plain data");
             if let Err(error) = self.records.append(Kept::Config, &id, &bytes) {
-                tracing::error!(%error, "a config could not be kept; a restarted server may not know it");
+                tracing::error!(%error, "a config could not be kept; a restarted server would not know it");
+                self.templates.unrecorded.push((id, template));
             }
         }
     }

@@ -4,7 +4,7 @@ use crate::feed::Feed;
 use crate::fleet::links::Links;
 use crate::policies::counts::Counts;
 use capacity::sizing::Curves;
-use control::{InstanceObserved, Observed, Phase};
+use control::{HostState, InstanceObserved, Observed, Phase};
 use model::{Curve, HostName, InstanceId, OperationId, Placement, ServiceName, Snapshot, UnixMs, keys};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::Instant;
@@ -40,6 +40,8 @@ pub struct World {
     pub observed: Observed,
     /// When this server started.
     pub started_at: UnixMs,
+    /// Why nothing is committed at present.
+    pub trouble: Option<String>,
     /// Who is connected.
     pub links: Links,
     /// Leased weights in force.
@@ -65,6 +67,7 @@ impl World {
             snapshot: Snapshot::default(),
             observed: Observed { traffic_since: started_at, ..Observed::default() },
             started_at,
+            trouble: None,
             links: Links::default(),
             overrides: BTreeMap::new(),
             fast: BTreeMap::new(),
@@ -154,12 +157,19 @@ impl World {
         gone.iter().for_each(|id| self.forget(id));
     }
 
-    /// Instances of a service that are healthy.
+    /// Instances of a service that are healthy. Those of a lost host are not known to be: what was last said of them
+    /// is old.
     pub fn healthy(&self, service: &ServiceName) -> u32 {
         let healthy = |instance: &InstanceId| {
-            self.observed.instances.get(instance).is_some_and(|seen| seen.phase == Phase::Healthy)
+            let seen = self.observed.instances.get(instance);
+            seen.is_some_and(|seen| seen.phase == Phase::Healthy && !self.is_lost(&seen.host))
         };
         self.placements_of(service).filter(|(_, placement)| healthy(&placement.instance)).count() as u32
+    }
+
+    /// True when the host's agent was connected and is not any more.
+    pub fn is_lost(&self, host: &HostName) -> bool {
+        self.observed.hosts.get(host).is_some_and(|seen| seen.state == HostState::Lost)
     }
 
     /// The newest curve of each service on each host type.

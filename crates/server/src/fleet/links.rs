@@ -27,6 +27,9 @@ pub struct AgentLink {
     pub sent: Option<BTreeMap<InstanceId, u64>>,
     /// Mesh address last sent.
     pub mesh: String,
+    /// It has followed a revision that this store has not reached: the store was restored from a backup. What it runs beyond
+    /// the backup is stopped only when the server has settled, so that proxies have let go of it.
+    pub ahead: bool,
 }
 
 /// A connected proxy.
@@ -127,7 +130,7 @@ mod tests {
         let host = HostName::new("host-a").expect("a name");
         let (to, mut down) = mpsc::channel(DOWN_QUEUED_MAX);
         let mut links = Links::default();
-        links.agents.insert(host.clone(), AgentLink { epoch: 1, to, sent: None, mesh: String::new() });
+        links.agents.insert(host.clone(), AgentLink { epoch: 1, to, sent: None, mesh: String::new(), ahead: false });
         for sent in 0..DOWN_QUEUED_MAX {
             assert!(links.request_log(&host, LogRequest::default()), "{sent} fit");
         }

@@ -5,7 +5,7 @@ use super::access::Who;
 use super::extract::{Json, Params, name};
 use super::operations;
 use super::problem::{self, Failure};
-use api::http::{OperationRequest, Problem, ServiceSize, SizeRequest, SizeResponse};
+use api::http::{OperationOrder, OperationRequest, Problem, ServiceSize, SizeRequest, SizeResponse};
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use capacity::sizing;
@@ -65,8 +65,9 @@ pub async fn size(
         let grows = sizing.services.iter().filter(|at| !at.external && at.needed != at.now);
         for at in grows {
             let instances = counts(&at.needed);
-            let scale = OperationRequest::Scale { service: at.service.clone(), to: None, instances };
-            match operations::opened(&app, who.clone(), scale).await {
+            let request = OperationRequest::Scale { service: at.service.clone(), to: None, instances };
+            let order = OperationOrder { request, hold: false };
+            match operations::opened(&app, who.clone(), order).await {
                 Ok(operation) => answer.operations.push(operation.id.to_string()),
                 Err(refused) => {
                     answer.shortages.push(format!("{}: not scaled: {}", at.service, refused.problem.message))

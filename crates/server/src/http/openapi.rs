@@ -1,8 +1,8 @@
 //! The OpenAPI document, made from the handlers themselves.
 
 use super::{
-    apply, capacity, describe, incidents, live, logs, metrics, operations, packages, prometheus, protect, remote_write,
-    resources, rows, service_now, status, views, watch,
+    apply, backup, capacity, describe, incidents, live, logs, metrics, operations, packages, prometheus, protect,
+    remote_write, resources, rows, service_now, status, views, watch,
 };
 use axum::Json;
 use utoipa::OpenApi;
@@ -40,6 +40,8 @@ use utoipa::OpenApi;
         operations::pause,
         operations::resume,
         operations::rollback,
+        operations::retry,
+        operations::skip,
         operations::report,
         capacity::curves,
         capacity::svg,
@@ -68,6 +70,7 @@ use utoipa::OpenApi;
         prometheus::series,
         prometheus::metadata,
         prometheus::build_info,
+        backup::backup,
         status::audit,
         watch::changes,
         status::status,

@@ -1,15 +1,18 @@
 //! Operations: ask for one, look at it, steer it.
 
-use super::App;
 use super::access::Who;
 use super::extract::{Json, name};
 use super::problem::{self, Failure};
+use super::{App, describe};
 use crate::clock::now_ms;
 use crate::control_loop::world::World;
-use api::http::{OperationPlan, OperationRequest, PlannedAt, Problem};
+use api::http::{
+    Allowed, OperationOrder, OperationPlan, OperationRequest, OperationView, PlannedAt, Problem, StepRequest,
+};
+use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse, Response};
-use control::Commit;
+use control::{Aim, Commit};
 use http::header;
 use model::{
     DatacenterName, HostName, Operation, OperationId, OperationPhase, OperationSpec, PlannedInstance, ServiceName,
@@ -27,25 +30,46 @@ const LISTED_MAX: usize = 10_000;
 type Decided = (Commit, Operation);
 
 /// Opens an operation.
-#[utoipa::path(post, path = "/v1/operations", request_body = OperationRequest, responses(
-    (status = 200, description = "the operation", body = Object), (status = 404, body = Problem),
+#[utoipa::path(post, path = "/v1/operations", request_body = OperationOrder, responses(
+    (status = 200, description = "the operation", body = OperationView), (status = 404, body = Problem),
     (status = 409, body = Problem), (status = 422, body = Problem)))]
 pub async fn open(
     State(app): State<App>,
     Who(who): Who,
-    Json(request): Json<OperationRequest>,
-) -> Result<Json<Operation>, Failure> {
-    if let OperationRequest::Undrain { host } = &request {
-        return undrain(&app, who, name(host)?).await;
+    Json(order): Json<OperationOrder>,
+) -> Result<Json<OperationView>, Failure> {
+    if let OperationRequest::Undrain { host } = &order.request {
+        let operation = undrain(&app, who, name(host)?).await?;
+        return Ok(Json(OperationView { operation, allowed: Allowed::default() }));
     }
-    opened(&app, who, request).await.map(Json)
+    let operation = opened(&app, who, order).await?;
+    viewed(&app, operation).await
+}
+
+/// The view of an operation: with what may be done with it.
+async fn viewed(app: &App, operation: Operation) -> Result<Json<OperationView>, Failure> {
+    Ok(Json(app.control.read(move |world| view(world, operation)).await?))
+}
+
+fn view(world: &World, operation: Operation) -> OperationView {
+    OperationView { allowed: allowed(world, &operation, now_ms()), operation }
+}
+
+/// What may be done with an operation as it stands.
+pub fn allowed(world: &World, operation: &Operation, now: UnixMs) -> Allowed {
+    let found = control::allowed(&world.snapshot, &world.observed, operation, now);
+    Allowed {
+        verbs: found.verbs.iter().map(|verb| verb.as_str().to_owned()).collect(),
+        step: found.step.map(describe::operation::word),
+        targets: found.targets,
+    }
 }
 
 /// Opens an operation other than `undrain`.
-pub async fn opened(app: &App, who: String, request: OperationRequest) -> Result<Operation, Failure> {
+pub async fn opened(app: &App, who: String, order: OperationOrder) -> Result<Operation, Failure> {
     let decided = app.control.decide(move |world, now| {
-        let spec = spec(world, &request)?;
-        let opened = control::open(&world.snapshot, &world.observed, spec, &who, now);
+        let spec = spec(world, &order.request)?;
+        let opened = control::open(&world.snapshot, &world.observed, spec, order.hold, &who, now);
         let (id, commit) = opened.map_err(|refused| problem::refusal(&refused))?;
         let operation = written(&commit, &id)?;
         Ok((commit, operation))
@@ -139,7 +163,7 @@ fn share_out(shape: &BTreeMap<DatacenterName, u32>, to: u32) -> BTreeMap<Datacen
 }
 
 /// Takes a host's cordon off; the answer is an operation that has ended already.
-async fn undrain(app: &App, who: String, host: HostName) -> Result<Json<Operation>, Failure> {
+async fn undrain(app: &App, who: String, host: HostName) -> Result<Operation, Failure> {
     let asked = host.clone();
     let by = who.clone();
     let decided = app.control.decide(move |world, now| {
@@ -148,7 +172,7 @@ async fn undrain(app: &App, who: String, host: HostName) -> Result<Json<Operatio
     });
     let (revision, now) = decided.await?;
     let id = OperationId::new(format!("undrain-{revision}")).expect("a number after a word is a name");
-    Ok(Json(ended(&id, &OperationSpec::Drain { host: asked }, &by, now)))
+    Ok(ended(&id, &OperationSpec::Drain { host: asked }, &by, now))
 }
 
 /// An operation that had nothing to walk through: only what every operation has is filled in.
@@ -162,13 +186,13 @@ fn ended(id: &OperationId, spec: &OperationSpec, who: &str, now: UnixMs) -> Oper
 }
 
 /// All operations kept in the store, newest first.
-#[utoipa::path(get, path = "/v1/operations", responses((status = 200, description = "operations", body = Vec<Object>)))]
-pub async fn list(State(app): State<App>) -> Result<Json<Vec<Operation>>, Failure> {
+#[utoipa::path(get, path = "/v1/operations", responses((status = 200, description = "operations", body = Vec<OperationView>)))]
+pub async fn list(State(app): State<App>) -> Result<Json<Vec<OperationView>>, Failure> {
     let found = app.control.read(|world| {
         let mut all: Vec<Operation> = world.snapshot.operations.values().map(|at| (*at.value).clone()).collect();
         all.sort_by_key(|operation| std::cmp::Reverse((operation.created_at, number(&operation.id))));
         all.truncate(LISTED_MAX);
-        all
+        all.into_iter().map(|operation| view(world, operation)).collect()
     });
     Ok(Json(found.await?))
 }
@@ -179,9 +203,10 @@ fn number(id: &OperationId) -> u64 {
 
 /// One operation; ended ones of long ago come from the records.
 #[utoipa::path(get, path = "/v1/operations/{id}", params(("id" = String, Path, description = "op-3")),
-    responses((status = 200, description = "the operation", body = Object), (status = 404, body = Problem)))]
-pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Operation>, Failure> {
-    find(&app, &name(&id)?).await.map(Json)
+    responses((status = 200, description = "the operation", body = OperationView), (status = 404, body = Problem)))]
+pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<Json<OperationView>, Failure> {
+    let operation = find(&app, &name(&id)?).await?;
+    viewed(&app, operation).await
 }
 
 /// An operation from the store or the records.
@@ -205,39 +230,101 @@ async fn record(app: &App, kind: Kind, id: &OperationId) -> Result<Option<Vec<u8
 
 type Steer = fn(&model::Snapshot, &OperationId, &str, UnixMs) -> Result<Commit, control::Refusal>;
 
-async fn steer(app: &App, who: String, id: &str, steer: Steer) -> Result<Json<Operation>, Failure> {
+async fn steer(app: &App, who: String, id: &str, steer: Steer) -> Result<Json<OperationView>, Failure> {
     let id: OperationId = name(id)?;
     let decided = app.control.decide(move |world, now| -> Result<Decided, Failure> {
         let commit = steer(&world.snapshot, &id, &who, now).map_err(|refused| problem::refusal(&refused))?;
         let operation = written(&commit, &id)?;
         Ok((commit, operation))
     });
-    Ok(Json(decided.await?.1))
+    viewed(app, decided.await?.1).await
 }
 
 /// Holds an operation between moves.
 #[utoipa::path(post, path = "/v1/operations/{id}/pause", params(("id" = String, Path, description = "op-3")),
-    responses((status = 200, description = "the operation", body = Object), (status = 404, body = Problem), (status = 409, body = Problem)))]
-pub async fn pause(State(app): State<App>, Who(who): Who, Path(id): Path<String>) -> Result<Json<Operation>, Failure> {
+    responses((status = 200, description = "the operation", body = OperationView), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub async fn pause(
+    State(app): State<App>,
+    Who(who): Who,
+    Path(id): Path<String>,
+) -> Result<Json<OperationView>, Failure> {
     steer(&app, who, &id, control::pause).await
 }
 
 /// Lets a held operation go on.
 #[utoipa::path(post, path = "/v1/operations/{id}/resume", params(("id" = String, Path, description = "op-3")),
-    responses((status = 200, description = "the operation", body = Object), (status = 404, body = Problem), (status = 409, body = Problem)))]
-pub async fn resume(State(app): State<App>, Who(who): Who, Path(id): Path<String>) -> Result<Json<Operation>, Failure> {
+    responses((status = 200, description = "the operation", body = OperationView), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub async fn resume(
+    State(app): State<App>,
+    Who(who): Who,
+    Path(id): Path<String>,
+) -> Result<Json<OperationView>, Failure> {
     steer(&app, who, &id, control::resume).await
 }
 
 /// Has an operation undo what it did.
 #[utoipa::path(post, path = "/v1/operations/{id}/rollback", params(("id" = String, Path, description = "op-3")),
-    responses((status = 200, description = "the operation", body = Object), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, description = "the operation", body = OperationView), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub async fn rollback(
     State(app): State<App>,
     Who(who): Who,
     Path(id): Path<String>,
-) -> Result<Json<Operation>, Failure> {
+) -> Result<Json<OperationView>, Failure> {
     steer(&app, who, &id, control::rollback).await
+}
+
+/// Has a step tried again, or one of its targets; what ended without success is opened once more.
+#[utoipa::path(post, path = "/v1/operations/{id}/retry", params(("id" = String, Path, description = "op-3")),
+    request_body = StepRequest, responses((status = 200, description = "the operation at work", body = OperationView),
+    (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
+pub async fn retry(
+    State(app): State<App>,
+    Who(who): Who,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<OperationView>, Failure> {
+    let (id, aim): (OperationId, Aim) = (name(&id)?, aim(&body)?);
+    let decided = app.control.decide(move |world, now| -> Result<Decided, Failure> {
+        let retried = control::retry(&world.snapshot, &world.observed, &id, &aim, &who, now);
+        let (at_work, commit) = retried.map_err(|refused| problem::refusal(&refused))?;
+        let operation = written(&commit, &at_work)?;
+        Ok((commit, operation))
+    });
+    viewed(&app, decided.await?.1).await
+}
+
+/// Has a step passed over, or one of its targets.
+#[utoipa::path(post, path = "/v1/operations/{id}/skip", params(("id" = String, Path, description = "op-3")),
+    request_body = StepRequest, responses((status = 200, description = "the operation", body = OperationView),
+    (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub async fn skip(
+    State(app): State<App>,
+    Who(who): Who,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<OperationView>, Failure> {
+    let (id, aim): (OperationId, Aim) = (name(&id)?, aim(&body)?);
+    let decided = app.control.decide(move |world, now| -> Result<Decided, Failure> {
+        let skipped = control::skip(&world.snapshot, &world.observed, &id, &aim, &who, now);
+        let commit = skipped.map_err(|refused| problem::refusal(&refused))?;
+        let operation = written(&commit, &id)?;
+        Ok((commit, operation))
+    });
+    viewed(&app, decided.await?.1).await
+}
+
+/// What a body says of the step meant; no body says nothing.
+fn aim(body: &[u8]) -> Result<Aim, Failure> {
+    let request: StepRequest = match body {
+        [] => StepRequest::default(),
+        body => serde_json::from_slice(body).map_err(|error| problem::malformed(format!("the body: {error}")))?,
+    };
+    let step = request.step.map(|step| {
+        let known = "attributes, deploy, silence, start, gray, drain, stop or report";
+        let read = serde_json::from_value(serde_json::Value::String(step.to_lowercase()));
+        read.map_err(|_| problem::malformed(format!("there is no step {step:?}: {known} would be right")))
+    });
+    Ok(Aim { step: step.transpose()?, target: request.target })
 }
 
 /// The health report, a page for people.

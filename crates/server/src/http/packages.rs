@@ -63,7 +63,7 @@ pub async fn put(State(app): State<App>, Path(at): Path<String>, body: Body) -> 
     if app.blobs.path_of(&digest).is_some() {
         return Ok(StatusCode::NO_CONTENT);
     }
-    let mut writer = app.blobs.create().map_err(|error| problem::internal(error.to_string()))?;
+    let mut writer = app.blobs.create().map_err(|error| refused(&error))?;
     let mut chunks = body.into_data_stream();
     let mut bytes = 0;
     while let Some(chunk) = chunks.next().await {
@@ -77,13 +77,20 @@ pub async fn put(State(app): State<App>, Path(at): Path<String>, body: Body) -> 
     let finished = tokio::task::spawn_blocking(move || writer.finish(&digest)).await;
     match finished.map_err(|error| problem::internal(error.to_string()))? {
         Ok(_) => Ok(StatusCode::NO_CONTENT),
-        Err(error @ BlobError::WrongDigest { .. }) => Err(problem::unprocessable(error.to_string())),
-        Err(error) => Err(problem::internal(error.to_string())),
+        Err(error) => Err(refused(&error)),
+    }
+}
+
+fn refused(error: &BlobError) -> Failure {
+    let message = error.to_string();
+    match error {
+        BlobError::Io { source, .. } => problem::disk(source, message),
+        BlobError::WrongDigest { .. } => problem::unprocessable(message),
     }
 }
 
 async fn write(mut writer: BlobWriter, chunk: bytes::Bytes) -> Result<BlobWriter, Failure> {
     let written = tokio::task::spawn_blocking(move || writer.write_all(&chunk).map(|()| writer)).await;
     let written = written.map_err(|error| problem::internal(error.to_string()))?;
-    written.map_err(|error| problem::internal(format!("the package cannot be written: {error}")))
+    written.map_err(|error| problem::disk(&error, format!("the package cannot be written: {error}")))
 }

@@ -60,6 +60,21 @@ pub fn unavailable(message: impl Into<String>) -> Failure {
     failure(StatusCode::SERVICE_UNAVAILABLE, "refused", message)
 }
 
+/// 507: the disk does not take it.
+pub fn no_room(message: impl Into<String>) -> Failure {
+    failure(StatusCode::INSUFFICIENT_STORAGE, "refused", message)
+}
+
+/// 507 for a full disk, 500 otherwise.
+pub fn disk(error: &std::io::Error, message: String) -> Failure {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            no_room(format!("{message}: make room on the disk of the data folder, then try again"))
+        }
+        _ => internal(message),
+    }
+}
+
 /// 500.
 pub fn internal(message: impl Into<String>) -> Failure {
     failure(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
@@ -87,10 +102,19 @@ pub fn refusal(refused: &Refusal) -> Failure {
         | Refusal::UnknownHost(_)
         | Refusal::UnknownDatacenter(_)
         | Refusal::UnknownOperation(_)
-        | Refusal::UnknownInstance { .. } => not_found(message),
-        Refusal::Busy { .. } | Refusal::HostBusy { .. } | Refusal::Final { .. } | Refusal::WrongPhase { .. } => {
-            conflict(message)
-        }
+        | Refusal::UnknownInstance { .. }
+        | Refusal::UnknownTarget { .. } => not_found(message),
+        Refusal::Busy { .. }
+        | Refusal::HostBusy { .. }
+        | Refusal::Final { .. }
+        | Refusal::WrongPhase { .. }
+        | Refusal::HeldAtFailure { .. }
+        | Refusal::NotAt { .. }
+        | Refusal::NotBegun { .. }
+        | Refusal::Unskippable { .. }
+        | Refusal::NoSteps { .. }
+        | Refusal::Serving { .. }
+        | Refusal::TooManyGivenUp { .. } => conflict(message),
         _ => unprocessable(message),
     }
 }

@@ -34,6 +34,7 @@ fn view(world: &World) -> Status {
         settled: world.observed.settled,
         entry_address: world.links.entry().map(str::to_owned),
         started_at: world.started_at,
+        trouble: world.trouble.clone(),
     }
 }
 

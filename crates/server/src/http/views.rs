@@ -104,8 +104,16 @@ fn instance_view(world: &World, host: &HostName, placement: &Placement, weight: 
         host: host.to_string(),
         datacenter: world.snapshot.datacenter_of(host).map(ToString::to_string).unwrap_or_default(),
         intent: placement.intent,
-        phase: seen.map_or("unknown", |seen| phase(seen.phase)).to_owned(),
-        message: of(|seen| seen.message.clone()),
+        phase: match seen {
+            None => "unknown",
+            Some(_) if world.is_lost(host) => "lost",
+            Some(seen) => phase(seen.phase),
+        }
+        .to_owned(),
+        message: match seen {
+            Some(seen) if world.is_lost(host) => format!("host {host} is lost; last seen {}", phase(seen.phase)),
+            _ => of(|seen| seen.message.clone()),
+        },
         restarts: seen.map_or(0, |seen| seen.restarts),
         since: seen.map_or(0, |seen| seen.since),
         endpoint: address

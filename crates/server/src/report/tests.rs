@@ -14,6 +14,8 @@ fn operation() -> Operation {
         done: 2,
         total: 2,
         message: message.to_owned(),
+        skipped_by: None,
+        hooks: Default::default(),
     };
     let verdict = GateVerdict {
         gray_permille: 10,

@@ -4,7 +4,9 @@
 mod access;
 mod agent;
 mod apply;
+mod backup;
 mod crash;
+mod disk;
 mod harness;
 mod incidents;
 mod metrics;
@@ -14,6 +16,7 @@ mod proxy;
 mod receivers;
 mod remote_write;
 mod scale;
+mod steps;
 mod stress;
 mod views;
 mod xds;

@@ -50,12 +50,15 @@ pub struct DescribeArgs {
 /// Show who changed what, and when
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  springtide audit --limit 20\n  springtide audit --after 100 --limit 20 -o json\n\nWithout --after the newest entries are shown, the newest last; `--after 0` begins with the first."
+    after_help = "Examples:\n  springtide audit --limit 20\n  springtide audit --before 81 --limit 20\n  springtide audit --after 100 --limit 20 -o json\n\nWithout either the newest entries are shown, the newest last; `--after 0` begins with the first, and `--before` the\nfirst number shown goes on to the page before."
 )]
 pub struct AuditArgs {
     /// Page on from this number instead of showing the newest
     #[arg(long, value_name = "NUMBER")]
     after: Option<u64>,
+    /// Page back from this number
+    #[arg(long, value_name = "NUMBER", conflicts_with = "after")]
+    before: Option<u64>,
     /// Most entries
     #[arg(long, default_value_t = 100)]
     limit: u32,
@@ -218,11 +221,19 @@ fn described(page: &Description) -> String {
 /// `springtide audit`.
 pub async fn audit(args: AuditArgs) -> Result<(), Failure> {
     let client = args.connect.client()?;
-    let entries = match args.after {
-        Some(after) => client.audit(after, args.limit).await?,
-        None => client.audit_newest(args.limit).await?,
+    let entries = match (args.after, args.before) {
+        (Some(after), _) => client.audit(after, args.limit).await?,
+        (None, Some(before)) => client.audit_before(before, args.limit).await?,
+        (None, None) => client.audit_newest(args.limit).await?,
     };
-    args.output.show(&entries, || tables::audit(&entries).text())
+    args.output.show(&entries, || {
+        let mut text = tables::audit(&entries).text();
+        let is_seen = super::output::terminal_width().is_some() && args.after.is_none();
+        if let Some(first) = entries.first().filter(|first| first.sequence > 1 && is_seen) {
+            text.push_str(&format!("older: springtide audit --before {}\n", first.sequence));
+        }
+        text
+    })
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use super::output::{Format, Output, Table, age};
 use super::progress::{self, Wait};
 use super::tables;
 use api::client::{Client, Error};
-use api::http::OperationRequest;
+use api::http::{OperationOrder, OperationRequest, OperationView, StepRequest};
 use clap::Subcommand;
-use model::{Kind, Operation, OperationId, OperationSpec};
+use model::{Kind, OperationId, OperationSpec};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -29,6 +29,9 @@ pub struct ScaleArgs {
     /// Instances in one datacenter; may stand several times
     #[arg(long = "in", value_name = "DATACENTER=N", value_parser = count)]
     datacenters: Vec<(String, u32)>,
+    /// Hold at a step that fails, for retry, skip or rollback; otherwise the operation undoes itself
+    #[arg(long)]
+    hold: bool,
     #[command(flatten)]
     wait: Wait,
     #[command(flatten)]
@@ -52,6 +55,9 @@ fn count(text: &str) -> Result<(String, u32), String> {
 pub struct DrainArgs {
     /// The host
     host: String,
+    /// Hold at a step that fails, for retry, skip or rollback; otherwise the operation undoes itself
+    #[arg(long)]
+    hold: bool,
     #[command(flatten)]
     wait: Wait,
     #[command(flatten)]
@@ -81,6 +87,8 @@ pub enum Command {
     Pause(SteerArgs),
     Resume(SteerArgs),
     Rollback(SteerArgs),
+    Retry(RetryArgs),
+    Skip(SkipArgs),
     Report(ReportArgs),
 }
 
@@ -140,6 +148,43 @@ pub struct SteerArgs {
     connect: Connect,
 }
 
+/// Try a step of an operation again, or open an ended one once more
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  springtide operation retry op-3                       the step in hand, from its begin\n  springtide operation retry op-3 --target lottery-7    another instance in its place, on another host\n  springtide operation retry op-3 --target before/0     ask for that hook once more\n\nAn operation that failed or was rolled back is opened again as a new one. Effects that have landed land once.\n`springtide operation show op-3` says what may be retried now."
+)]
+pub struct RetryArgs {
+    #[command(flatten)]
+    step: StepArgs,
+}
+
+/// Pass over a step of an operation, or one of its targets
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  springtide operation skip op-3                        do not wait for the step in hand\n  springtide operation skip op-3 --step gray            release at once when its turn comes, unjudged\n  springtide operation skip op-3 --target lottery-7     go on without that instance\n  springtide operation skip op-3 --target before/0      do not ask for that hook\n\nWhat later steps stand on still lands; what is passed over is waiting and judging. The plan (attributes) cannot be skipped."
+)]
+pub struct SkipArgs {
+    #[command(flatten)]
+    step: StepArgs,
+}
+
+/// Which step of which operation.
+#[derive(clap::Args)]
+struct StepArgs {
+    /// Its id
+    id: String,
+    /// The step [default: the one in hand]
+    #[arg(long, value_name = "STEP", value_parser = ["attributes", "deploy", "silence", "start", "gray", "drain", "stop", "report"])]
+    step: Option<String>,
+    /// One instance of the step (lottery-7), or one of its hooks (before/0)
+    #[arg(long, value_name = "INSTANCE|HOOK")]
+    target: Option<String>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    connect: Connect,
+}
+
 /// Save the health report of an operation (HTML)
 #[derive(clap::Args)]
 #[command(
@@ -163,13 +208,15 @@ pub async fn scale(args: ScaleArgs) -> Result<(), Failure> {
     let service = args.service;
     let request = OperationRequest::Scale { service: service.clone(), to: args.to, instances };
     let client = args.connect.client()?;
-    open(&client, &request, (Kind::Service, &service), &args.wait, args.output).await
+    let order = OperationOrder { request, hold: args.hold };
+    open(&client, &order, (Kind::Service, &service), &args.wait, args.output).await
 }
 
 /// `springtide drain`.
 pub async fn drain(args: DrainArgs) -> Result<(), Failure> {
     let request = OperationRequest::Drain { host: args.host.clone() };
-    open(&args.connect.client()?, &request, (Kind::Host, &args.host), &args.wait, args.output).await
+    let order = OperationOrder { request, hold: args.hold };
+    open(&args.connect.client()?, &order, (Kind::Host, &args.host), &args.wait, args.output).await
 }
 
 /// `springtide undrain`.
@@ -186,12 +233,12 @@ pub async fn undrain(args: UndrainArgs) -> Result<(), Failure> {
 /// Opens an operation on the resource that it concerns, and follows it.
 async fn open(
     client: &Client,
-    request: &OperationRequest,
+    order: &OperationOrder,
     (kind, name): (Kind, &str),
     wait: &Wait,
     output: Output,
 ) -> Result<(), Failure> {
-    let opened = match client.open_operation(request).await {
+    let opened = match client.order_operation(order).await {
         Ok(opened) => opened,
         Err(error) => return Err(or_nearest(client, kind, name, error).await),
     };
@@ -211,13 +258,15 @@ pub async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::List(args) => list(args).await,
         Command::Show(args) => {
-            let operation = args.connect.client()?.operation(&args.id).await?;
-            args.output.show(&operation, || shown(&operation))
+            let view = args.connect.client()?.operation_view(&args.id).await?;
+            args.output.show(&view, || shown(&view))
         }
         Command::Watch(args) => watch(args).await,
         Command::Pause(args) => steer(args, "pause").await,
         Command::Resume(args) => steer(args, "resume").await,
         Command::Rollback(args) => steer(args, "rollback").await,
+        Command::Retry(args) => steer_step(args.step, "retry").await,
+        Command::Skip(args) => steer_step(args.step, "skip").await,
         Command::Report(args) => report(args).await,
     }
 }
@@ -245,6 +294,17 @@ async fn steer(args: SteerArgs, verb: &str) -> Result<(), Failure> {
     args.output.show(&operation, || format!("{} {}\n", operation.id, progress::phase(operation.phase)))
 }
 
+async fn steer_step(args: StepArgs, verb: &str) -> Result<(), Failure> {
+    let request = StepRequest { step: args.step, target: args.target };
+    let view = args.connect.client()?.steer_step(&args.id, verb, &request).await?;
+    args.output.show(&view, || {
+        let operation = &view.operation;
+        let said = operation.log.last().map(|line| format!(": {}", line.text)).unwrap_or_default();
+        let again = if operation.id.as_str() == args.id { "" } else { " (opened again)" };
+        format!("{} {}{again}{said}\n", operation.id, progress::phase(operation.phase))
+    })
+}
+
 async fn report(args: ReportArgs) -> Result<(), Failure> {
     let client = args.connect.client()?;
     let html = match client.report(&args.id).await {
@@ -270,14 +330,33 @@ async fn without_report(client: &Client, id: &str, error: Error) -> Failure {
     }
 }
 
+/// What may be done with an operation now, for people; nothing, when nothing may.
+fn may(view: &OperationView) -> String {
+    let OperationView { operation, allowed } = view;
+    let mut text = String::new();
+    if !allowed.verbs.is_empty() {
+        text.push_str(&format!("may now: {}", allowed.verbs.join(", ")));
+        let at = operation.held_at().map(|step| format!(" (held at step {}, which failed)", tables::word(&step.name)));
+        text.push_str(&at.unwrap_or_default());
+        text.push('\n');
+    }
+    if !allowed.targets.is_empty() {
+        text.push_str(&format!("targets of retry and skip: {}\n", allowed.targets.join(", ")));
+    }
+    text
+}
+
 /// One operation, for people.
-fn shown(operation: &Operation) -> String {
+fn shown(view: &OperationView) -> String {
+    let operation = &view.operation;
     let mut text = format!("{} {}: {}\n", operation.id, progress::title(operation), progress::phase(operation.phase));
     text.push_str(&format!("asked by {} {} ago", operation.who, age(operation.created_at)));
     if operation.batches > 1 {
         text.push_str(&format!(", batch {} of {}", operation.batch + 1, operation.batches));
     }
-    text.push_str(&format!(", adds {}, removes {}\n\n", operation.adds.len(), operation.removes.len()));
+    text.push_str(&format!(", adds {}, removes {}\n", operation.adds.len(), operation.removes.len()));
+    text.push_str(&may(view));
+    text.push('\n');
     let mut steps = Table::new(&["STEP", "STATE", "DONE", "ATTEMPTS", "MESSAGE"]).numbers(&[3]);
     for step in &operation.steps {
         let done = format!("{}/{}", step.done, step.total);

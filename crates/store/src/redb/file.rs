@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// Version of the layout below.
 pub const FORMAT: u64 = 1;
+/// Version of redb's own pages beneath it.
+const PAGES_FORMAT: u64 = 3;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
@@ -59,9 +61,28 @@ impl StoreFile {
         fs::create_dir_all(folder).map_err(failed)?;
         let lock = lock(path)?;
         let mut file = Self { path: path.to_owned(), database: None, _lock: lock };
+        if !path.try_exists().map_err(failed)? {
+            file.make()?;
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        }
         file.reopen()?;
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
         Ok(file)
+    }
+
+    /// Makes an empty store under another name and renames it into place: whatever stands under the store's own name was
+    /// whole once, so that an empty file there is damage, never a new store.
+    fn make(&self) -> Result<(), Error> {
+        let new = self.path.with_added_extension("new");
+        let failed = |error: std::io::Error| Error::Io(format!("{}: {error}", new.display()));
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let database = Database::create(&new).map_err(|error| self.explain(error))?;
+        self.check_format(&database)?;
+        drop(database);
+        File::open(&new).and_then(|file| file.sync_all()).map_err(failed)?;
+        fs::rename(&new, &self.path).map_err(failed)
     }
 
     fn damaged(&self, why: impl std::fmt::Display) -> Error {
@@ -71,8 +92,11 @@ impl StoreFile {
     /// Opens the file again, as redb wants after a failed write.
     pub(crate) fn reopen(&mut self) -> Result<(), Error> {
         self.database = None;
+        if fs::metadata(&self.path).is_ok_and(|found| found.len() == 0) {
+            return Err(self.damaged("it is empty"));
+        }
         // redb asserts on some damaged pages; this is the one place where damage is met.
-        let opened = std::panic::catch_unwind(|| Database::create(&self.path));
+        let opened = std::panic::catch_unwind(|| Database::open(&self.path));
         let opened = opened.map_err(|_| self.damaged("its pages contradict one another"))?;
         let database = opened.map_err(|error| self.explain(error))?;
         self.check_format(&database)?;
@@ -82,6 +106,10 @@ impl StoreFile {
 
     fn explain(&self, error: DatabaseError) -> Error {
         match error {
+            DatabaseError::Storage(StorageError::Corrupted(why)) => match newer_pages(&why) {
+                Some(found) => Error::Newer { path: self.path.display().to_string(), found, known: PAGES_FORMAT },
+                None => self.damaged(why),
+            },
             DatabaseError::DatabaseAlreadyOpen => Error::InUse { path: self.path.display().to_string() },
             DatabaseError::Storage(StorageError::Io(error)) if error.kind() != std::io::ErrorKind::InvalidData => {
                 Error::Io(format!("{}: {error}", self.path.display()))
@@ -177,6 +205,13 @@ impl StoreFile {
 
     /// Makes an effect durable, wholly or not at all.
     pub(crate) fn write(&self, effect: &Effect) -> Result<(), Error> {
+        self.write_tables(effect).map_err(|error| match error {
+            Error::Io(why) => Error::Io(format!("{}: {why}", self.path.display())),
+            other => other,
+        })
+    }
+
+    fn write_tables(&self, effect: &Effect) -> Result<(), Error> {
         let mut txn = self.database()?.begin_write().map_err(io)?;
         txn.set_durability(Durability::Immediate).map_err(io)?;
         {
@@ -201,6 +236,12 @@ impl StoreFile {
         }
         txn.commit().map_err(io)
     }
+}
+
+/// The version of the pages, when redb says that it knows only older ones.
+fn newer_pages(why: &str) -> Option<u64> {
+    let (_, found) = why.strip_prefix("Expected file format version <= ")?.split_once("found ")?;
+    found.trim().parse().ok().filter(|found| *found > PAGES_FORMAT)
 }
 
 fn crc_of(key: &str, value: &[u8]) -> [u8; 4] {

@@ -122,12 +122,40 @@ async fn what_is_not_wanted_goes_also_when_another_instance_cannot_be_described(
     let hello = api::fleet::AgentHello { instances: vec![report("pay-1"), report("pay-2")], ..Default::default() };
     engine.take_fleet(crate::fleet::FleetInput::AgentHello(host, Box::new(hello), to, reply));
     engine.publish_dirty();
-    let told = loop {
-        let message = down.try_recv().expect("the agent is told").expect("no end").message;
-        if let Some(api::fleet::agent_down::Message::Assignments(told)) = message {
-            break told;
-        }
-    };
+    let told = assigned(&mut down);
     assert!(!told.snapshot, "a snapshot without it would stop pay-1");
     assert_eq!((told.set.len(), told.remove), (0, vec!["pay-2".to_owned()]));
+}
+
+type Down = mpsc::Receiver<Result<api::fleet::AgentDown, tonic::Status>>;
+
+fn assigned(down: &mut Down) -> api::fleet::Assignments {
+    loop {
+        let message = down.try_recv().expect("the agent is told").expect("no end").message;
+        if let Some(api::fleet::agent_down::Message::Assignments(told)) = message {
+            return told;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_restored_store_does_not_know_runs_until_the_fleet_is_heard() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut engine = engine(HOST, folder.path()).await;
+    let host = HostName::new("host-a").expect("a name");
+    let (to, mut down) = mpsc::channel(8);
+    let (reply, _epoch) = tokio::sync::oneshot::channel();
+    let pay = api::fleet::InstanceReport {
+        instance: "pay-9".to_owned(),
+        phase: api::fleet::Phase::Healthy.into(),
+        ..Default::default()
+    };
+    let hello = api::fleet::AgentHello { revision: 1_000, instances: vec![pay], ..Default::default() };
+    engine.take_fleet(crate::fleet::FleetInput::AgentHello(host, Box::new(hello), to, reply));
+    engine.publish_dirty();
+    let told = assigned(&mut down);
+    assert!(!told.snapshot && told.remove.is_empty(), "proxies may still send requests there");
+    engine.tell_all_to_those_ahead();
+    engine.publish_dirty();
+    assert!(assigned(&mut down).snapshot, "the server has settled, and the store is what counts");
 }

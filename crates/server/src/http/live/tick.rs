@@ -83,8 +83,11 @@ fn instance_columns(world: &World, layout: &Layout, rows: &HashMap<String, Row>)
     let mut columns = InstanceColumns::default();
     for of in &layout.instances {
         let row = rows.get(&of.name);
-        let placement = world.placement(&of.name).map(|(_, placement)| placement);
-        let seen = placement.and_then(|placement| world.observed.instances.get(&placement.instance));
+        let placed = world.placement(&of.name);
+        let placement = placed.map(|(_, placement)| placement);
+        let is_lost = placed.is_some_and(|(host, _)| world.is_lost(host));
+        let seen =
+            placement.filter(|_| !is_lost).and_then(|placement| world.observed.instances.get(&placement.instance));
         let word = seen.map_or(PHASES[0], |seen| phase(seen.phase));
         columns.phase.push(PHASES.iter().position(|known| *known == word).unwrap_or(0) as u8);
         let number = |field: fn(&Row) -> Option<f64>| row.and_then(field);
@@ -158,10 +161,10 @@ fn operations(world: &World, now: UnixMs) -> Vec<LiveOperation> {
         .filter(|operation| shown(operation))
         .map(|operation| ((operation.created_at, operation.id.to_string()), operation))
         .collect();
-    all.into_values().rev().take(OPERATIONS_MAX).map(live).collect()
+    all.into_values().rev().take(OPERATIONS_MAX).map(|operation| live(world, operation, now)).collect()
 }
 
-fn live(operation: &Operation) -> LiveOperation {
+fn live(world: &World, operation: &Operation, now: UnixMs) -> LiveOperation {
     let (kind, target) = match &operation.spec {
         OperationSpec::Scale { service, .. } => ("scale", service.to_string()),
         OperationSpec::Rollout { service, .. } => ("rollout", service.to_string()),
@@ -190,6 +193,7 @@ fn live(operation: &Operation) -> LiveOperation {
             })
             .collect(),
         message: operation.failures.last().or(operation.log.last().map(|line| &line.text)).cloned().unwrap_or_default(),
+        allowed: crate::http::operations::allowed(world, operation, now),
     }
 }
 

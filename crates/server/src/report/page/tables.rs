@@ -208,6 +208,7 @@ fn verdict(outcome: GateOutcome) -> (&'static str, &'static str) {
         GateOutcome::Passed => ("good", "no worse than the running fleet"),
         GateOutcome::ErrorsWorse | GateOutcome::LatencyWorse => ("bad", "stopped and taken back"),
         GateOutcome::TooFewRequests => ("warn", "promoted on health alone"),
+        GateOutcome::Skipped => ("warn", "unjudged: an operator skipped the gate"),
         GateOutcome::NoRunningFleet => ("dim", "nothing ran yet to compare with: promoted on health alone"),
     }
 }

@@ -43,6 +43,13 @@ fn judged(address: &str, status: &Status, version: &str) -> Vec<Finding> {
         let found = format!("{}, this program is {version}", status.version);
         Finding::warn("server version", found, "upgrade the older one: version N reads N-1, not the reverse")
     });
+    if let Some(trouble) = &status.trouble {
+        findings.push(Finding::fail(
+            "disk of the server",
+            trouble.clone(),
+            "make room on it; changes go on by themselves",
+        ));
+    }
     let hosts = format!("{} of {} connected", status.hosts_connected, status.hosts);
     findings.push(match status.hosts_connected {
         0 if status.hosts > 0 => Finding::fail("hosts", hosts, "start the agents; springtide get hosts lists them"),
@@ -79,6 +86,7 @@ mod tests {
             settled: true,
             entry_address: None,
             started_at: 0,
+            trouble: None,
         }
     }
 
@@ -93,6 +101,8 @@ mod tests {
         let wrong = Status { version: "0.9.0".to_owned(), hosts_connected: 5, proxies: 0, settled: false, ..status() };
         let checks = ["server version", "hosts", "proxies", "settled"];
         assert_eq!(marks(&wrong), checks.map(|check| (check.to_owned(), Mark::Warn)));
+        let full = Status { trouble: Some("the store cannot write".to_owned()), ..status() };
+        assert_eq!(marks(&full), [("disk of the server".to_owned(), Mark::Fail)]);
         assert_eq!(marks(&Status { hosts_connected: 0, ..status() }), [("hosts".to_owned(), Mark::Fail)]);
     }
 }

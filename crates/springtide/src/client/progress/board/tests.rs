@@ -4,7 +4,9 @@ use super::*;
 use model::{LogLine, OperationSpec, StepName, StepRun};
 
 fn step(name: StepName, state: StepState, done: u32, total: u32) -> StepRun {
-    StepRun { name, state, started_at: None, finished_at: None, attempts: 1, done, total, message: String::new() }
+    let (message, hooks) = (String::new(), Default::default());
+    let (started_at, finished_at, skipped_by) = (None, None, None);
+    StepRun { name, state, started_at, finished_at, attempts: 1, done, total, message, skipped_by, hooks }
 }
 
 fn line(at: UnixMs, text: &str) -> LogLine {
@@ -30,6 +32,8 @@ fn operation(id: &str, steps: Vec<StepRun>) -> Operation {
         log: vec![line(1_000, "began")],
         report: None,
         scale_before: None,
+        hold: false,
+        given_up: Vec::new(),
         planned_at: 0,
     }
 }
