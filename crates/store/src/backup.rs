@@ -19,7 +19,7 @@ use sha2::Digest as _;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Version of the file's layout.
 pub const FORMAT: u32 = 1;
@@ -76,8 +76,8 @@ pub struct Source<'a> {
     pub blobs: &'a Blobs,
     /// … of which these are needed.
     pub digests: Vec<Digest>,
-    /// Other files: path in the data folder, and where they lie.
-    pub files: Vec<(String, PathBuf)>,
+    /// Other files: path in the data folder, and the file, opened so that nobody removes it meanwhile.
+    pub files: Vec<(String, File)>,
 }
 
 /// Why a backup cannot be made or used.
@@ -196,10 +196,11 @@ pub fn write(source: Source<'_>, to: impl Write) -> Result<About, Error> {
     }
     for digest in &about.blobs {
         let path = blobs.path_of(digest).ok_or_else(|| Error::NoBlob(digest.clone()))?;
-        entries.file(&format!("blobs/{digest}"), &path)?;
+        let blob = File::open(&path).map_err(Error::io(&path))?;
+        entries.file(&format!("blobs/{digest}"), &blob)?;
     }
-    for (name, path) in files {
-        entries.file(&format!("files/{name}"), &path)?;
+    for (name, file) in &files {
+        entries.file(&format!("files/{name}"), file)?;
     }
     entries.finish()?;
     Ok(about)
@@ -238,9 +239,8 @@ impl<W: Write> Entries<zstd::Encoder<'_, W>> {
         self.append(name, bytes.len() as u64, bytes)
     }
 
-    fn file(&mut self, name: &str, path: &Path) -> Result<(), Error> {
-        let file = File::open(path).map_err(Error::io(path))?;
-        let bytes = file.metadata().map_err(Error::io(path))?.len();
+    fn file(&mut self, name: &str, file: &File) -> Result<(), Error> {
+        let bytes = file.metadata().map_err(Error::io(Path::new(name)))?.len();
         self.append(name, bytes, file)
     }
 

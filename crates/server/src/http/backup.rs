@@ -16,8 +16,9 @@ use http::header;
 use model::Digest;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use store::Range;
 use store::backup::{self, Source};
 use store::records::Kind;
@@ -25,7 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// Files beside the store that a server of this folder is known by, or remembers the fleet by.
 const FILES: [&str; 5] = ["fleet-token", "api-token", "mesh.json", "proxies.json", "policy-proxies.json"];
-/// Folder of the metric blocks.
+/// Folder of the series.
 const METRICS: &str = "metrics";
 /// Pieces of a backup on their way to the client; the disk waits for a slow one.
 const PIECES_QUEUED_MAX: usize = 16;
@@ -134,21 +135,17 @@ impl Write for Piecewise {
     }
 }
 
-fn files(data: &Path, metrics: bool) -> Vec<(String, PathBuf)> {
-    let own = FILES.iter().map(|name| ((*name).to_owned(), data.join(name)));
-    let mut files: Vec<(String, PathBuf)> = own.filter(|(_, path)| path.is_file()).collect();
-    if metrics {
-        let mut folders = vec![data.join(METRICS)];
-        while let Some(folder) = folders.pop() {
-            let Ok(entries) = std::fs::read_dir(&folder) else { continue };
-            for path in entries.flatten().map(|entry| entry.path()) {
-                match path.strip_prefix(data).ok().and_then(Path::to_str) {
-                    Some(name) if path.is_file() => files.push((name.to_owned(), path)),
-                    _ if path.is_dir() => folders.push(path),
-                    _ => {}
-                }
-            }
-        }
-    }
-    files
+/// The files of a folder that belong into a backup; of the series the sealed hours, which nobody writes to any more.
+fn files(data: &Path, metrics: bool) -> Vec<(String, File)> {
+    let mut names: Vec<String> = FILES.map(str::to_owned).into();
+    let sealed = std::fs::read_dir(data.join(METRICS)).into_iter().flatten().flatten().filter(|_| metrics);
+    let sealed = sealed.filter_map(|entry| entry.file_name().into_string().ok());
+    names.extend(sealed.filter(|name| is_sealed(name)).map(|name| format!("{METRICS}/{name}")));
+    let open = |name: String| Some((name.clone(), File::open(data.join(&name)).ok()?));
+    names.into_iter().filter_map(open).collect()
+}
+
+/// True for `BEGIN-N.blk`, but not for what is still written: `head-N.blk`, `wal-N.log`.
+fn is_sealed(name: &str) -> bool {
+    name.ends_with(".blk") && name.starts_with(|first: char| first.is_ascii_digit())
 }

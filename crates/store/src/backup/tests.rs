@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{Op, RedbStore, Store, Txn};
+use std::path::PathBuf;
 
 struct Home {
     folder: tempfile::TempDir,
@@ -43,7 +44,10 @@ async fn backup(home: &Home, store: &RedbStore, records: &Records, blobs: &Blobs
         through: Kind::ALL.map(|kind| (kind, records.last(kind))).into(),
         blobs,
         digests: vec![home.digest.clone()],
-        files: vec![("fleet-token".to_owned(), home.folder.path().join("data/fleet-token"))],
+        files: vec![(
+            "fleet-token".to_owned(),
+            File::open(home.folder.path().join("data/fleet-token")).expect("is there"),
+        )],
     };
     let about = write(source, File::create(&path).expect("a file")).expect("is made");
     (about, path)
