@@ -1,17 +1,24 @@
-//! `top`: the fleet at this second, as a live table on a terminal or once in a pipe.
+//! `top`: the fleet at this second, as a live screen on a terminal or once in a pipe.
 
-mod screen;
+mod draw;
+mod incidents;
+mod live;
+mod page;
+mod rows;
+mod state;
+#[cfg(test)]
+mod tests;
 
 use super::connect::Connect;
 use super::failure::Failure;
-use super::output::{Output, Table, terminal_width};
-use api::http::{TopRow, TopView};
+use super::output::{Format, Output, Table, terminal_width};
+use rows::Line;
 use std::io::IsTerminal;
 
-/// Show what services, instances and hosts do right now
+/// Show what services, instances, hosts, incidents and operations do right now, and act on it
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  springtide top\n  springtide top --once --of instances\n\nKeys: tab or 1 2 3 services, instances, hosts; s next sort column; r reverse; arrows scroll; q quit.\nMemory and CPU are used/allowed; THROTTLED, CPU PSI and MEM PSI are shares of the time."
+    after_help = "Examples:\n  springtide top\n  springtide top --once --of instances\n\nKeys: tab or 1 to 5 the views; enter into a line, esc back; s next sort column, r reverse; / filter; arrows move;\nc scale a service (the plan is shown first); p u b t k pause, resume, roll back, retry, skip an operation;\na m acknowledge, mute an incident; P protect by a preset; ? all keys; q quit. What changes the fleet asks first.\nMemory and CPU are used/allowed; THROTTLED, CPU PSI and MEM PSI are shares of the time."
 )]
 pub struct Args {
     /// Print once and end, as in a pipe
@@ -27,32 +34,46 @@ pub struct Args {
 }
 
 /// What is shown.
-#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(clap::ValueEnum, Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Tab {
     /// Services
+    #[default]
     Services,
     /// Instances
     Instances,
     /// Hosts
     Hosts,
+    /// Incidents
+    Incidents,
+    /// Operations
+    Operations,
 }
 
 impl Tab {
-    const ALL: [Tab; 3] = [Tab::Services, Tab::Instances, Tab::Hosts];
+    const ALL: [Tab; 5] = [Tab::Services, Tab::Instances, Tab::Hosts, Tab::Incidents, Tab::Operations];
+
+    fn index(self) -> usize {
+        self as usize
+    }
 
     fn title(self) -> &'static str {
         match self {
             Self::Services => "services",
             Self::Instances => "instances",
             Self::Hosts => "hosts",
+            Self::Incidents => "incidents",
+            Self::Operations => "operations",
         }
     }
 
-    fn rows(self, view: &TopView) -> &[TopRow] {
+    /// The kind that `describe` knows its lines by.
+    fn kind(self) -> &'static str {
         match self {
-            Self::Services => &view.services,
-            Self::Instances => &view.instances,
-            Self::Hosts => &view.hosts,
+            Self::Services => "service",
+            Self::Instances => "instance",
+            Self::Hosts => "host",
+            Self::Incidents => "incident",
+            Self::Operations => "operation",
         }
     }
 }
@@ -61,137 +82,35 @@ impl Tab {
 pub async fn top(args: Args) -> Result<(), Failure> {
     let client = args.connect.client()?;
     let live = terminal_width().is_some() && std::io::stdin().is_terminal() && !args.once;
-    if live && args.output.format == super::output::Format::Table {
-        return screen::run(&client, args.of).await;
+    if live && args.output.format == Format::Table {
+        return live::run(&client, args.of).await;
     }
-    let view = client.top().await?;
-    args.output.show(&view, || table(args.of.rows(&view)).text())
+    match args.of {
+        Tab::Operations => {
+            let views = client.operation_views().await?;
+            args.output.show(&views, || table(args.of, rows::operations(&views, now_ms())).text())
+        }
+        Tab::Incidents => {
+            let found = incidents::all(&client).await?;
+            args.output.show(&found, || table(args.of, rows::incidents(&incidents::short(&found), now_ms())).text())
+        }
+        Tab::Services | Tab::Instances | Tab::Hosts => {
+            let view = client.top().await?;
+            args.output.show(&view, || table(args.of, rows::measured(rows::of_top(args.of, &view))).text())
+        }
+    }
 }
 
-/// Column heads.
-const HEAD: [&str; 13] = [
-    "NAME",
-    "GROUP",
-    "STATE",
-    "QPS",
-    "P50 MS",
-    "P99 MS",
-    "ERR/S",
-    "REJ/S",
-    "CPU",
-    "MEMORY",
-    "THROTTLED",
-    "CPU PSI",
-    "MEM PSI",
-];
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
 
-fn table(rows: &[TopRow]) -> Table {
-    let mut table = Table::new(&HEAD).numbers(&[3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
-    for row in rows {
-        table.row(cells(row));
+fn table(tab: Tab, lines: Vec<Line>) -> Table {
+    let columns = rows::columns(tab);
+    let mut table = Table::new(columns.heads).numbers(columns.numbers);
+    for line in lines {
+        table.row(line.cells);
     }
     table
-}
-
-/// A row as text; what was not measured is `-`.
-fn cells(row: &TopRow) -> [String; 13] {
-    let none = || "-".to_owned();
-    let rate = |value: Option<f64>| value.map_or_else(none, |value| format!("{value:.1}"));
-    let share = |value: Option<f64>| value.map_or_else(none, |value| format!("{:.0}%", value * 100.0));
-    let pair = |used: Option<String>, most: Option<String>| match (used, most) {
-        (Some(used), Some(most)) => format!("{used}/{most}"),
-        (Some(used), None) => used,
-        (None, _) => none(),
-    };
-    let cores = |value: Option<f64>| value.map(|value| format!("{value:.2}"));
-    let memory = |value: Option<u64>| value.map(|value| format!("{}M", value >> 20));
-    [
-        row.name.clone(),
-        row.group.clone(),
-        row.state.clone(),
-        rate(row.qps),
-        rate(row.p50_ms),
-        rate(row.p99_ms),
-        rate(row.errors_per_second),
-        rate(row.rejects_per_second),
-        pair(cores(row.cpu_cores), cores(row.cpu_cores_max)),
-        pair(memory(row.memory_bytes), memory(row.memory_bytes_max)),
-        share(row.throttled),
-        share(row.cpu_pressure),
-        share(row.memory_pressure),
-    ]
-}
-
-/// What a row is sorted by; the largest come first.
-fn measure(row: &TopRow, column: usize) -> Option<f64> {
-    match column {
-        3 => row.qps,
-        4 => row.p50_ms,
-        5 => row.p99_ms,
-        6 => row.errors_per_second,
-        7 => row.rejects_per_second,
-        8 => row.cpu_cores,
-        9 => row.memory_bytes.map(|bytes| bytes as f64),
-        10 => row.throttled,
-        11 => row.cpu_pressure,
-        12 => row.memory_pressure,
-        _ => None,
-    }
-}
-
-/// Rows in the order of a column: texts from A, numbers from the largest.
-fn sorted(rows: &[TopRow], column: usize, reverse: bool) -> Vec<TopRow> {
-    let mut rows = rows.to_vec();
-    rows.sort_by(|one, other| {
-        let numbers = measure(other, column).unwrap_or(-1.0).total_cmp(&measure(one, column).unwrap_or(-1.0));
-        let text = |row: &TopRow| cells(row)[column.min(2)].clone();
-        let order = if column > 2 { numbers } else { text(one).cmp(&text(other)) };
-        order.then_with(|| one.name.cmp(&other.name))
-    });
-    if reverse {
-        rows.reverse();
-    }
-    rows
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sample() -> Vec<TopRow> {
-        let row = |name: &str, qps, cpu| TopRow {
-            name: name.to_owned(),
-            group: "red-packet".to_owned(),
-            state: "2/2".to_owned(),
-            qps,
-            p99_ms: qps.map(|_| 12.34),
-            cpu_cores: Some(cpu),
-            cpu_cores_max: Some(2.0),
-            memory_bytes: Some(64 << 20),
-            throttled: Some(0.256),
-            ..TopRow::default()
-        };
-        vec![row("lottery", Some(120.0), 0.5), row("sso", None, 1.25)]
-    }
-
-    #[test]
-    fn a_piped_table_is_plain() {
-        let wanted = "\
-NAME     GROUP       STATE    QPS  P50 MS  P99 MS  ERR/S  REJ/S        CPU  MEMORY  THROTTLED  CPU PSI  MEM PSI
-lottery  red-packet  2/2    120.0       -    12.3      -      -  0.50/2.00     64M        26%        -        -
-sso      red-packet  2/2        -       -       -      -      -  1.25/2.00     64M        26%        -        -
-";
-        assert_eq!(table(&sample()).rendered(None), wanted);
-    }
-
-    #[test]
-    fn rows_sort_by_any_column() {
-        let names = |column, reverse| -> Vec<String> {
-            sorted(&sample(), column, reverse).into_iter().map(|row| row.name).collect()
-        };
-        assert_eq!(names(0, false), ["lottery", "sso"]);
-        assert_eq!(names(0, true), ["sso", "lottery"]);
-        assert_eq!(names(3, false), ["lottery", "sso"]);
-        assert_eq!(names(8, false), ["sso", "lottery"]);
-    }
 }
