@@ -13,14 +13,14 @@ use tonic_prost::{ProstCodec, ProstDecoder};
 #[derive(Debug, Clone)]
 pub enum Up {
     /// To be encoded.
-    Message(AgentUp),
+    Message(Box<AgentUp>),
     /// An `AgentUp`, encoded.
     Encoded(Bytes),
 }
 
 impl From<agent_up::Message> for Up {
     fn from(message: agent_up::Message) -> Self {
-        Self::Message(AgentUp { message: Some(message) })
+        Self::Message(Box::new(AgentUp { message: Some(message) }))
     }
 }
 

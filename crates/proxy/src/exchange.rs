@@ -25,7 +25,6 @@ use tokio::time::Sleep;
 const EVICT_TURNS_MAX: u32 = 8;
 
 /// What an answer comes over, until its end.
-#[expect(clippy::large_enum_variant, reason = "nearly all are the large one; a box would cost each an allocation")]
 pub enum Link {
     /// A connection of its own.
     Http1(Receiving),

@@ -204,7 +204,7 @@ mod tests {
             at: n,
             who: "ann".to_owned(),
             revision: 0,
-            what: format!("Host h{n} in {}", if n % 100 == 0 { "West" } else { "east" }),
+            what: format!("Host h{n} in {}", if n.is_multiple_of(100) { "West" } else { "east" }),
             before: Value::Null,
             after: Value::Null,
         };

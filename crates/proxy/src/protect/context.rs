@@ -199,7 +199,7 @@ impl Told {
         if let Some(user) = context.user {
             sink.add(&USER, &hex(user.as_u64()));
         }
-        sink.add(&DEADLINE_MS, decimal(context.deadline.remaining_ms(*now_us).into(), &mut digits));
+        sink.add(&DEADLINE_MS, decimal(context.deadline.remaining_ms(*now_us), &mut digits));
         if context.attempt > 0 {
             sink.add(&ATTEMPT, decimal(context.attempt.into(), &mut digits));
         }

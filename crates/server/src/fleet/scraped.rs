@@ -10,6 +10,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+/// Takes a point: name, labels, value.
+type Points<'a> = &'a mut dyn FnMut(&str, &[(&str, &str)], f64);
+
 /// Series that one instance may have.
 const SERIES_MAX: usize = 10_000;
 /// Series that one stream may have.
@@ -148,7 +151,7 @@ impl Dictionary {
             ("instance", reading.instance.as_str()),
             ("service", reading.service.as_str()),
         ];
-        let with_own = |of: &Series, value: f64, sink: &mut dyn FnMut(&str, &[(&str, &str)], f64)| {
+        let with_own = |of: &Series, value: f64, sink: Points<'_>| {
             let mut labels = Vec::with_capacity(own.len() + of.labels.len());
             labels.extend_from_slice(&own);
             labels.extend(of.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));

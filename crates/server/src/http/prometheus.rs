@@ -16,6 +16,9 @@ use http::{StatusCode, header};
 use promql::{ErrorKind, Lookback, Matcher, Query};
 use std::time::Duration;
 
+/// Selectors, each with all of its matchers, and the times between which they look.
+type Selected = (Vec<Vec<Matcher>>, (i64, i64));
+
 /// Version of Prometheus whose dialect is spoken: that of the one our answers are held against.
 const DIALECT: &str = "2.42.0";
 /// Names, values or series in one answer.
@@ -111,7 +114,7 @@ pub async fn range(State(app): State<App>, asked: Asked) -> Result<Response, Wro
 }
 
 /// The selectors of `match[]`, and the time to look at.
-fn selected(asked: &Asked, optional: bool) -> Result<(Vec<Vec<Matcher>>, (i64, i64)), Wrong> {
+fn selected(asked: &Asked, optional: bool) -> Result<Selected, Wrong> {
     let to = asked.time_ms("end")?.unwrap_or(now_ms() as i64);
     let from = asked.time_ms("start")?.unwrap_or(to - NAMES_MS_DEFAULT);
     let given = asked.all("match[]");

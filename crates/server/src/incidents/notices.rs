@@ -36,6 +36,9 @@ struct Last {
     ended: bool,
 }
 
+/// What a notice tells: of each incident its change, and whether it had ended.
+type Telling = Vec<(String, u64, bool)>;
+
 /// What all receivers were told, by receiver and incident.
 type Memory = BTreeMap<String, BTreeMap<String, Last>>;
 
@@ -190,7 +193,7 @@ impl Desk {
     }
 
     /// What is to be sent now, and what it tells.
-    fn due(&mut self, shown: &Shown, url: &str, now: UnixMs) -> Option<(Vec<(String, u64, bool)>, Payload)> {
+    fn due(&mut self, shown: &Shown, url: &str, now: UnixMs) -> Option<(Telling, Payload)> {
         let notice = self.notifier.due(now)?;
         let number = |id: &String| id.strip_prefix("inc-")?.parse::<u64>().ok();
         let kept = |id: &String| shown.incidents.get(&number(id)?);
