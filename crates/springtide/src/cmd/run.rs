@@ -255,8 +255,8 @@ pub fn agent(args: AgentArgs) -> Result<()> {
     Ok(current_thread()?.block_on(agent::run(config))?)
 }
 
-/// Becomes the agent's own program where that lies beside this one, built of the same sources: with a tenth of the code and an allocator that gives back, it
-/// is a fifth of the size (bench agent-cost). An agent runs on every host.
+/// Becomes the agent's own program where that lies beside this one, built of the same sources: with a tenth of the code and an allocator
+/// that gives back, it takes less memory (bench agent-cost measures it). An agent runs on every host.
 fn become_lean(args: &AgentArgs) -> Result<()> {
     use std::os::unix::process::CommandExt;
     let own = std::env::current_exe().context("cannot tell where this program is")?;
