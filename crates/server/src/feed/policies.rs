@@ -21,19 +21,19 @@ const DESCRIPTIONS: &[Description] = &[
     Description {
         name: MATCHED,
         kind: Kind::Counter,
-        unit: "requests",
+        unit: "",
         help: "Requests in the scope of a policy, whether it took them or let them pass.",
     },
     Description {
         name: ANSWERED,
         kind: Kind::Counter,
-        unit: "requests",
+        unit: "",
         help: "Requests that a policy took: rejected, answered in the service's place, or put into the slow lane.",
     },
     Description {
         name: FAILED,
         kind: Kind::Counter,
-        unit: "requests",
+        unit: "",
         help: "Requests for which a policy's expression failed.",
     },
 ];

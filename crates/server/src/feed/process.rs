@@ -34,16 +34,16 @@ const DESCRIPTIONS: [Description; 18] = [
     describe(COMMITS, Kind::Counter, "commits", "Commits made since the start."),
     describe(CONFLICTS, Kind::Counter, "conflicts", "Commits that did not happen, because a guard failed."),
     describe(FRAMES, Kind::Counter, "frames", "Seconds that detection has looked at."),
-    describe(REFUSED, Kind::Counter, "frames", "Seconds that came late, twice, or of another shape."),
-    describe(BLIND, Kind::Counter, "frames", "Seconds in which nearly nobody was heard, and nothing was concluded."),
+    describe(REFUSED, Kind::Counter, "", "Seconds that came late, twice, or of another shape."),
+    describe(BLIND, Kind::Counter, "", "Seconds in which nearly nobody was heard, and nothing was concluded."),
     describe(SERIES, Kind::Gauge, "series", "Series that detection watches."),
-    describe(DROPPED, Kind::Counter, "messages", "Samples dropped since detection was behind."),
-    describe(SAMPLES_DROPPED, Kind::Counter, "samples", "Values that were none, negative, late or repeated."),
-    describe(SKEWED, Kind::Counter, "samples", "Values whose time was that of arrival, since a clock was off."),
-    describe(BEYOND, Kind::Counter, "edges", "Edges beyond the bound, which are not watched."),
+    describe(DROPPED, Kind::Counter, "", "Samples dropped since detection was behind."),
+    describe(SAMPLES_DROPPED, Kind::Counter, "", "Values that were none, negative, late or repeated."),
+    describe(SKEWED, Kind::Counter, "", "Values whose time was that of arrival, since a clock was off."),
+    describe(BEYOND, Kind::Counter, "", "Edges beyond the bound, which are not watched."),
     describe(LATE, Kind::Gauge, "seconds", "Time from a second's end to its being looked at."),
     describe(DETECT_CPU, Kind::Counter, "seconds", "CPU used by the thread of detection."),
-    describe(OPEN, Kind::Gauge, "incidents", "Incidents that go on."),
+    describe(OPEN, Kind::Gauge, "", "Incidents that go on."),
 ];
 
 const fn describe(name: &'static str, kind: Kind, unit: &'static str, help: &'static str) -> Description {
