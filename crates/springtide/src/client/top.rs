@@ -15,7 +15,7 @@ use super::output::{Format, Output, Table, terminal_width};
 use rows::Line;
 use std::io::IsTerminal;
 
-/// Show what services, instances, hosts, incidents and operations do right now, and act on it
+/// Watch services, instances, hosts, incidents and operations live, and act
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  springtide top\n  springtide top --once --of instances\n\nKeys: tab or 1 to 5 the views; enter into a line, esc back; s next sort column, r reverse; / filter; arrows move;\nc scale a service (the plan is shown first); p u b t k pause, resume, roll back, retry, skip an operation;\na m acknowledge, mute an incident; P protect by a preset; ? all keys; q quit. What changes the fleet asks first.\nMemory and CPU are used/allowed; THROTTLED, CPU PSI and MEM PSI are shares of the time."

@@ -138,7 +138,7 @@ fn a_narrow_terminal_shows_whole_columns_that_matter() {
     for (width, wanted) in [
         (120, "NAME GROUP STATE QPS P99 MS CPU MEMORY THROTTLED"),
         (60, "NAME STATE QPS P99 MS CPU MEMORY THROTTLED"),
-        (40, "NAME QPS P99 MS CPU"),
+        (40, "NAME STATE QPS P99 MS CPU"),
     ] {
         let text = drawn(&screen, width, 8);
         let line = text.lines().nth(2).expect("a head");
