@@ -85,7 +85,6 @@ impl Server {
         let path = if self.kind == Kind::Springtide { "/healthz" } else { path };
         let began = Instant::now();
         loop {
-            self.connection = None;
             if self.request("GET", path, &[]).is_ok_and(|(status, _)| status == 200) {
                 return Ok(());
             }
@@ -98,8 +97,11 @@ impl Server {
         }
     }
 
-    /// One request on the kept connection.
+    /// One request: writes go over the kept connection, questions, which come seldom, over one that nobody has closed yet.
     pub fn request(&mut self, method: &str, path: &str, body: &[u8]) -> Result<(u16, Vec<u8>)> {
+        if body.is_empty() {
+            self.connection = None;
+        }
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
@@ -129,10 +131,7 @@ impl Server {
 
     /// Sends a request of remote write.
     pub fn write(&mut self, body: &[u8]) -> Result<()> {
-        let path = match self.kind {
-            Kind::Springtide | Kind::VictoriaMetrics | Kind::Prometheus => "/api/v1/write",
-        };
-        let (status, answer) = self.request("POST", path, body)?;
+        let (status, answer) = self.request("POST", "/api/v1/write", body)?;
         ensure!(status / 100 == 2, "{} answers {status}: {}", self.kind.name(), String::from_utf8_lossy(&answer));
         Ok(())
     }

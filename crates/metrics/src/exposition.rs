@@ -2,7 +2,6 @@
 
 use crate::Store;
 use crate::series::{Buckets, Family, Kind, LATENCY_BOUNDS_US, Labels};
-use model::UnixMs;
 use std::fmt::Write;
 
 fn escaped_help(text: &str) -> String {
@@ -38,15 +37,10 @@ fn histogram(to: &mut String, name: &str, labels: &Labels, newest: &Buckets) {
     line(to, &format!("{name}_count"), labels, None, newest.count);
 }
 
-/// Writes all series with a point since `oldest`, and how the store itself is.
-pub(crate) fn write<'a>(families: impl Iterator<Item = &'a Family>, oldest: UnixMs, store: &Store) -> String {
+/// Writes all series, and how the store itself is.
+pub(crate) fn write(families: &[Family<'_>], store: &Store) -> String {
     let mut text = String::new();
-    for family in families {
-        let fresh: Vec<_> = family.series.iter().filter(|(_, (time_ms, _))| *time_ms >= oldest).collect();
-        let fresh_histograms: Vec<_> = family.histograms.iter().filter(|(_, at)| at.time_ms >= oldest).collect();
-        if fresh.is_empty() && fresh_histograms.is_empty() {
-            continue;
-        }
+    for family in families.iter().filter(|family| !family.series.is_empty() || !family.histograms.is_empty()) {
         let name = family.description.name;
         let kind = match family.description.kind {
             Kind::Counter => "counter",
@@ -54,10 +48,10 @@ pub(crate) fn write<'a>(families: impl Iterator<Item = &'a Family>, oldest: Unix
             Kind::Histogram => "histogram",
         };
         head(&mut text, name, kind, family.description.help);
-        for (labels, (_, value)) in fresh {
+        for (labels, value) in &family.series {
             line(&mut text, name, labels, None, value);
         }
-        for (labels, newest) in fresh_histograms {
+        for (labels, newest) in &family.histograms {
             histogram(&mut text, name, labels, newest);
         }
     }

@@ -10,5 +10,5 @@ pub mod series;
 pub mod store;
 
 pub use golden::Golden;
-pub use series::{Description, Kind, Limits, Selector, SeriesPoints, SeriesStore};
+pub use series::{Description, Kind, Limits, RowId, Selector, SeriesPoints, SeriesStore};
 pub use store::{Matcher, Op, Refused, Store, TooMuch};

@@ -5,14 +5,17 @@
 //! refusal is counted (`springtide_points_refused_total`). A series nobody wrote to for [`Limits::idle_ms_max`] is
 //! forgotten, so that instances that went make room for new ones.
 
+mod rows;
 #[cfg(test)]
 mod tests;
 
 pub use crate::store::Refused;
+pub use rows::RowId;
 
 use crate::store::{Matcher, Op, Store};
 use model::{LatencyHistogram, UnixMs};
-use std::collections::{BTreeMap, BTreeSet};
+use rows::{MetricId, Newest, Row, Rows, borrowed};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Points that one series gives for one range at most; a finer step is widened until they suffice.
@@ -32,7 +35,7 @@ pub const HISTOGRAM_MS: u64 = 6_000;
 /// Bounds of what is exposed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Series at the same time; a histogram counts as one.
+    /// Series at the same time; a histogram counts as one. An instance has some thirty, a server 20,000 instances.
     pub series_max: usize,
     /// Time without a point after which a series is forgotten.
     pub idle_ms_max: u64,
@@ -42,7 +45,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { series_max: 200_000, idle_ms_max: 900_000, stale_ms_max: 15_000 }
+        Self { series_max: 800_000, idle_ms_max: 900_000, stale_ms_max: 15_000 }
     }
 }
 
@@ -119,12 +122,12 @@ pub(crate) struct Buckets {
     stored_ms: UnixMs,
 }
 
-/// All series of one metric.
+/// Fresh series of one metric, by their labels.
 #[derive(Debug)]
-pub(crate) struct Family {
-    pub(crate) description: Description,
-    pub(crate) series: BTreeMap<Labels, (UnixMs, f64)>,
-    pub(crate) histograms: BTreeMap<Labels, Buckets>,
+pub(crate) struct Family<'a> {
+    pub(crate) description: &'a Description,
+    pub(crate) series: Vec<(&'a Labels, f64)>,
+    pub(crate) histograms: Vec<(&'a Labels, &'a Buckets)>,
 }
 
 /// The described metrics, over a shared store. See the module for its bounds.
@@ -132,8 +135,9 @@ pub(crate) struct Family {
 pub struct SeriesStore {
     store: Arc<Store>,
     limits: Limits,
-    families: BTreeMap<&'static str, Family>,
-    texts: BTreeSet<Arc<str>>,
+    descriptions: Vec<Description>,
+    numbers: HashMap<&'static str, MetricId>,
+    rows: Rows,
     series: usize,
 }
 
@@ -162,7 +166,7 @@ impl SeriesStore {
 
     /// Nothing described yet, over a shared store.
     pub fn over(store: Arc<Store>, limits: Limits) -> Self {
-        Self { store, limits, families: BTreeMap::new(), texts: BTreeSet::new(), series: 0 }
+        Self { store, limits, descriptions: Vec::new(), numbers: HashMap::new(), rows: Rows::default(), series: 0 }
     }
 
     /// Makes a metric known. Describing it again changes nothing.
@@ -177,8 +181,11 @@ impl SeriesStore {
         };
         let good = base.is_some_and(|name| label_name_is_good(name) && name.ends_with(description.unit));
         assert!(good, "{} is not a name for a {:?} in {}", description.name, description.kind, description.unit);
-        let family = || Family { description, series: BTreeMap::new(), histograms: BTreeMap::new() };
-        self.families.entry(description.name).or_insert_with(family);
+        if !self.numbers.contains_key(description.name) {
+            let number = self.descriptions.len().try_into().expect("metrics are some hundreds");
+            self.numbers.insert(description.name, number);
+            self.descriptions.push(description);
+        }
     }
 
     /// The store that keeps the points.
@@ -186,23 +193,37 @@ impl SeriesStore {
         &self.store
     }
 
-    /// Adds a point.
-    pub fn push(&mut self, name: &str, labels: &[(&str, &str)], time_ms: UnixMs, value: f64) -> Result<(), Refused> {
-        self.set_newest(name, labels, time_ms, value).map_err(|why| self.refuse(why))?;
-        self.store.append(OWN, name, labels, time_ms, value, time_ms)
+    /// The row of labels: what the series of one thing have in common. Good until [`SeriesStore::forget_idle`].
+    pub fn row(&mut self, labels: &[(&str, &str)]) -> Result<RowId, Refused> {
+        let full = self.series >= self.limits.series_max;
+        self.rows.find(labels, full).map_err(|why| self.refuse(why))
     }
 
-    /// Sets the newest state of a histogram of latencies: counts from its beginning, and their sum.
+    /// Adds a point to the series of these labels.
+    pub fn push(&mut self, name: &str, labels: &[(&str, &str)], time_ms: UnixMs, value: f64) -> Result<(), Refused> {
+        let row = self.row(labels)?;
+        self.push_to(row, name, time_ms, value)
+    }
+
+    /// Adds a point to a row's series.
+    pub fn push_to(&mut self, row: RowId, name: &str, time_ms: UnixMs, value: f64) -> Result<(), Refused> {
+        let at = self.set_newest(row, name, time_ms, value).map_err(|why| self.refuse(why))?;
+        let Row { labels, series, .. } = self.rows.row(row);
+        self.store.append_own(&mut series[at].key, name, borrowed(labels), time_ms, value)
+    }
+
+    /// Sets the newest state of a row's histogram of latencies: counts from its beginning, and their sum.
     pub fn set_histogram(
         &mut self,
+        row: RowId,
         name: &str,
-        labels: &[(&str, &str)],
         time_ms: UnixMs,
         latency: &LatencyHistogram,
         sum_us: u64,
     ) -> Result<(), Refused> {
-        let due = self.set_buckets(name, labels, time_ms, latency, sum_us).map_err(|why| self.refuse(why))?;
-        due.map_or(Ok(()), |buckets| keep(&self.store, name, labels, &buckets))
+        let due = self.set_buckets(row, name, time_ms, latency, sum_us).map_err(|why| self.refuse(why))?;
+        let labels: Vec<(&str, &str)> = borrowed(&self.rows.row(row).labels).collect();
+        due.map_or(Ok(()), |buckets| keep(&self.store, name, &labels, &buckets))
     }
 
     /// Counts what was refused before it reached the shared store, which counts its own.
@@ -211,73 +232,63 @@ impl SeriesStore {
         why
     }
 
-    fn set_newest(&mut self, name: &str, labels: &[(&str, &str)], time_ms: UnixMs, value: f64) -> Result<(), Refused> {
+    fn number(&self, name: &str, is_histogram: bool) -> Result<MetricId, Refused> {
+        let number = self.numbers.get(name).ok_or(Refused::Undescribed)?;
+        let kind = self.descriptions[usize::from(*number)].kind;
+        if (kind == Kind::Histogram) == is_histogram { Ok(*number) } else { Err(Refused::Undescribed) }
+    }
+
+    /// Gives where in its row the series stands.
+    fn set_newest(&mut self, row: RowId, name: &str, time_ms: UnixMs, value: f64) -> Result<usize, Refused> {
         if !value.is_finite() {
             return Err(Refused::NotFinite);
         }
-        let shared = self.labels(labels)?;
-        let full = self.series >= self.limits.series_max;
-        let family = self.families.get_mut(name).filter(|family| family.description.kind != Kind::Histogram);
-        let family = family.ok_or(Refused::Undescribed)?;
-        match family.series.get_mut(&shared) {
-            Some(newest) if newest.0 > time_ms => return Err(Refused::OutOfOrder),
-            Some(newest) => *newest = (time_ms, value),
-            None if full => return Err(Refused::TooManySeries),
-            None => {
-                family.series.insert(shared, (time_ms, value));
-                self.series += 1;
+        let metric = self.number(name, false)?;
+        let series = &mut self.rows.row(row).series;
+        if let Some(at) = series.iter().position(|newest| newest.metric == metric) {
+            let newest = &mut series[at];
+            if newest.time_ms > time_ms {
+                return Err(Refused::OutOfOrder);
             }
+            (newest.time_ms, newest.value) = (time_ms, value);
+            return Ok(at);
         }
-        Ok(())
+        if self.series >= self.limits.series_max {
+            return Err(Refused::TooManySeries);
+        }
+        self.series += 1;
+        series.push(Newest { metric, time_ms, value, key: None });
+        Ok(series.len() - 1)
     }
 
     /// Gives the buckets when it is time to keep them.
     fn set_buckets(
         &mut self,
+        row: RowId,
         name: &str,
-        labels: &[(&str, &str)],
         time_ms: UnixMs,
         latency: &LatencyHistogram,
         sum_us: u64,
     ) -> Result<Option<Buckets>, Refused> {
-        let shared = self.labels(labels)?;
-        let full = self.series >= self.limits.series_max;
-        let family = self.families.get_mut(name).filter(|family| family.description.kind == Kind::Histogram);
-        let family = family.ok_or(Refused::Undescribed)?;
+        let metric = self.number(name, true)?;
         let mut buckets = coarse(time_ms, latency, sum_us);
-        match family.histograms.get(&shared) {
+        let histograms = &mut self.rows.row(row).histograms;
+        let known = histograms.iter().position(|(number, _)| *number == metric);
+        match known.map(|at| &histograms[at].1) {
             Some(newest) if newest.time_ms > time_ms => return Err(Refused::OutOfOrder),
             Some(newest) => buckets.stored_ms = newest.stored_ms,
-            None if full => return Err(Refused::TooManySeries),
+            None if self.series >= self.limits.series_max => return Err(Refused::TooManySeries),
             None => self.series += 1,
         }
         let due = time_ms.saturating_sub(buckets.stored_ms) >= HISTOGRAM_MS;
         if due {
             buckets.stored_ms = time_ms;
         }
-        family.histograms.insert(shared, buckets.clone());
+        match known {
+            Some(at) => histograms[at].1 = buckets.clone(),
+            None => histograms.push((metric, buckets.clone())),
+        }
         Ok(due.then_some(buckets))
-    }
-
-    /// Checks labels, orders them and shares their texts.
-    fn labels(&mut self, labels: &[(&str, &str)]) -> Result<Labels, Refused> {
-        let good = |(name, value): &(&str, &str)| label_name_is_good(name) && value.len() <= LABEL_BYTES_MAX;
-        if labels.len() > LABELS_MAX || !labels.iter().all(good) {
-            return Err(Refused::BadLabel);
-        }
-        let mut shared: Labels = labels.iter().map(|(name, value)| (self.text(name), self.text(value))).collect();
-        shared.sort_unstable();
-        let twice = shared.windows(2).any(|pair| pair[0].0 == pair[1].0);
-        if twice { Err(Refused::BadLabel) } else { Ok(shared) }
-    }
-
-    fn text(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.texts.get(text) {
-            return known.clone();
-        }
-        let new: Arc<str> = text.into();
-        self.texts.insert(new.clone());
-        new
     }
 
     /// Points of the shared store, see [`Store::range`].
@@ -287,20 +298,19 @@ impl SeriesStore {
 
     /// The newest point of each series.
     pub fn latest(&self, selector: &Selector) -> Vec<SeriesPoints> {
-        let family = self.families.get(selector.name.as_str());
-        let series = family.into_iter().flat_map(|family| &family.series);
-        let chosen = series.filter(|(labels, _)| matches(labels, selector));
-        let taken = chosen.map(|(labels, newest)| SeriesPoints {
-            name: selector.name.clone(),
-            labels: owned(labels),
-            points: vec![*newest],
+        let Ok(metric) = self.number(&selector.name, false) else { return Vec::new() };
+        let rows = self.rows.sorted().into_iter().filter(|row| matches(&row.labels, selector));
+        let taken = rows.filter_map(|row| {
+            let newest = row.series.iter().find(|newest| newest.metric == metric)?;
+            let points = vec![(newest.time_ms, newest.value)];
+            Some(SeriesPoints { name: selector.name.clone(), labels: owned(&row.labels), points })
         });
         taken.collect()
     }
 
     /// Names, kinds, units and meanings of all metrics.
     pub fn descriptions(&self) -> impl Iterator<Item = &Description> {
-        self.families.values().map(|family| &family.description)
+        self.by_name().into_iter().map(|metric| &self.descriptions[usize::from(metric)])
     }
 
     /// How many series there are.
@@ -315,15 +325,30 @@ impl SeriesStore {
 
     /// Forgets series that nobody wrote to for long. Call it every few seconds.
     pub fn forget_idle(&mut self, now: UnixMs) {
-        let oldest = now.saturating_sub(self.limits.idle_ms_max);
-        let mut left = 0;
-        for family in self.families.values_mut() {
-            family.series.retain(|_, (time_ms, _)| *time_ms >= oldest);
-            family.histograms.retain(|_, newest| newest.time_ms >= oldest);
-            left += family.series.len() + family.histograms.len();
+        self.series = self.rows.forget(now.saturating_sub(self.limits.idle_ms_max));
+    }
+
+    /// Numbers of the metrics, by name.
+    fn by_name(&self) -> Vec<MetricId> {
+        let mut metrics: Vec<MetricId> = self.numbers.values().copied().collect();
+        metrics.sort_unstable_by_key(|metric| self.descriptions[usize::from(*metric)].name);
+        metrics
+    }
+
+    /// All metrics by name, with their series written since `oldest`.
+    fn families(&self, oldest: UnixMs) -> Vec<Family<'_>> {
+        let family = |description| Family { description, series: Vec::new(), histograms: Vec::new() };
+        let mut families: Vec<Family<'_>> = self.descriptions.iter().map(family).collect();
+        for row in self.rows.sorted() {
+            for newest in row.series.iter().filter(|newest| newest.time_ms >= oldest) {
+                families[usize::from(newest.metric)].series.push((&row.labels, newest.value));
+            }
+            for (metric, newest) in row.histograms.iter().filter(|(_, newest)| newest.time_ms >= oldest) {
+                families[usize::from(*metric)].histograms.push((&row.labels, newest));
+            }
         }
-        self.series = left;
-        self.texts.retain(|text| Arc::strong_count(text) > 1);
+        families.sort_unstable_by_key(|family| family.description.name);
+        families
     }
 
     /// Writes how the store is into the store, so that it can be asked over time.
@@ -341,7 +366,7 @@ impl SeriesStore {
     /// Everything written lately, in the Prometheus text format.
     pub fn exposition(&self, now: UnixMs) -> String {
         let oldest = now.saturating_sub(self.limits.stale_ms_max);
-        crate::exposition::write(self.families.values(), oldest, &self.store)
+        crate::exposition::write(&self.families(oldest), &self.store)
     }
 }
 

@@ -47,7 +47,8 @@ pub use remote::{BODY_BYTES_MAX, Malformed, PLAIN_BYTES_MAX, Written};
 pub use upkeep::{LOG_BYTES_MAX, LOG_SYNC_MS, SEAL_GRACE_MS, SNAPSHOT_MS};
 
 use disk::Disk;
-use hash::{Key, Secret};
+pub(crate) use hash::Key;
+use hash::Secret;
 use index::Slot;
 use refused::Counts;
 use shard::{Shard, Source};
@@ -153,10 +154,38 @@ impl Store {
         all.push((NAME, name));
         all.extend_from_slice(labels);
         let done = self.append_labels(source, &mut all, time_ms, value, now_ms);
-        if let Err(why) = done {
-            self.counts.add(why, 1);
+        done.map(|_| ()).inspect_err(|why| self.counts.add(*why, 1))
+    }
+
+    /// Adds a point of this program's own, as [`Store::append`] does. `key` is what the caller keeps from one point of a
+    /// series to the next: where the series is known, its labels are not looked at.
+    pub(crate) fn append_own<'a>(
+        &self,
+        key: &mut Option<Key>,
+        name: &'a str,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+        time_ms: u64,
+        value: f64,
+    ) -> Result<(), Refused> {
+        if let Some(done) = key.and_then(|key| self.append_known(key, time_ms, value)) {
+            return done.inspect_err(|why| self.counts.add(*why, 1));
         }
-        done
+        let mut all: Vec<(&str, &str)> = [(NAME, name)].into_iter().chain(labels).collect();
+        let done = self.append_labels("", &mut all, time_ms, value, time_ms);
+        *key = done.ok();
+        done.map(|_| ()).inspect_err(|why| self.counts.add(*why, 1))
+    }
+
+    /// Adds a point to a series in memory; `None` when it is not there.
+    fn append_known(&self, key: Key, time_ms: u64, value: f64) -> Option<Result<(), Refused>> {
+        let mut shard = self.shard(key);
+        let slot = shard.find(key)?;
+        let done = self.timely(time_ms, time_ms).and_then(|()| shard.push(slot, time_ms, tidy(value)));
+        drop(shard);
+        if done.is_ok() {
+            self.newest_ms.fetch_max(time_ms, Relaxed);
+        }
+        Some(done)
     }
 
     fn append_labels(
@@ -166,7 +195,7 @@ impl Store {
         time_ms: u64,
         value: f64,
         now_ms: u64,
-    ) -> Result<(), Refused> {
+    ) -> Result<Key, Refused> {
         self.timely(time_ms, now_ms)?;
         let mut canonical = Vec::with_capacity(256);
         labels::canonical(labels, &mut canonical)?;
@@ -179,7 +208,7 @@ impl Store {
         shard.push(slot, time_ms, tidy(value))?;
         drop(shard);
         self.newest_ms.fetch_max(time_ms, Relaxed);
-        Ok(())
+        Ok(key)
     }
 
     /// Whether a time is one that points may have.

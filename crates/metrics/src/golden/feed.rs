@@ -3,7 +3,7 @@
 use super::machine::Machine;
 use super::rest::{DISK, Device, NIC, SLICE, SPACE};
 use super::traffic::{Flow, Flows};
-use crate::series::{Description, Kind, Refused, SeriesStore};
+use crate::series::{Description, Kind, Refused, RowId, SeriesStore};
 use model::UnixMs;
 
 macro_rules! descriptions {
@@ -101,37 +101,41 @@ impl Pen<'_> {
         self.refused += u64::from(done.is_err());
     }
 
-    fn put(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
-        let done = self.store.push(name, labels, self.now, value);
+    fn row(&mut self, labels: &[(&str, &str)]) -> Option<RowId> {
+        self.store.row(labels).inspect_err(|_| self.refused += 1).ok()
+    }
+
+    fn put(&mut self, name: &str, row: RowId, value: f64) {
+        let done = self.store.push_to(row, name, self.now, value);
         self.note(done);
     }
 
-    fn put_some(&mut self, name: &str, labels: &[(&str, &str)], value: Option<f64>) {
+    fn put_some(&mut self, name: &str, row: RowId, value: Option<f64>) {
         if let Some(value) = value {
-            self.put(name, labels, value);
+            self.put(name, row, value);
         }
     }
 
-    fn put_us(&mut self, name: &str, labels: &[(&str, &str)], us: u64) {
-        self.put(name, labels, us as f64 / 1e6);
+    fn put_us(&mut self, name: &str, row: RowId, us: u64) {
+        self.put(name, row, us as f64 / 1e6);
     }
 
-    fn latency(&mut self, name: &str, labels: &[(&str, &str)], flow: &Flow) {
+    fn latency(&mut self, name: &str, row: RowId, flow: &Flow) {
         let traffic = &flow.traffic;
-        let done = self.store.set_histogram(name, labels, self.now, &traffic.latency, traffic.latency_us_sum);
+        let done = self.store.set_histogram(row, name, self.now, &traffic.latency, traffic.latency_us_sum);
         self.note(done);
     }
 
-    fn back(&mut self, name: &str, labels: &[(&str, &str)], flow: &Flow) {
+    fn back(&mut self, name: &str, row: RowId, flow: &Flow) {
         let traffic = &flow.traffic;
-        let done = self.store.set_histogram(name, labels, self.now, &traffic.back, traffic.back_us_sum);
+        let done = self.store.set_histogram(row, name, self.now, &traffic.back, traffic.back_us_sum);
         self.note(done);
     }
 
     fn devices(&mut self, host: &str, devices: &[Device], of: &[Description]) {
         for device in devices {
-            let labels = [("device", device.name.as_str()), ("host", host)];
-            of.iter().zip(&device.counters).for_each(|(metric, value)| self.put(metric.name, &labels, *value));
+            let Some(row) = self.row(&[("device", device.name.as_str()), ("host", host)]) else { continue };
+            of.iter().zip(&device.counters).for_each(|(metric, value)| self.put(metric.name, row, *value));
         }
     }
 }
@@ -139,7 +143,9 @@ impl Pen<'_> {
 /// Writes everything at `now`; gives how many points were refused.
 pub(super) fn feed(flows: &Flows, machine: &mut Machine, now: UnixMs, store: &mut SeriesStore) -> u64 {
     let mut pen = Pen { store, now, refused: 0 };
-    pen.put("springtide_proxies", &[], flows.proxies(now) as f64);
+    if let Some(row) = pen.row(&[]) {
+        pen.put("springtide_proxies", row, flows.proxies(now) as f64);
+    }
     instances(flows, &mut pen);
     services(flows, &mut pen);
     edges(flows, &mut pen);
@@ -155,80 +161,88 @@ fn seconds(us: Option<f64>) -> Option<f64> {
 fn instances(flows: &Flows, pen: &mut Pen<'_>) {
     let in_flight = flows.in_flight(pen.now);
     for (instance, flow) in &flows.instances {
-        let labels = [("instance", instance.as_str()), ("service", flow.service.as_str())];
+        let Some(row) = pen.row(&[("instance", instance.as_str()), ("service", flow.service.as_str())]) else {
+            continue;
+        };
         let (rates, latency) = (flow.window.rates(pen.now), flow.window.latency(pen.now));
-        pen.put("springtide_instance_requests_total", &labels, flow.traffic.requests as f64);
-        pen.put("springtide_instance_errors_total", &labels, flow.traffic.errors as f64);
-        pen.put("springtide_instance_rejects_total", &labels, flow.traffic.rejects as f64);
+        pen.put("springtide_instance_requests_total", row, flow.traffic.requests as f64);
+        pen.put("springtide_instance_errors_total", row, flow.traffic.errors as f64);
+        pen.put("springtide_instance_rejects_total", row, flow.traffic.rejects as f64);
         let in_flight = in_flight.get(instance.as_str()).copied().unwrap_or(0);
-        pen.put("springtide_instance_in_flight_requests", &labels, f64::from(in_flight));
-        pen.put("springtide_instance_requests_per_second", &labels, rates.requests);
-        pen.put("springtide_instance_errors_per_second", &labels, rates.errors);
-        pen.put_some("springtide_instance_latency_p50_seconds", &labels, seconds(latency.quantile_us(0.5)));
-        pen.put_some("springtide_instance_latency_p99_seconds", &labels, seconds(latency.quantile_us(0.99)));
-        pen.latency("springtide_instance_latency_seconds", &labels, flow);
-        pen.put_us("springtide_instance_back_seconds_total", &labels, flow.traffic.back_us_sum);
-        pen.put("springtide_instance_back_answers_total", &labels, flow.traffic.back_answers as f64);
+        pen.put("springtide_instance_in_flight_requests", row, f64::from(in_flight));
+        pen.put("springtide_instance_requests_per_second", row, rates.requests);
+        pen.put("springtide_instance_errors_per_second", row, rates.errors);
+        pen.put_some("springtide_instance_latency_p50_seconds", row, seconds(latency.quantile_us(0.5)));
+        pen.put_some("springtide_instance_latency_p99_seconds", row, seconds(latency.quantile_us(0.99)));
+        pen.latency("springtide_instance_latency_seconds", row, flow);
+        pen.put_us("springtide_instance_back_seconds_total", row, flow.traffic.back_us_sum);
+        pen.put("springtide_instance_back_answers_total", row, flow.traffic.back_answers as f64);
     }
 }
 
 fn services(flows: &Flows, pen: &mut Pen<'_>) {
     for (service, flow) in &flows.services {
-        let labels = [("service", service.as_str())];
+        let Some(row) = pen.row(&[("service", service.as_str())]) else { continue };
         let (rates, latency) = (flow.window.rates(pen.now), flow.window.latency(pen.now));
-        pen.put("springtide_service_requests_total", &labels, flow.traffic.requests as f64);
-        pen.put("springtide_service_errors_total", &labels, flow.traffic.errors as f64);
-        pen.put("springtide_service_rejects_total", &labels, flow.traffic.rejects as f64);
-        pen.put("springtide_service_requests_per_second", &labels, rates.requests);
-        pen.put("springtide_service_errors_per_second", &labels, rates.errors);
-        pen.put("springtide_service_rejects_per_second", &labels, rates.rejects);
-        pen.put_some("springtide_service_latency_p50_seconds", &labels, seconds(latency.quantile_us(0.5)));
-        pen.put_some("springtide_service_latency_p99_seconds", &labels, seconds(latency.quantile_us(0.99)));
-        pen.latency("springtide_service_latency_seconds", &labels, flow);
+        pen.put("springtide_service_requests_total", row, flow.traffic.requests as f64);
+        pen.put("springtide_service_errors_total", row, flow.traffic.errors as f64);
+        pen.put("springtide_service_rejects_total", row, flow.traffic.rejects as f64);
+        pen.put("springtide_service_requests_per_second", row, rates.requests);
+        pen.put("springtide_service_errors_per_second", row, rates.errors);
+        pen.put("springtide_service_rejects_per_second", row, rates.rejects);
+        pen.put_some("springtide_service_latency_p50_seconds", row, seconds(latency.quantile_us(0.5)));
+        pen.put_some("springtide_service_latency_p99_seconds", row, seconds(latency.quantile_us(0.99)));
+        pen.latency("springtide_service_latency_seconds", row, flow);
         let back = flow.window.back(pen.now);
-        pen.put("springtide_service_retries_total", &labels, flow.traffic.retries as f64);
-        pen.put_us("springtide_service_queue_seconds_total", &labels, flow.traffic.queue_us_sum);
-        pen.put_some("springtide_service_queue_delay_seconds", &labels, seconds(rates.queue_delay_us()));
-        pen.put_some("springtide_service_back_latency_p50_seconds", &labels, seconds(back.quantile_us(0.5)));
-        pen.put_some("springtide_service_back_latency_p99_seconds", &labels, seconds(back.quantile_us(0.99)));
-        pen.back("springtide_service_back_latency_seconds", &labels, flow);
+        pen.put("springtide_service_retries_total", row, flow.traffic.retries as f64);
+        pen.put_us("springtide_service_queue_seconds_total", row, flow.traffic.queue_us_sum);
+        pen.put_some("springtide_service_queue_delay_seconds", row, seconds(rates.queue_delay_us()));
+        pen.put_some("springtide_service_back_latency_p50_seconds", row, seconds(back.quantile_us(0.5)));
+        pen.put_some("springtide_service_back_latency_p99_seconds", row, seconds(back.quantile_us(0.99)));
+        pen.back("springtide_service_back_latency_seconds", row, flow);
     }
 }
 
 fn edges(flows: &Flows, pen: &mut Pen<'_>) {
     for ((caller, service), flow) in &flows.pairs {
-        let labels = [("caller", caller.as_str()), ("service", service.as_str())];
+        let Some(row) = pen.row(&[("caller", caller.as_str()), ("service", service.as_str())]) else { continue };
         let (rates, latency) = (flow.window.rates(pen.now), flow.window.latency(pen.now));
-        pen.put("springtide_edge_requests_total", &labels, flow.traffic.requests as f64);
-        pen.put("springtide_edge_errors_total", &labels, flow.traffic.errors as f64);
-        pen.put("springtide_edge_rejects_total", &labels, flow.traffic.rejects as f64);
-        pen.put("springtide_edge_retries_total", &labels, flow.traffic.retries as f64);
-        pen.put_us("springtide_edge_queue_seconds_total", &labels, flow.traffic.queue_us_sum);
-        pen.put_us("springtide_edge_latency_seconds_total", &labels, flow.traffic.latency_us_sum);
-        pen.put_us("springtide_edge_back_seconds_total", &labels, flow.traffic.back_us_sum);
-        pen.put("springtide_edge_rejects_per_second", &labels, rates.rejects);
-        pen.put_some("springtide_edge_queue_delay_seconds", &labels, seconds(rates.queue_delay_us()));
-        pen.put_some("springtide_edge_latency_p50_seconds", &labels, seconds(latency.quantile_us(0.5)));
+        pen.put("springtide_edge_requests_total", row, flow.traffic.requests as f64);
+        pen.put("springtide_edge_errors_total", row, flow.traffic.errors as f64);
+        pen.put("springtide_edge_rejects_total", row, flow.traffic.rejects as f64);
+        pen.put("springtide_edge_retries_total", row, flow.traffic.retries as f64);
+        pen.put_us("springtide_edge_queue_seconds_total", row, flow.traffic.queue_us_sum);
+        pen.put_us("springtide_edge_latency_seconds_total", row, flow.traffic.latency_us_sum);
+        pen.put_us("springtide_edge_back_seconds_total", row, flow.traffic.back_us_sum);
+        pen.put("springtide_edge_rejects_per_second", row, rates.rejects);
+        pen.put_some("springtide_edge_queue_delay_seconds", row, seconds(rates.queue_delay_us()));
+        pen.put_some("springtide_edge_latency_p50_seconds", row, seconds(latency.quantile_us(0.5)));
         let back = flow.window.back(pen.now);
-        pen.put_some("springtide_edge_back_latency_p50_seconds", &labels, seconds(back.quantile_us(0.5)));
-        pen.put_some("springtide_edge_back_latency_p99_seconds", &labels, seconds(back.quantile_us(0.99)));
-        pen.put("springtide_edge_requests_per_second", &labels, rates.requests);
-        pen.put("springtide_edge_errors_per_second", &labels, rates.errors);
-        pen.put_some("springtide_edge_latency_p99_seconds", &labels, seconds(latency.quantile_us(0.99)));
+        pen.put_some("springtide_edge_back_latency_p50_seconds", row, seconds(back.quantile_us(0.5)));
+        pen.put_some("springtide_edge_back_latency_p99_seconds", row, seconds(back.quantile_us(0.99)));
+        pen.put("springtide_edge_requests_per_second", row, rates.requests);
+        pen.put("springtide_edge_errors_per_second", row, rates.errors);
+        pen.put_some("springtide_edge_latency_p99_seconds", row, seconds(latency.quantile_us(0.99)));
     }
 }
 
 fn slices(machine: &mut Machine, pen: &mut Pen<'_>) {
     for (instance, slice) in &mut machine.slices {
         let (at, rates) = (&slice.newest, slice.readings.rates());
-        let labels = [("host", slice.host.as_str()), ("instance", instance.as_str()), ("service", at.service.as_str())];
-        pen.put_us("springtide_slice_cpu_seconds_total", &labels, at.cpu_usage_us);
-        pen.put_us("springtide_slice_throttled_seconds_total", &labels, at.throttled_us);
-        pen.put("springtide_slice_throttled_periods_total", &labels, at.throttled_periods as f64);
-        pen.put("springtide_slice_periods_total", &labels, at.periods as f64);
-        pen.put("springtide_slice_oom_kills_total", &labels, at.oom_kills as f64);
-        pen.put("springtide_slice_memory_bytes", &labels, at.memory_bytes as f64);
-        pen.put("springtide_slice_tasks", &labels, f64::from(at.pids));
+        let Some(row) = pen.row(&[
+            ("host", slice.host.as_str()),
+            ("instance", instance.as_str()),
+            ("service", at.service.as_str()),
+        ]) else {
+            continue;
+        };
+        pen.put_us("springtide_slice_cpu_seconds_total", row, at.cpu_usage_us);
+        pen.put_us("springtide_slice_throttled_seconds_total", row, at.throttled_us);
+        pen.put("springtide_slice_throttled_periods_total", row, at.throttled_periods as f64);
+        pen.put("springtide_slice_periods_total", row, at.periods as f64);
+        pen.put("springtide_slice_oom_kills_total", row, at.oom_kills as f64);
+        pen.put("springtide_slice_memory_bytes", row, at.memory_bytes as f64);
+        pen.put("springtide_slice_tasks", row, f64::from(at.pids));
         let pressures = [
             ("springtide_slice_cpu_pressure_seconds_total", at.cpu_pressure_us),
             ("springtide_slice_cpu_pressure_full_seconds_total", at.cpu_pressure_full_us),
@@ -236,23 +250,24 @@ fn slices(machine: &mut Machine, pen: &mut Pen<'_>) {
             ("springtide_slice_memory_pressure_full_seconds_total", at.memory_pressure_full_us),
         ];
         for (name, us) in pressures {
-            pen.put_some(name, &labels, us.map(|us| us as f64 / 1e6));
+            pen.put_some(name, row, us.map(|us| us as f64 / 1e6));
         }
         if let Some(rest) = slice.rest.take() {
-            SLICE.iter().zip(rest.values()).for_each(|(metric, value)| pen.put_some(metric.name, &labels, value));
+            SLICE.iter().zip(rest.values()).for_each(|(metric, value)| pen.put_some(metric.name, row, value));
         }
-        pen.put_some("springtide_slice_cpu_cores", &labels, rates.cpu_cores);
-        pen.put_some("springtide_slice_throttled_ratio", &labels, rates.throttled);
-        pen.put_some("springtide_slice_cpu_pressure_ratio", &labels, rates.cpu_pressure);
-        pen.put_some("springtide_slice_memory_pressure_ratio", &labels, rates.memory_pressure);
+        pen.put_some("springtide_slice_cpu_cores", row, rates.cpu_cores);
+        pen.put_some("springtide_slice_throttled_ratio", row, rates.throttled);
+        pen.put_some("springtide_slice_cpu_pressure_ratio", row, rates.cpu_pressure);
+        pen.put_some("springtide_slice_memory_pressure_ratio", row, rates.memory_pressure);
     }
 }
 
 fn hosts(machine: &mut Machine, pen: &mut Pen<'_>) {
     for (host, known) in &mut machine.hosts {
-        let (at, labels) = (&known.newest, [("host", host.as_str())]);
-        pen.put_us("springtide_host_cpu_seconds_total", &labels, at.cpu_busy_us);
-        pen.put_us("springtide_host_cpu_steal_seconds_total", &labels, at.cpu_steal_us);
+        let at = &known.newest;
+        let Some(row) = pen.row(&[("host", host.as_str())]) else { continue };
+        pen.put_us("springtide_host_cpu_seconds_total", row, at.cpu_busy_us);
+        pen.put_us("springtide_host_cpu_steal_seconds_total", row, at.cpu_steal_us);
         let pressures = [
             ("springtide_host_cpu_pressure_seconds_total", at.cpu_pressure_us),
             ("springtide_host_memory_pressure_seconds_total", at.memory_pressure_us),
@@ -262,14 +277,14 @@ fn hosts(machine: &mut Machine, pen: &mut Pen<'_>) {
             ("springtide_host_io_pressure_full_seconds_total", at.io_pressure_full_us),
         ];
         for (name, us) in pressures {
-            pen.put_some(name, &labels, us.map(|us| us as f64 / 1e6));
+            pen.put_some(name, row, us.map(|us| us as f64 / 1e6));
         }
-        pen.put_some("springtide_host_used_cores", &labels, known.readings.rates().cpu_cores);
-        pen.put("springtide_host_cores", &labels, f64::from(at.cores));
-        pen.put("springtide_host_memory_used_bytes", &labels, at.memory_used_bytes as f64);
-        pen.put("springtide_host_memory_bytes", &labels, at.memory_total_bytes as f64);
+        pen.put_some("springtide_host_used_cores", row, known.readings.rates().cpu_cores);
+        pen.put("springtide_host_cores", row, f64::from(at.cores));
+        pen.put("springtide_host_memory_used_bytes", row, at.memory_used_bytes as f64);
+        pen.put("springtide_host_memory_bytes", row, at.memory_total_bytes as f64);
         let Some(rest) = known.rest.take() else { continue };
-        SPACE.iter().zip(rest.space()).for_each(|(metric, value)| pen.put(metric.name, &labels, value));
+        SPACE.iter().zip(rest.space()).for_each(|(metric, value)| pen.put(metric.name, row, value));
         pen.devices(host, &rest.disks, &DISK);
         pen.devices(host, &rest.nics, &NIC);
     }

@@ -15,6 +15,18 @@ fn store(limits: Limits) -> SeriesStore {
     store
 }
 
+/// Sets a histogram of some labels.
+fn set(
+    store: &mut SeriesStore,
+    name: &str,
+    labels: &[(&str, &str)],
+    time_ms: UnixMs,
+    latency: &LatencyHistogram,
+) -> Result<(), Refused> {
+    let row = store.row(labels)?;
+    store.set_histogram(row, name, time_ms, latency, 0)
+}
+
 /// What `range` promises, in the words of its documentation.
 fn naive(points: &[(u64, f64)], from: u64, to: u64, step: u64) -> Vec<(u64, f64)> {
     if step == 0 {
@@ -108,12 +120,12 @@ fn a_full_store_keeps_what_it_has_and_counts_what_it_refuses() {
     let put = |store: &mut SeriesStore, host: &str, time| store.push("load_requests", &[("host", host)], time, 1.0);
     put(&mut store, "a", 1_000).expect("takes");
     let latency = LatencyHistogram::default();
-    store.set_histogram("wait_seconds", &[], 1_000, &latency, 0).expect("takes");
+    set(&mut store, "wait_seconds", &[], 1_000, &latency).expect("takes");
     assert_eq!(put(&mut store, "b", 1_000), Err(Refused::TooManySeries));
-    assert_eq!(store.set_histogram("wait_seconds", &[("a", "b")], 1, &latency, 0), Err(Refused::TooManySeries));
+    assert_eq!(set(&mut store, "wait_seconds", &[("a", "b")], 1, &latency), Err(Refused::TooManySeries));
     put(&mut store, "a", 8_000).expect("those that exist live on");
-    store.set_histogram("wait_seconds", &[], 2_000, &latency, 0).expect("those that exist live on");
-    assert_eq!(store.set_histogram("wait_seconds", &[], 1_999, &latency, 0), Err(Refused::OutOfOrder));
+    set(&mut store, "wait_seconds", &[], 2_000, &latency).expect("those that exist live on");
+    assert_eq!(set(&mut store, "wait_seconds", &[], 1_999, &latency), Err(Refused::OutOfOrder));
     assert_eq!(store.store().refused()[2], ("too_many_series", 2));
     store.forget_idle(13_000);
     assert_eq!(store.len(), 1, "the idle histogram made room");
@@ -121,7 +133,19 @@ fn a_full_store_keeps_what_it_has_and_counts_what_it_refuses() {
     store.forget_idle(18_001);
     assert_eq!(store.latest(&Selector::of("load_requests")).len(), 1);
     store.forget_idle(100_000);
-    assert!(store.is_empty() && store.texts.is_empty(), "texts go with their series");
+    assert!(store.is_empty() && store.rows.is_empty(), "rows and texts go with their series");
+}
+
+#[test]
+fn a_row_that_went_leaves_nothing_to_the_one_in_its_place() {
+    let mut store = store(Limits { idle_ms_max: 10_000, ..Limits::default() });
+    store.push("load_requests", &[("host", "a")], 1_000, 1.0).expect("takes");
+    store.forget_idle(20_000);
+    store.push("load_requests", &[("host", "b")], 20_000, 2.0).expect("takes");
+    store.push("load_requests", &[("host", "a")], 21_000, 3.0).expect("takes");
+    let points = |host| store.range(&Selector::of("load_requests").with("host", host), 0, 30_000, 0)[0].points.clone();
+    assert_eq!((points("a"), points("b")), (vec![(1_000, 1.0), (21_000, 3.0)], vec![(20_000, 2.0)]));
+    assert_eq!(store.latest(&Selector::of("load_requests").with("host", "b"))[0].points, [(20_000, 2.0)]);
 }
 
 #[test]
@@ -140,7 +164,7 @@ fn what_cannot_be_exposed_is_refused() {
     assert_eq!(store.push("unknown", &[], 1, 1.0), Err(Refused::Undescribed));
     assert_eq!(store.push("wait_seconds", &[], 1, 1.0), Err(Refused::Undescribed), "a histogram takes no points");
     let latency = LatencyHistogram::default();
-    assert_eq!(store.set_histogram("load_requests", &[], 1, &latency, 0), Err(Refused::Undescribed));
+    assert_eq!(set(&mut store, "load_requests", &[], 1, &latency), Err(Refused::Undescribed));
     let refused = store.store().refused();
     assert_eq!((store.len(), refused[1], refused[4]), (0, ("bad_label", 7), ("not_finite", 2)));
 }

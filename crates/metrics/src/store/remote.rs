@@ -182,7 +182,7 @@ impl Store {
                 self.append_labels(source, &mut pairs, *time_ms, *value, now_ms)
             });
             match taken {
-                Ok(()) => written.taken += 1,
+                Ok(_) => written.taken += 1,
                 Err(why) => self.refuse(written, why, 1, bytes),
             }
         }

@@ -74,7 +74,8 @@ fn a_small_store_is_exposed_like_this() {
     store.push("shop_open_doors", &[("side", "old")], 1_000, 1.0).expect("takes");
     let mut latency = LatencyHistogram::default();
     [900, 30_000, 30_000, 99_000_000].iter().for_each(|us| latency.record(*us));
-    store.set_histogram("shop_wait_seconds", &[("side", "left")], 100_000, &latency, 99_060_900).expect("takes");
+    let row = store.row(&[("side", "left")]).expect("a row");
+    store.set_histogram(row, "shop_wait_seconds", 100_000, &latency, 99_060_900).expect("takes");
     let text = store.exposition(101_000);
     parse(&text).expect("the strict parser takes it");
     assert_eq!(text, EXPECTED);
