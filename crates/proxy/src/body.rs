@@ -141,7 +141,7 @@ impl Passing {
     /// Takes the first piece if it is there already: head and body then leave in one write. Over HTTP/2 the connection's task
     /// gets one turn to hand it over; a body that is not there yet holds nothing up.
     pub async fn prime(&mut self) {
-        let mut turns = if matches!(self.rest, Some((_, Link::Http2(..)))) { 0 } else { 1 };
+        let mut turns = if matches!(self.rest, Some((_, Link::Http2(_)))) { 0 } else { 1 };
         poll_fn(|cx| match self.poll(cx) {
             Poll::Ready(piece) => {
                 self.first = piece;
@@ -168,7 +168,8 @@ impl Passing {
 
     fn finish(&mut self) {
         if let Some((flight, link)) = self.rest.take() {
-            flight.give_back(link, Instant::now());
+            let now = flight.clock.now();
+            flight.give_back(link, now);
         }
     }
 
@@ -228,13 +229,12 @@ impl Drop for Passing {
     }
 }
 
-/// Body of an answer.
-#[expect(clippy::large_enum_variant, reason = "nearly all are the large one; a box would cost each an allocation")]
+/// Body of an answer. Small, since hyper moves answers about: what is large is boxed.
 pub enum AnswerBody {
-    /// From the proxy itself.
+    /// From the proxy itself, or from an endpoint with all of it there already, as it is for most.
     Own(Option<Bytes>),
-    /// From an endpoint.
-    Passing(Passing),
+    /// From an endpoint, piece by piece.
+    Passing(Box<Passing>),
     /// Either, of a request that the access log takes.
     Logged(Box<Logged>),
 }

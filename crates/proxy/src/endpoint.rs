@@ -29,6 +29,27 @@ const TRIAL_MS: u64 = 1_000;
 /// Time without failure after which ejections are short again.
 const FORGIVEN_MS: u64 = 60_000;
 
+/// A moment, read from the system once and put into the proxy's own time once: either costs as much as a look-up.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// As the system has it.
+    pub at: Instant,
+    /// Microseconds of the proxy's clock.
+    pub us: u64,
+}
+
+impl Moment {
+    /// Milliseconds of the proxy's clock.
+    pub fn ms(&self) -> u64 {
+        self.us / 1_000
+    }
+
+    /// Microseconds since then, 0 if that is yet to come.
+    pub fn us_since(&self, then: Moment) -> u64 {
+        self.us.saturating_sub(then.us)
+    }
+}
+
 /// Milliseconds of the proxy's own monotonic clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock(Instant);
@@ -37,6 +58,12 @@ impl Clock {
     /// Starts now.
     pub fn start() -> Self {
         Self(Instant::now())
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Moment {
+        let at = Instant::now();
+        Moment { at, us: self.us(at) }
     }
 
     /// Where `at` lies.

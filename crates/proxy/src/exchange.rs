@@ -28,8 +28,8 @@ const EVICT_TURNS_MAX: u32 = 8;
 pub enum Link {
     /// A connection of its own.
     Http1(Receiving),
-    /// A place on a shared one.
-    Http2(Stream, Incoming),
+    /// A place on a shared one; boxed, so that answers over HTTP/1.1, which are many, stay small.
+    Http2(Box<(Stream, Incoming)>),
 }
 
 impl Link {
@@ -37,7 +37,7 @@ impl Link {
     pub fn timer(&mut self) -> &mut Pin<Box<Sleep>> {
         match self {
             Self::Http1(receiving) => receiving.timer(),
-            Self::Http2(stream, _) => &mut stream.timer,
+            Self::Http2(shared) => &mut shared.0.timer,
         }
     }
 
@@ -45,7 +45,7 @@ impl Link {
     pub fn is_done(&self) -> bool {
         match self {
             Self::Http1(receiving) => receiving.is_done(),
-            Self::Http2(_, body) => body.is_end_stream(),
+            Self::Http2(shared) => shared.1.is_end_stream(),
         }
     }
 
@@ -53,7 +53,7 @@ impl Link {
     pub fn exact(&self) -> Option<u64> {
         match self {
             Self::Http1(receiving) => receiving.exact(),
-            Self::Http2(_, body) => body.size_hint().exact(),
+            Self::Http2(shared) => shared.1.size_hint().exact(),
         }
     }
 
@@ -61,7 +61,7 @@ impl Link {
     pub fn whole(&mut self) -> Option<Bytes> {
         match self {
             Self::Http1(receiving) => receiving.whole(),
-            Self::Http2(..) => None,
+            Self::Http2(_) => None,
         }
     }
 
@@ -69,8 +69,8 @@ impl Link {
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match self {
             Self::Http1(receiving) => receiving.poll(cx),
-            Self::Http2(_, body) => {
-                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|piece| piece.map_err(io::Error::other)))
+            Self::Http2(shared) => {
+                Pin::new(&mut shared.1).poll_frame(cx).map(|frame| frame.map(|piece| piece.map_err(io::Error::other)))
             }
         }
     }
@@ -186,7 +186,7 @@ pub async fn exchange(
     }
 }
 
-async fn fresh(wanted: &Wanted<'_>) -> Result<Connection, Failure> {
+async fn fresh(wanted: &Wanted<'_>) -> Result<Box<Connection>, Failure> {
     let Wanted { upstream, connect_timeout, .. } = *wanted;
     let mut opened = upstream.opened();
     if opened.is_none() && upstream.pool.evict() {
@@ -234,7 +234,7 @@ async fn multiplexed(
         let failed = match answer {
             Some(Ok(response)) => {
                 let (parts, body) = response.into_parts();
-                return Ok((parts, Link::Http2(stream, body)));
+                return Ok((parts, Link::Http2(Box::new((stream, body)))));
             }
             Some(Err(failed)) => failed,
             None if upload.is_some_and(|upload| !upload.ended.get()) => return Err(Failure::Upload),

@@ -39,7 +39,7 @@ const READ_ROOM_MIN: usize = 2 * 1024;
 /// Interim answers (1xx) before the answer.
 const INTERIMS_MAX: u32 = 16;
 
-/// A connection to an endpoint.
+/// A connection to an endpoint. Boxed wherever it goes: it changes hands several times a request.
 pub struct Connection {
     stream: TcpStream,
     received: BytesMut,
@@ -72,11 +72,11 @@ pub enum Attempt {
 
 impl Connection {
     /// Opens one.
-    pub async fn open(address: SocketAddr, timeout: Duration, opened: Opened) -> io::Result<Self> {
+    pub async fn open(address: SocketAddr, timeout: Duration, opened: Opened) -> io::Result<Box<Self>> {
         let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {address} in {timeout:?}"));
         let stream = tokio::time::timeout(timeout, TcpStream::connect(address)).await.map_err(|_| late())??;
         stream.set_nodelay(true)?;
-        Ok(Self {
+        Ok(Box::new(Self {
             stream,
             received: BytesMut::new(),
             searched: 0,
@@ -87,7 +87,7 @@ impl Connection {
             wrote: false,
             timer: Box::pin(tokio::time::sleep(timeout)),
             opened,
-        })
+        }))
     }
 
     /// Open, and nothing came on it unasked. No system call as long as nothing happened.
@@ -103,7 +103,7 @@ impl Connection {
     /// Sends a request and waits for the head of its answer. What is left of `upload` after a failure, nothing of which was
     /// written, may be sent elsewhere.
     pub async fn ask(
-        mut self,
+        mut self: Box<Self>,
         outgoing: &Outgoing<'_>,
         upload: &mut Option<Box<Upload>>,
         limit: Duration,
@@ -217,7 +217,7 @@ impl Connection {
 
 /// An answer on its way, and what is left to be sent of its request.
 pub struct Receiving {
-    connection: Connection,
+    connection: Box<Connection>,
     decoder: Decoder,
     /// The endpoint keeps the connection after it.
     keep: bool,
@@ -281,7 +281,7 @@ impl Receiving {
     }
 
     /// The connection, when it may serve another request.
-    pub fn finish(self) -> Option<Connection> {
+    pub fn finish(self) -> Option<Box<Connection>> {
         let Self { mut connection, decoder, keep, upload } = self;
         if !keep || !decoder.is_done() || upload.is_some() || !connection.received.is_empty() {
             return None;

@@ -59,12 +59,12 @@ impl Drop for Opened {
 /// The idle connections.
 #[derive(Default)]
 pub struct Pool {
-    idle: RefCell<Vec<(Connection, Instant)>>,
+    idle: RefCell<Vec<(Box<Connection>, Instant)>>,
 }
 
 impl Pool {
     /// Takes the most recently used connection that is well.
-    pub fn take(&self) -> Option<Connection> {
+    pub fn take(&self) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         let mut index = idle.len();
         for _ in 0..LOOKS_MAX {
@@ -79,7 +79,7 @@ impl Pool {
     }
 
     /// Gives one back after its answer was read to the end.
-    pub fn give(&self, connection: Connection, now: Instant) {
+    pub fn give(&self, connection: Box<Connection>, now: Instant) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < IDLE_MAX {
             idle.push((connection, now));

@@ -7,6 +7,7 @@ use crate::access_log::Line;
 use crate::balance::{key_of, mixed};
 use crate::body::{AnswerBody, Passing};
 use crate::edge::Outcome;
+use crate::endpoint::Moment;
 use crate::exchange::{self, Failure, Link, Sending, Wanted};
 use crate::flight::Flight;
 use crate::headers::{self, Peer, REJECT};
@@ -21,7 +22,7 @@ use hyper::body::{Body, Incoming};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Which listener a request came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub struct Call<'a> {
     /// Who sent it.
     pub peer: &'a Peer,
     /// When its head was there.
-    pub began: Instant,
+    pub began: Moment,
     /// It speaks gRPC.
     pub grpc: bool,
     /// Its line in the access log, when that takes it.
@@ -66,9 +67,9 @@ enum Decision {
 pub async fn answer(worker: &Worker, side: Side, peer: &Peer, request: Request<Incoming>) -> Response<AnswerBody> {
     let http2 = request.version() == Version::HTTP_2;
     let grpc = http2 && own::is_grpc(request.headers());
-    let began = Instant::now();
+    let began = worker.clock.now();
     let head_only = request.method() == Method::HEAD;
-    let line = worker.pen.as_ref().and_then(|pen| pen.begin(&request, side, peer, began));
+    let line = worker.pen.as_ref().and_then(|pen| pen.begin(&request, side, peer, began.at));
     let call = Call { worker, local: worker.local(), side, peer, began, grpc, line: RefCell::new(line) };
     let mut response = call.live(request).await;
     if let Some(mut line) = call.line.take() {
@@ -128,87 +129,114 @@ impl Call<'_> {
                 return self.refuse(Some(cluster), &parts.headers, &own::NO_ENDPOINT.by(&cluster.shared.name));
             };
             let upstream = Rc::clone(&flight.upstream);
-            let (told, timeout) =
-                match self.ready(cluster, context.as_ref(), &mut flight, &parts.headers, &mut now).await {
-                    Ok(ready) => ready,
-                    Err(answer) => return answer,
-                };
+            flight.slot = upstream.slots.take();
+            // Boxed, so that the futures of those that need not wait, which are many, stay small.
+            if !flight.slot
+                && let Err(answer) = Box::pin(self.wait(cluster, context.as_ref(), &mut flight, now)).await
+            {
+                return answer;
+            }
+            // What was spent here is taken off what the next hop may spend.
+            now = self.worker.clock.now();
+            let (told, timeout) = match self.ready(cluster, context.as_ref(), &mut flight, &parts.headers, now) {
+                Ok(ready) => ready,
+                Err(answer) => return answer,
+            };
             flight.turn(attempt, now);
             let wanted = Wanted {
                 upstream: &upstream,
                 http2: cluster.shared.http2,
                 connect_timeout: cluster.shared.connect_timeout,
                 timeout,
-                now,
+                now: now.at,
             };
             ticket.sent();
             let outgoing = Outgoing { parts, outside: self.side == Side::Entry, peer: self.peer, told };
             let result = exchange::exchange(&wanted, &outgoing, &mut body).await;
-            now = Instant::now();
+            now = self.worker.clock.now();
             if result.is_ok() {
                 flight.answered(now);
             }
             if let Some(wait) = self.again(cluster, context.as_mut(), &mut ticket, attempt, repeatable, (&result, now))
             {
-                match result {
-                    Ok((answer, mut link)) => {
-                        judge(&mut flight, &answer, matches!(link, Link::Http2(..)));
-                        if link.whole().is_some() {
-                            flight.give_back(link, now);
-                        }
-                    }
-                    Err(failure) => drop(explain(failure, &mut flight)),
-                }
-                tokio::time::sleep(wait).await;
-                now = Instant::now();
+                spent(flight, result, now);
+                Box::pin(tokio::time::sleep(wait)).await;
+                now = self.worker.clock.now();
                 failed = Some(upstream);
                 continue;
             }
-            return match result {
-                Ok((answer, link)) => self.pass(cluster, flight, answer, (link, timeout), ticket, now).await,
-                Err(failure) => {
-                    if let Some(protection) = &self.worker.protection {
-                        protection.failed(&mut ticket, &failure, self.worker.clock.us(now));
-                    }
-                    explain(failure, &mut flight).by(&cluster.shared.name).response(self.grpc)
+            let (answer, link) = match result {
+                Ok(answered) => answered,
+                Err(failure) => return self.fail(cluster, flight, failure, &mut ticket, now),
+            };
+            let mut response = self.pass(cluster, flight, answer, (link, timeout), &mut ticket, now);
+            if let AnswerBody::Passing(passing) = response.body_mut() {
+                passing.prime().await;
+                if passing.broke() {
+                    return own::BROKEN.response(self.grpc);
                 }
+            }
+            return match &self.worker.protection {
+                Some(protection) if ticket.is_kept() => Box::pin(protection.keep(ticket, response, now.us)).await,
+                _ => response,
             };
         }
         unreachable!("the loop ends by an answer")
     }
 
-    /// A place at the endpoint, what its next hop is told, and how long it may take; or why it is not sent after all.
-    async fn ready(
+    /// No attempt brought an answer.
+    fn fail(
+        &self,
+        cluster: &LocalCluster,
+        mut flight: Flight,
+        failure: Failure,
+        ticket: &mut Ticket,
+        now: Moment,
+    ) -> Response<AnswerBody> {
+        if let Some(protection) = &self.worker.protection {
+            protection.failed(ticket, &failure, now.us);
+        }
+        explain(failure, &mut flight).by(&cluster.shared.name).response(self.grpc)
+    }
+
+    /// Waits for a place at the endpoint, within bounds; an error when the request is not sent after all.
+    async fn wait(
+        &self,
+        cluster: &LocalCluster,
+        context: Option<&Context>,
+        flight: &mut Flight,
+        now: Moment,
+    ) -> Result<(), Response<AnswerBody>> {
+        let remaining = context.map_or(Duration::MAX, |context| context.remaining(now.us));
+        let patience = remaining.min(cluster.shared.connect_timeout);
+        let slots = &flight.upstream.slots;
+        flight.slot =
+            slots.waiting() < cluster.shared.pending_max && tokio::time::timeout(patience, slots.wait()).await.is_ok();
+        if !flight.slot && !context.is_some_and(|context| context.deadline.expired(self.now_us())) {
+            flight.outcome = Outcome::Reject;
+            return Err(own::OVERFLOW.by(&cluster.shared.name).response(self.grpc));
+        }
+        Ok(())
+    }
+
+    /// What the next hop is told, and how long it may take; or why the request is not sent after all.
+    fn ready(
         &self,
         cluster: &LocalCluster,
         context: Option<&Context>,
         flight: &mut Flight,
         headers: &HeaderMap,
-        now: &mut Instant,
+        now: Moment,
     ) -> Result<(Told, Duration), Response<AnswerBody>> {
-        let clock = self.worker.clock;
-        let remaining = |now| context.map(|context| context.remaining(clock.us(now)));
-        let patience = remaining(*now).unwrap_or(Duration::MAX).min(cluster.shared.connect_timeout);
-        match take_slot(&flight.upstream, cluster, patience).await {
-            Place::Taken => flight.slot = true,
-            Place::None if context.is_some_and(|context| context.deadline.expired(clock.now_us())) => {}
-            Place::None => {
-                flight.outcome = Outcome::Reject;
-                return Err(own::OVERFLOW.by(&cluster.shared.name).response(self.grpc));
-            }
-        }
-        // What was spent here is taken off what the next hop may spend.
-        *now = Instant::now();
         let (Some(context), Some(protection)) = (context, &self.worker.protection) else {
             return Ok((Told::default(), cluster.shared.timeout));
         };
-        let now_us = clock.us(*now);
-        if context.deadline.expired(now_us) {
+        if context.deadline.expired(now.us) {
             flight.outcome = Outcome::Reject;
             return Err(protection.late(cluster).response(self.grpc));
         }
-        let timeout = cluster.shared.timeout.min(context.remaining(now_us));
-        Ok((protection.prepare(cluster, context, headers, now_us), timeout))
+        let timeout = cluster.shared.timeout.min(context.remaining(now.us));
+        Ok((protection.prepare(cluster, context, headers, now.us), timeout))
     }
 
     /// The wait before another attempt, if there is to be one.
@@ -219,7 +247,7 @@ impl Call<'_> {
         ticket: &mut Ticket,
         attempt: u32,
         repeatable: bool,
-        (result, now): (&Result<(response::Parts, Link), Failure>, Instant),
+        (result, now): (&Result<(response::Parts, Link), Failure>, Moment),
     ) -> Option<Duration> {
         let (context, protection) = (context?, self.worker.protection.as_ref()?);
         let service = cluster.service.as_ref()?;
@@ -234,7 +262,7 @@ impl Call<'_> {
             Ok((answer, _)) => Came::Answer(answer),
             Err(failure) => Came::Failure(failure),
         };
-        let now_us = self.worker.clock.us(now);
+        let now_us = now.us;
         // A refusal tells the level that a retry is weighed by; what a good answer tells is heard once, when it is passed on.
         if let Came::Answer(answer) = &came {
             protection.hear(service, &answer.headers, now_us);
@@ -288,14 +316,14 @@ impl Call<'_> {
         context: Option<&Context>,
         headers: &HeaderMap,
         failed: Option<&Rc<Upstream>>,
-        now: Instant,
+        now: Moment,
     ) -> Option<Flight> {
         let priority = context.map_or(0, |context| context.priority.as_u16());
         let key = cluster.shared.hash_header.as_ref().and_then(|name| match context.and_then(|context| context.user) {
             Some(user) if *name == protect::USER => Some(mixed(user.as_u64())),
             _ => headers.get(name).map(|value| key_of(value.as_bytes())),
         });
-        let now_ms = self.worker.clock.ms(now);
+        let now_ms = now.ms();
         let upstream = match failed {
             None => cluster.pick(priority, key, now_ms)?,
             Some(failed) => cluster.pick_other(failed, priority, now_ms)?,
@@ -316,24 +344,24 @@ impl Call<'_> {
     }
 
     /// Phase *answer*: judges the endpoint by it and passes it down.
-    async fn pass(
+    fn pass(
         &self,
         cluster: &LocalCluster,
         mut flight: Flight,
         mut answer: response::Parts,
         (mut link, limit): (Link, Duration),
-        mut ticket: Ticket,
-        now: Instant,
+        ticket: &mut Ticket,
+        now: Moment,
     ) -> Response<AnswerBody> {
-        let http2 = matches!(link, Link::Http2(..));
+        let http2 = matches!(link, Link::Http2(_));
         let limit = (!http2 || !own::is_grpc(&answer.headers)).then_some(limit);
         judge(&mut flight, &answer, http2);
         headers::strip(&mut answer.headers);
         answer.version = Version::HTTP_11;
         if let Some(protection) = &self.worker.protection {
-            let heard = protection.answered(self, cluster, &mut ticket, &mut answer, self.worker.clock.us(now));
+            let heard = protection.answered(self, cluster, ticket, &mut answer, now.us);
             if let Some(advert) = heard {
-                flight.upstream.state.hear(advert, self.worker.clock.ms(now));
+                flight.upstream.state.hear(advert, now.ms());
             }
         }
         let body = if let Some(whole) = link.whole() {
@@ -343,26 +371,15 @@ impl Call<'_> {
             flight.give_back(link, now);
             AnswerBody::Own(None)
         } else {
-            let mut passing = Passing::new(flight, link, limit, now);
-            passing.prime().await;
-            if passing.broke() {
-                return own::BROKEN.response(self.grpc);
-            }
-            AnswerBody::Passing(passing)
+            AnswerBody::Passing(Box::new(Passing::new(flight, link, limit, now.at)))
         };
-        let response = Response::from_parts(answer, body);
-        match &self.worker.protection {
-            Some(protection) if ticket.is_kept() => {
-                Box::pin(protection.keep(ticket, response, self.worker.clock.us(now))).await
-            }
-            _ => response,
-        }
+        Response::from_parts(answer, body)
     }
 
     /// Answers for protection, and counts it.
     fn reply(&self, cluster: &LocalCluster, headers: &HeaderMap, reply: Reply) -> Response<AnswerBody> {
         let edge = cluster.own.from(self.caller(headers), &self.local.table, &self.worker.reporter);
-        edge.end(reply.outcome, self.began.elapsed().as_micros() as u64);
+        edge.end(reply.outcome, self.worker.clock.now().us_since(self.began));
         let mut response = reply.response(self.grpc);
         if let (Side::Mesh, Some(protection), Some(service)) = (self.side, &self.worker.protection, &cluster.service) {
             protection.tell(self, service, response.headers_mut(), self.now_us());
@@ -389,7 +406,7 @@ impl Call<'_> {
     fn refuse(&self, cluster: Option<&LocalCluster>, headers: &HeaderMap, answer: &Own) -> Response<AnswerBody> {
         let edges = cluster.map_or(self.local.unrouted.as_ref(), |c| &c.own);
         let edge = edges.from(self.caller(headers), &self.local.table, &self.worker.reporter);
-        edge.end(answer.outcome(), self.began.elapsed().as_micros() as u64);
+        edge.end(answer.outcome(), self.worker.clock.now().us_since(self.began));
         tracing::debug!(peer = %self.peer.ip, status = %answer.status, "answered by the proxy itself");
         answer.response(self.grpc)
     }
@@ -421,23 +438,16 @@ fn host(request: &Request<Incoming>) -> Result<&str, Own> {
     }
 }
 
-/// What came of asking for a place at an endpoint.
-enum Place {
-    Taken,
-    None,
-}
-
-/// Waits for a place at the endpoint, within bounds.
-async fn take_slot(upstream: &Upstream, cluster: &LocalCluster, patience: Duration) -> Place {
-    if upstream.slots.take() {
-        return Place::Taken;
-    }
-    if upstream.slots.waiting() >= cluster.shared.pending_max {
-        return Place::None;
-    }
-    match Box::pin(tokio::time::timeout(patience, upstream.slots.wait())).await {
-        Ok(()) => Place::Taken,
-        Err(_) => Place::None,
+/// An attempt that another one follows counts at its endpoint.
+fn spent(mut flight: Flight, result: Result<(response::Parts, Link), Failure>, now: Moment) {
+    match result {
+        Ok((answer, mut link)) => {
+            judge(&mut flight, &answer, matches!(link, Link::Http2(_)));
+            if link.whole().is_some() {
+                flight.give_back(link, now);
+            }
+        }
+        Err(failure) => drop(explain(failure, &mut flight)),
     }
 }
 

@@ -95,7 +95,7 @@ impl Protection {
             service: &cluster.shared.name,
             business_level: cluster.shared.business_level,
             timeout: cluster.shared.timeout,
-            now_us: call.worker.clock.us(call.began),
+            now_us: call.began.us,
         };
         self.context(&arrival, request.headers(), request.uri())
     }
@@ -151,7 +151,7 @@ impl Protection {
             return self.refuse(service, Why::Tenant);
         }
         // A stress test drives one instance to its knee on purpose: its controller judges, not the gate.
-        if cluster.shared.balance.leased(call.worker.clock.ms(call.began)) {
+        if cluster.shared.balance.leased(call.began.ms()) {
             return Verdict::Go(Ticket { admitted: None, keep });
         }
         match service.admit(context.priority, context.passes, context.deadline.at_us(), now_us) {
