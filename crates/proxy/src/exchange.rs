@@ -3,12 +3,12 @@
 //! Which endpoint is decided before; the retry stays with it, on a fresh connection.
 
 use crate::body::{self, RequestBody, poll_silence};
-use crate::headers;
+use crate::headers::{self, Marks};
 use crate::http1::{Attempt, Connection, Receiving, Upload};
 use crate::local::Upstream;
 use crate::multiplex::{self, Stream};
 use crate::outgoing::Outgoing;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::response::Parts;
 use http::{Method, Request, Response, Version};
 use hyper::body::{Body, Bytes, Frame, Incoming};
@@ -38,6 +38,14 @@ impl Link {
         match self {
             Self::Http1(receiving) => receiving.timer(),
             Self::Http2(shared) => &mut shared.0.timer,
+        }
+    }
+
+    /// What the headers of the answer's head are.
+    pub fn marks(&self, headers: &HeaderMap) -> Marks {
+        match self {
+            Self::Http1(receiving) => receiving.marks,
+            Self::Http2(_) => Marks::of(headers),
         }
     }
 

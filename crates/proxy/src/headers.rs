@@ -2,6 +2,7 @@
 //!
 //! Requests are written by `outgoing`. No rewriting of paths, cookies or locations.
 
+use admission::wire;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
 
@@ -29,8 +30,51 @@ pub const CALLER: HeaderName = HeaderName::from_static("x-springtide-caller");
 pub const REJECT: HeaderName = HeaderName::from_static("x-springtide-reject");
 /// Client addresses along the way.
 pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Load report of an answer, as text.
+pub const ORCA: HeaderName = HeaderName::from_static(wire::ORCA);
+/// The same in gRPC metadata.
+pub const ORCA_BINARY: HeaderName = HeaderName::from_static(wire::ORCA_BINARY);
 /// Headers that only our own side may set.
 pub const OWN_PREFIX: &str = "x-springtide-";
+
+/// Which headers of an answer the proxy itself acts on, noted while its head is walked anyway: most answers have hardly
+/// any of them, and each look-up by name costs a hash.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Marks {
+    /// `Connection`.
+    pub connection: bool,
+    /// Any that is for one hop only, `Connection` among them.
+    pub hop: bool,
+    /// `Transfer-Encoding`.
+    pub coding: bool,
+    /// `Content-Length`.
+    pub length: bool,
+    /// A load report.
+    pub load: bool,
+}
+
+impl Marks {
+    /// Of a head that is there.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut marks = Self::default();
+        headers.keys().for_each(|name| marks.note(name));
+        marks
+    }
+
+    /// One more header.
+    pub fn note(&mut self, name: &HeaderName) {
+        self.connection |= *name == header::CONNECTION;
+        self.hop |= hop_by_hop(name);
+        self.coding |= *name == header::TRANSFER_ENCODING;
+        self.length |= *name == header::CONTENT_LENGTH;
+        self.load |= *name == ORCA || *name == ORCA_BINARY;
+    }
+}
+
+/// Whether a header is there, by a walk: that costs less than a hash up to a dozen headers.
+pub fn has(headers: &HeaderMap, wanted: &HeaderName) -> bool {
+    headers.keys().any(|name| name == wanted)
+}
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -69,10 +113,9 @@ pub fn named_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     named
 }
 
-/// Removes from an answer what is for one hop only.
-pub fn strip(headers: &mut HeaderMap) {
-    // One walk finds the few that must go; most answers have none, and removal costs a hash each.
-    if !headers.keys().any(hop_by_hop) {
+/// Removes from an answer with these marks what is for one hop only.
+pub fn strip(headers: &mut HeaderMap, marks: Marks) {
+    if !marks.hop {
         return;
     }
     let mut gone = named_in_connection(headers);

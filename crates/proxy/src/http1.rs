@@ -12,6 +12,7 @@ pub use decode::{Decoder, Piece};
 pub use upload::Upload;
 
 use crate::body::poll_silence;
+use crate::headers::Marks;
 use crate::outgoing::Outgoing;
 use crate::pool::Opened;
 use bytes::BytesMut;
@@ -116,7 +117,7 @@ impl Connection {
         head::write(&mut self.sending, outgoing, upload.as_deref());
         upload.iter_mut().for_each(|upload| upload.begin(&mut self.sending));
         let (mut sending, mut heard, mut interims) = (true, false, 0);
-        let (parts, decoder, keep) = poll_fn(|cx| {
+        let head::Head { parts, marks, decoder, keep } = poll_fn(|cx| {
             if sending {
                 match self.poll_send(upload.as_deref_mut(), cx) {
                     Poll::Ready(Ok(())) => sending = false,
@@ -140,10 +141,8 @@ impl Connection {
                 }
                 loop {
                     match self.head(&outgoing.parts.method).map_err(Attempt::Broken)? {
-                        Some((parts, ..)) if parts.status.is_informational() && interims < INTERIMS_MAX => {
-                            interims += 1
-                        }
-                        Some((parts, ..)) if parts.status.is_informational() => {
+                        Some(head) if head.parts.status.is_informational() && interims < INTERIMS_MAX => interims += 1,
+                        Some(head) if head.parts.status.is_informational() => {
                             let error =
                                 io::Error::new(io::ErrorKind::InvalidData, "an upgrade, or endless interim answers");
                             return Poll::Ready(Err(Attempt::Broken(error)));
@@ -158,7 +157,7 @@ impl Connection {
         })
         .await?;
         let upload = if sending { upload.take() } else { None };
-        Ok((parts, Receiving { connection: self, decoder, keep, upload }))
+        Ok((parts, Receiving { connection: self, marks, decoder, keep, upload }))
     }
 
     /// Writes what is to be written, and then what the caller sends.
@@ -199,7 +198,7 @@ impl Connection {
     }
 
     /// The head of an answer, if all of it is there; it is taken off what came.
-    fn head(&mut self, method: &http::Method) -> io::Result<Option<(Parts, Decoder, bool)>> {
+    fn head(&mut self, method: &http::Method) -> io::Result<Option<head::Head>> {
         if self.searched > 0 && !head::ends(&self.received, self.searched) {
             self.searched = self.received.len();
         } else if let Some(head) = head::read(&mut self.received, &mut self.lines, method)? {
@@ -218,6 +217,8 @@ impl Connection {
 /// An answer on its way, and what is left to be sent of its request.
 pub struct Receiving {
     connection: Box<Connection>,
+    /// What the headers of its head are.
+    pub marks: Marks,
     decoder: Decoder,
     /// The endpoint keeps the connection after it.
     keep: bool,
@@ -282,7 +283,7 @@ impl Receiving {
 
     /// The connection, when it may serve another request.
     pub fn finish(self) -> Option<Box<Connection>> {
-        let Self { mut connection, decoder, keep, upload } = self;
+        let Self { mut connection, decoder, keep, upload, .. } = self;
         if !keep || !decoder.is_done() || upload.is_some() || !connection.received.is_empty() {
             return None;
         }

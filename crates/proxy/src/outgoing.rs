@@ -3,7 +3,7 @@
 //! The request itself stays as it came: it may be sent again. Written straight into the bytes of HTTP/1.1, or into a map of
 //! headers for HTTP/2 and for the slow lane; which headers go is decided here for all of them.
 
-use crate::headers::{CALLER, FORWARDED_FOR, OWN_PREFIX, Peer, named_in_connection};
+use crate::headers::{CALLER, FORWARDED_FOR, OWN_PREFIX, Peer, has, named_in_connection};
 use crate::protect::Told;
 use crate::table::OUTSIDE;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -64,7 +64,7 @@ impl Outgoing<'_> {
     /// Writes all headers but those that frame the body: that is the protocol's.
     pub fn write(&self, sink: &mut impl Sink) {
         let Parts { headers, uri, version, .. } = self.parts;
-        let named = named_in_connection(headers);
+        let named = if has(headers, &header::CONNECTION) { named_in_connection(headers) } else { Vec::new() };
         let joins_cookies = *version == Version::HTTP_2;
         let mut forwarded = false;
         if let Some(authority) = uri.authority() {

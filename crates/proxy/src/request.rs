@@ -356,10 +356,11 @@ impl Call<'_> {
         let http2 = matches!(link, Link::Http2(_));
         let limit = (!http2 || !own::is_grpc(&answer.headers)).then_some(limit);
         judge(&mut flight, &answer, http2);
-        headers::strip(&mut answer.headers);
+        let marks = link.marks(&answer.headers);
+        headers::strip(&mut answer.headers, marks);
         answer.version = Version::HTTP_11;
         if let Some(protection) = &self.worker.protection {
-            let heard = protection.answered(self, cluster, ticket, &mut answer, now.us);
+            let heard = protection.answered(self, cluster, ticket, (&mut answer, marks), now.us);
             if let Some(advert) = heard {
                 flight.upstream.state.hear(advert, now.ms());
             }
@@ -413,7 +414,7 @@ impl Call<'_> {
 }
 
 fn upgrades(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::UPGRADE)
+    headers::has(headers, &header::UPGRADE)
         && headers
             .get_all(header::CONNECTION)
             .iter()

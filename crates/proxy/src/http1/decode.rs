@@ -2,6 +2,7 @@
 //!
 //! Strict where leniency would let two readers see two bodies: sizes are plain hex, lines end in CRLF.
 
+use crate::headers::Marks;
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::response::Parts;
@@ -61,11 +62,14 @@ pub enum Chunk {
 }
 
 impl Decoder {
-    /// The body of an answer to a request of this method; removes a length that another framing overrules.
-    pub fn of(method: &Method, parts: &mut Parts) -> Result<Self, Malformed> {
+    /// The body of an answer to a request of this method, whose headers have these marks; removes a length that another
+    /// framing overrules.
+    pub fn of(method: &Method, parts: &mut Parts, marks: Marks) -> Result<Self, Malformed> {
         let status = parts.status;
         let bare = status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
-        if let Some(coding) = parts.headers.get_all(header::TRANSFER_ENCODING).iter().next_back() {
+        if marks.coding
+            && let Some(coding) = parts.headers.get_all(header::TRANSFER_ENCODING).iter().next_back()
+        {
             let last = coding.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
             let chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
             if parts.version != Version::HTTP_11 {
@@ -78,7 +82,7 @@ impl Decoder {
                 (false, false) => Self::Close,
             });
         }
-        let length = length(&parts.headers)?;
+        let length = if marks.length { length(&parts.headers)? } else { None };
         if bare || *method == Method::HEAD {
             return Ok(Self::Length(0));
         }
@@ -202,15 +206,22 @@ fn length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
     let mut length = None;
     for part in headers.get_all(header::CONTENT_LENGTH).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','))
     {
-        let digits = part.trim_ascii();
-        let number = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-        let number: u64 = number.and_then(|text| text.parse().ok()).ok_or(Malformed("a length that is no number"))?;
+        let number = decimal(part.trim_ascii()).ok_or(Malformed("a length that is no number"))?;
         if length.is_some_and(|length| length != number) {
             return Err(Malformed("two lengths"));
         }
         length = Some(number);
     }
     Ok(length)
+}
+
+/// Digits alone: no sign, no space, at least one.
+fn decimal(digits: &[u8]) -> Option<u64> {
+    let next = |number: u64, digit: &u8| match digit {
+        b'0'..=b'9' => number.checked_mul(10)?.checked_add(u64::from(digit - b'0')),
+        _ => None,
+    };
+    if digits.is_empty() { None } else { digits.iter().try_fold(0, next) }
 }
 
 #[cfg(test)]

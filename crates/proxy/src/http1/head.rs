@@ -2,6 +2,7 @@
 
 use super::decode::Decoder;
 use super::upload::{self, Upload};
+use crate::headers::Marks;
 use crate::outgoing::Outgoing;
 use bytes::BytesMut;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -46,13 +47,20 @@ pub fn ends(received: &[u8], searched: usize) -> bool {
     new.windows(2).any(|pair| pair == b"\n\n") || new.windows(3).any(|three| three == b"\n\r\n")
 }
 
-/// Takes the head of an answer off what came, with what frames its body, and whether the connection is kept after it;
-/// `None` while it is not there. `lines` only lends its room.
-pub fn read(
-    received: &mut BytesMut,
-    lines: &mut Vec<Line>,
-    method: &Method,
-) -> io::Result<Option<(Parts, Decoder, bool)>> {
+/// The head of an answer.
+pub struct Head {
+    /// Itself.
+    pub parts: Parts,
+    /// What its headers are.
+    pub marks: Marks,
+    /// What frames its body.
+    pub decoder: Decoder,
+    /// The connection is kept after it.
+    pub keep: bool,
+}
+
+/// Takes the head of an answer off what came; `None` while it is not there. `lines` only lends its room.
+pub fn read(received: &mut BytesMut, lines: &mut Vec<Line>, method: &Method) -> io::Result<Option<Head>> {
     let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut []);
     let parsed =
@@ -73,17 +81,19 @@ pub fn read(
     let status = StatusCode::from_u16(response.code.unwrap_or_default()).map_err(malformed)?;
     let head = received.split_to(bytes).freeze();
     let mut headers = HeaderMap::with_capacity(lines.len() + 2);
+    let mut marks = Marks::default();
     let at = |range: &Range<u32>| range.start as usize..range.end as usize;
     for (name, value) in lines.iter() {
         let name = HeaderName::from_bytes(&head[at(name)]).map_err(malformed)?;
         let value = HeaderValue::from_maybe_shared(head.slice(at(value))).map_err(malformed)?;
+        marks.note(&name);
         headers.append(name, value);
     }
-    let keep = keeps(version, &headers);
+    let keep = keeps(version, &headers, marks);
     let mut parts = Response::new(()).into_parts().0;
     (parts.status, parts.version, parts.headers) = (status, version, headers);
-    let decoder = Decoder::of(method, &mut parts).map_err(malformed)?;
-    Ok(Some((parts, decoder, keep && decoder != Decoder::Close)))
+    let decoder = Decoder::of(method, &mut parts, marks).map_err(malformed)?;
+    Ok(Some(Head { parts, marks, decoder, keep: keep && decoder != Decoder::Close }))
 }
 
 fn malformed(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
@@ -91,8 +101,8 @@ fn malformed(error: impl std::error::Error + Send + Sync + 'static) -> io::Error
 }
 
 /// Whether the endpoint keeps the connection (RFC 9112, section 9.3).
-fn keeps(version: Version, headers: &HeaderMap) -> bool {
-    if version == Version::HTTP_11 && !headers.contains_key(header::CONNECTION) {
+fn keeps(version: Version, headers: &HeaderMap, marks: Marks) -> bool {
+    if version == Version::HTTP_11 && !marks.connection {
         return true;
     }
     let says = |wanted: &str| {

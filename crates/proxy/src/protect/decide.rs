@@ -6,13 +6,14 @@ use super::service::Admitted;
 use super::{Context, Protection, Reply, Service, Told, locked};
 use crate::body::AnswerBody;
 use crate::exchange::Failure;
+use crate::headers::{Marks, ORCA, ORCA_BINARY};
 use crate::local::LocalCluster;
 use crate::outgoing::target;
 use crate::request::{Call, Side};
 use admission::wire::{self, Why};
 use admission::{Advert, UserHash};
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::response::Parts;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
@@ -21,11 +22,6 @@ use model::PolicyAction;
 use policy::{Entry, Head, Headers};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-
-/// Load report of an answer, as text.
-const ORCA: HeaderName = HeaderName::from_static(wire::ORCA);
-/// The same in gRPC metadata.
-const ORCA_BINARY: HeaderName = HeaderName::from_static(wire::ORCA_BINARY);
 
 /// What becomes of a request.
 pub enum Verdict {
@@ -268,7 +264,7 @@ impl Protection {
         call: &Call<'_>,
         cluster: &LocalCluster,
         ticket: &mut Ticket,
-        answer: &mut Parts,
+        (answer, marks): (&mut Parts, Marks),
         now_us: u64,
     ) -> Option<Advert> {
         let service = cluster.service.as_ref()?;
@@ -277,12 +273,12 @@ impl Protection {
         if let Some(admitted) = ticket.admitted.take() {
             admitted.answered(!status.is_server_error() && !refused, refused, now_us);
         }
-        let heard = self.hear(service, &answer.headers, now_us);
+        let heard = if marks.load { self.hear(service, &answer.headers, now_us) } else { None };
         if call.side == Side::Mesh {
             if heard.is_none() {
                 self.tell(call, service, &mut answer.headers, now_us);
             }
-        } else if heard.is_some() || answer.headers.contains_key(ORCA) || answer.headers.contains_key(ORCA_BINARY) {
+        } else if marks.load {
             answer.headers.remove(ORCA);
             answer.headers.remove(ORCA_BINARY);
         }

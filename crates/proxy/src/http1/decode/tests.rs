@@ -10,7 +10,8 @@ fn of(method: Method, version: Version, status: u16, headers: &[(&str, &str)]) -
         builder = builder.header(*name, *value);
     }
     let mut parts = builder.body(()).expect("a response").into_parts().0;
-    Decoder::of(&method, &mut parts)
+    let marks = Marks::of(&parts.headers);
+    Decoder::of(&method, &mut parts, marks)
 }
 
 /// What comes of a body that arrives in these pieces.
