@@ -26,6 +26,11 @@ impl ClientThrottle {
         (random >> 11) as f64 / (1_u64 << 53) as f64 >= probability
     }
 
+    /// Counts a request that is sent whatever the throttle would say.
+    pub fn sent(&self, now_us: u64) {
+        self.requests.add(1, now_us);
+    }
+
     /// The service accepted one (it answered, whatever it answered, other than by a reject).
     pub fn accepted(&self, now_us: u64) {
         self.accepts.add(1, now_us);

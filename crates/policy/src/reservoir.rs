@@ -128,8 +128,20 @@ impl Reservoir {
     where
         I: Iterator<Item = (&'h str, &'h str)>,
     {
-        let Some(place) = self.place(head.user, now_us) else { return };
-        let kept = headers().filter(|(name, _)| !SECRET_HEADERS.contains(name)).take(HEADERS_MAX);
+        if let Some(place) = self.place(head.user, now_us) {
+            self.keep(place, head, headers(), now_us);
+        }
+    }
+
+    /// Keeps a request that has just been given this place.
+    pub fn keep<'h>(
+        &mut self,
+        place: u64,
+        head: &Head<'_>,
+        headers: impl Iterator<Item = (&'h str, &'h str)>,
+        now_us: u64,
+    ) {
+        let kept = headers.filter(|(name, _)| !SECRET_HEADERS.contains(name)).take(HEADERS_MAX);
         let sampled = Sampled {
             at_us: now_us,
             business: head.business.to_owned(),
@@ -145,7 +157,7 @@ impl Reservoir {
             priority: head.priority,
             place,
         };
-        let part = self.parts.back_mut().expect("the turn made one");
+        let part = self.parts.back_mut().expect("a place was given in it");
         part.heads.push(sampled);
         while part.heads.len() > PART_HEADS_MAX && part.below > 1 {
             part.below /= 2;

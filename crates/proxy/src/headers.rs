@@ -2,8 +2,9 @@
 //!
 //! Requests are written by `outgoing`. No rewriting of paths, cookies or locations.
 
-use admission::wire;
+use admission::{UserHash, UserKey, wire};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use std::cell::OnceCell;
 use std::net::IpAddr;
 
 /// The other end of a connection.
@@ -13,6 +14,18 @@ pub struct Peer {
     pub ip: IpAddr,
     /// The same, as a header's value, made once for the connection.
     pub text: HeaderValue,
+    /// The user that it stands for, hashed when first asked for: once for the connection.
+    user: OnceCell<UserHash>,
+}
+
+impl Peer {
+    /// The user that the address stands for, where requests name none. The key is the proxy's only one.
+    pub fn user(&self, key: &UserKey) -> UserHash {
+        *self.user.get_or_init(|| match self.ip {
+            IpAddr::V4(ip) => key.hash(&ip.octets()),
+            IpAddr::V6(ip) => key.hash(&ip.octets()),
+        })
+    }
 }
 
 impl From<IpAddr> for Peer {
@@ -20,7 +33,7 @@ impl From<IpAddr> for Peer {
         // An IPv4 caller of an IPv6 listener is still an IPv4 caller.
         let ip = ip.to_canonical();
         let text = HeaderValue::from_str(&ip.to_string()).expect("an address is visible ASCII");
-        Self { ip, text }
+        Self { ip, text, user: OnceCell::new() }
     }
 }
 

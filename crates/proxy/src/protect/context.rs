@@ -5,11 +5,11 @@
 
 use super::settings::Source;
 use super::{Protection, Settings};
+use crate::headers::{Peer, has};
 use crate::outgoing::Sink;
 use admission::{Deadline, Priority, UserHash, wire};
 use http::Uri;
 use http::header::{self, HeaderMap, HeaderName};
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// Priority of the task.
@@ -58,7 +58,7 @@ pub struct Arrival<'a> {
     /// It came in by the entry: nothing in its `x-springtide-` headers is believed.
     pub outside: bool,
     /// Who sent it.
-    pub peer: IpAddr,
+    pub peer: &'a Peer,
     /// The service called.
     pub service: &'a str,
     /// Business level of that service.
@@ -118,11 +118,7 @@ impl Protection {
                 if !arrival.outside {
                     continue;
                 }
-                let hash = match arrival.peer {
-                    IpAddr::V4(ip) => key.hash(&ip.octets()),
-                    IpAddr::V6(ip) => key.hash(&ip.octets()),
-                };
-                return (Some(hash), true);
+                return (Some(arrival.peer.user(key)), true);
             }
             if let Some(found) = find(source, headers, uri) {
                 return (Some(key.hash(found)), false);
@@ -145,6 +141,7 @@ impl Protection {
 pub fn find<'a>(source: &Source, headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a [u8]> {
     let found = match source {
         Source::Header(name) => headers.get(name)?.as_bytes(),
+        Source::Cookie(_) if !has(headers, &header::COOKIE) => return None,
         Source::Cookie(name) => {
             let cookies =
                 headers.get_all(header::COOKIE).iter().flat_map(|value| value.as_bytes().split(|b| *b == b';'));
@@ -153,8 +150,8 @@ pub fn find<'a>(source: &Source, headers: &'a HeaderMap, uri: &'a Uri) -> Option
             pairs.next()?
         }
         Source::Query(name) => {
-            let mut pairs = uri.query()?.split('&');
-            pairs.find_map(|pair| pair.strip_prefix(name.as_str())?.strip_prefix('='))?.as_bytes()
+            let mut pairs = uri.query()?.as_bytes().split(|byte| *byte == b'&');
+            pairs.find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?
         }
         Source::Address => return None,
     };

@@ -87,7 +87,7 @@ impl Protection {
     pub fn enter(&self, call: &Call<'_>, cluster: &LocalCluster, request: &Request<Incoming>) -> Context {
         let arrival = Arrival {
             outside: call.side == Side::Entry,
-            peer: call.peer.ip,
+            peer: call.peer,
             service: &cluster.shared.name,
             business_level: cluster.shared.business_level,
             timeout: cluster.shared.timeout,
@@ -112,34 +112,10 @@ impl Protection {
         if context.deadline.expired(now_us) {
             return self.refuse(service, Why::Deadline);
         }
-        let mut keep = None;
-        {
-            let adapter = HeadersOf(request.headers());
-            let head = Head {
-                business: &cluster.shared.business,
-                service: &service.name,
-                caller: call.caller(request.headers()),
-                datacenter: &self.shared.datacenter,
-                method: request.method().as_str(),
-                host: host(request),
-                path: request.uri().path(),
-                query: request.uri().query().unwrap_or_default(),
-                headers: &adapter,
-                user: context.user.map(UserHash::as_u64),
-                priority: context.priority.as_u16(),
-            };
-            let headers = || request.headers().iter().filter_map(|(n, v)| Some((n.as_str(), v.to_str().ok()?)));
-            locked(&self.sample).offer(&head, headers, now_us);
-            let policies = &call.local.table.policies;
-            if !policies.is_empty()
-                && let Some(taken) = policies.decide(&head, now_us)
-            {
-                match self.taken(service, context, request, &head, taken.entry) {
-                    Ok(key) => keep = key,
-                    Err(verdict) => return verdict,
-                }
-            }
-        }
+        let keep = match self.under_policies(call, cluster, context, request) {
+            Ok(keep) => keep,
+            Err(verdict) => return verdict,
+        };
         if let Some(limit) = &self.shared.settings.tenant
             && let Some(tenant) = context::find(&limit.source, request.headers(), request.uri())
             && !service.tenant_admits(self.shared.user_key.hash(tenant).as_u64(), now_us)
@@ -153,6 +129,46 @@ impl Protection {
         match service.admit(context.priority, context.passes, context.deadline.at_us(), now_us) {
             Ok(admitted) => Verdict::Go(Ticket { admitted: Some(admitted), keep }),
             Err(why) => self.refuse(service, why),
+        }
+    }
+
+    /// Offers a request to the sample, and does what a policy wants that takes it. Nearly all requests are in neither, and
+    /// their heads are not looked at.
+    fn under_policies(
+        &self,
+        call: &Call<'_>,
+        cluster: &LocalCluster,
+        context: &Context,
+        request: &Request<Incoming>,
+    ) -> Result<Option<Key>, Verdict> {
+        let Some(service) = &cluster.service else { return Ok(None) };
+        let (user, now_us) = (context.user.map(UserHash::as_u64), context.now_us);
+        let place = locked(&self.sample).place(user, now_us);
+        let policies = &call.local.table.policies;
+        if place.is_none() && policies.is_empty() {
+            return Ok(None);
+        }
+        let adapter = HeadersOf(request.headers());
+        let head = Head {
+            business: &cluster.shared.business,
+            service: &service.name,
+            caller: call.caller(request.headers()),
+            datacenter: &self.shared.datacenter,
+            method: request.method().as_str(),
+            host: host(request),
+            path: request.uri().path(),
+            query: request.uri().query().unwrap_or_default(),
+            headers: &adapter,
+            user,
+            priority: context.priority.as_u16(),
+        };
+        if let Some(place) = place {
+            let headers = request.headers().iter().filter_map(|(n, v)| Some((n.as_str(), v.to_str().ok()?)));
+            locked(&self.sample).keep(place, &head, headers, now_us);
+        }
+        match policies.decide(&head, now_us) {
+            Some(taken) => self.taken(service, context, request, &head, taken.entry),
+            None => Ok(None),
         }
     }
 

@@ -194,10 +194,9 @@ impl Service {
         if self.sent.load(Relaxed) < THROTTLE_AFTER {
             self.sent.fetch_add(1, Relaxed);
         }
-        let well = self.is_well();
-        // Counted all the same; the greatest number is never refused, and drawing one costs.
-        let random = if well { u64::MAX } else { rand::random() };
-        if !self.throttle.allows(random, now_us) && !well && !self.probes(now_us) {
+        if self.is_well() {
+            self.throttle.sent(now_us);
+        } else if !self.throttle.allows(rand::random(), now_us) && !self.probes(now_us) {
             return Err(Why::Throttle);
         }
         Ok(admitted)

@@ -5,6 +5,7 @@ use crate::dry_run::WorkerSample;
 use crate::endpoint::Clock;
 use crate::protect::{Shared, UserSource};
 use http::header::HeaderValue;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 const SECOND_US: u64 = 1_000_000;
@@ -19,7 +20,7 @@ fn protection() -> Protection {
 fn arrival(outside: bool, now_us: u64) -> Arrival<'static> {
     Arrival {
         outside,
-        peer: "10.0.0.1".parse().expect("an address"),
+        peer: Box::leak(Box::new(Peer::from("10.0.0.1".parse::<IpAddr>().expect("an address")))),
         service: "lottery",
         business_level: 8,
         timeout: Duration::from_secs(15),
