@@ -135,6 +135,10 @@ impl Hosts {
 
 /// A host as headers have it, without its port.
 pub fn without_port(host: &str) -> &str {
+    // Names, which are most, end in no digit: they are not searched for a port.
+    if !host.ends_with(|last: char| last.is_ascii_digit()) {
+        return host;
+    }
     match host.rsplit_once(':') {
         Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) && !name.is_empty() => name,
         _ => host,
