@@ -140,7 +140,7 @@ impl Call<'_> {
             now = self.worker.clock.now();
             let (told, timeout) = match self.ready(cluster, context.as_ref(), &mut flight, &parts.headers, now) {
                 Ok(ready) => ready,
-                Err(answer) => return answer,
+                Err(answer) => return *answer,
             };
             flight.turn(attempt, now);
             let wanted = Wanted {
@@ -227,13 +227,13 @@ impl Call<'_> {
         flight: &mut Flight,
         headers: &HeaderMap,
         now: Moment,
-    ) -> Result<(Told, Duration), Response<AnswerBody>> {
+    ) -> Result<(Told, Duration), Box<Response<AnswerBody>>> {
         let (Some(context), Some(protection)) = (context, &self.worker.protection) else {
             return Ok((Told::default(), cluster.shared.timeout));
         };
         if context.deadline.expired(now.us) {
             flight.outcome = Outcome::Reject;
-            return Err(protection.late(cluster).response(self.grpc));
+            return Err(Box::new(protection.late(cluster).response(self.grpc)));
         }
         let timeout = cluster.shared.timeout.min(context.remaining(now.us));
         Ok((protection.prepare(cluster, context, headers, now.us), timeout))
