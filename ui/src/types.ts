@@ -38,6 +38,8 @@ export interface Tick {
   operations: LiveOperation[];
   /** Absent: this server does not watch for incidents. */
   incidents?: LiveIncident[];
+  /** Why incidents may be missed at present; absent: all is well. */
+  detection_trouble?: string;
 }
 
 export interface LiveIncident {

@@ -463,4 +463,7 @@ pub struct Status {
     /// Why nothing is changed at present: the disk of its data folder refuses. Absent when all is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// Why incidents may be missed at present: detection crashed. Absent when all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detection_trouble: Option<String>,
 }

@@ -92,6 +92,9 @@ pub struct Tick {
     pub operations: Vec<LiveOperation>,
     /// Incidents that go on, and those ended lately, newest first.
     pub incidents: Vec<LiveIncident>,
+    /// Why incidents may be missed at present: detection crashed. Absent when all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detection_trouble: Option<String>,
 }
 
 /// Columns over services.

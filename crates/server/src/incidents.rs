@@ -1,6 +1,6 @@
 //! Detection, fed: the fleet's samples become frames, frames become incidents, incidents are records, and receivers are told.
 //!
-//! One thread owns the detector ([`watcher`]); it takes samples from the streams themselves over a bounded queue, so that it
+//! One thread owns the detector ([`watcher`], started anew by [`thread`] when it crashes); it takes samples from the streams themselves over a bounded queue, so that it
 //! never holds up the control loop, nor is held up by it. What does not fit the queue is dropped and counted. Decisions
 //! are `detect`'s; absent here: the storing of samples (`feed`).
 
@@ -10,6 +10,7 @@ mod gather;
 mod intent;
 mod names;
 mod notices;
+mod thread;
 mod watcher;
 mod words;
 
@@ -23,9 +24,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver as Inbox, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 use store::records::Records;
+use thread::{Crashes, Make, Shared, Start, Watching};
 use tokio::sync::{oneshot, watch};
 use watcher::{Message, Watcher};
 
@@ -43,6 +45,10 @@ pub struct Shown {
     pub receivers: Arc<Vec<Receiver>>,
     /// How detection itself does.
     pub health: Health,
+    /// False while nobody watches.
+    pub is_running: bool,
+    /// How often that came about.
+    pub crashes: Crashes,
 }
 
 /// One incident, and what receivers need to know of it.
@@ -75,6 +81,8 @@ pub struct Health {
     pub cpu_ms: u64,
     /// Incidents that go on.
     pub open: usize,
+    /// Times that it crashed, or could not be started anew.
+    pub crashes: u64,
 }
 
 /// The way to detection. Cheap to clone.
@@ -102,12 +110,26 @@ impl Incidents {
     /// # Errors
     /// The records cannot be read, or no thread can be started.
     pub fn start(parts: Parts) -> Result<Self, String> {
+        Self::over(|shared| {
+            Box::new(move |start| {
+                let watcher = Watcher::new(&parts, start, shared.clone())?;
+                Ok(Box::new(|inbox: &Inbox<Message>| watcher.run(inbox)) as Watching)
+            })
+        })
+    }
+
+    /// Starts the thread with watchers of the caller's.
+    fn over(maker: impl FnOnce(Shared) -> Make) -> Result<Self, String> {
         let (to, inbox) = sync_channel(QUEUED_MAX);
         let (dropped, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (show, shown) = watch::channel(Arc::new(Shown::default()));
-        let watcher = Watcher::new(parts, show, dropped.clone(), stop.clone()).map_err(|error| error.to_string())?;
+        let shared = Shared { show, dropped: dropped.clone(), stop: stop.clone() };
+        let mut make = maker(shared.clone());
+        let first =
+            make(Start { crashes: Crashes::default(), is_learnt_kept: true }).map_err(|error| error.to_string())?;
         let thread = std::thread::Builder::new().name("detect".to_owned());
-        thread.spawn(move || watcher.run(&inbox)).map_err(|error| format!("no thread for detection: {error}"))?;
+        let run = move || thread::run(first, make, &shared, &inbox);
+        thread.spawn(run).map_err(|error| format!("no thread for detection: {error}"))?;
         Ok(Self { to, shown, dropped, stop })
     }
 
@@ -144,7 +166,8 @@ impl Incidents {
         if !self.hand(message) {
             return Err(problem::unavailable("detection is behind: ask again in a second"));
         }
-        let answer = answer.await.map_err(|_| problem::unavailable("the server is shutting down"))?;
+        let gone = "detection ended before it answered: ask again in a second";
+        let answer = answer.await.map_err(|_| problem::unavailable(gone))?;
         answer.ok_or_else(|| {
             problem::not_found(format!("no incident {id} goes on: `springtide incident list` shows those that do"))
         })
@@ -159,9 +182,17 @@ impl Incidents {
     pub async fn follow(self, control: Loop) {
         let mut beat = tokio::time::interval(Duration::from_millis(INTENT_MS));
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut known = None;
+        let (mut known, mut crashes) = (None, 0);
         loop {
             beat.tick().await;
+            let shown = self.shown();
+            if shown.health.crashes != crashes {
+                // Whoever watches now was told nothing yet.
+                (known, crashes) = (None, shown.health.crashes);
+            }
+            if !shown.is_running {
+                continue;
+            }
             let Ok(read) = control.read(move |world| intent::read(world, known)).await else { return };
             let Some(intent) = read else { continue };
             let revision = intent.revision;

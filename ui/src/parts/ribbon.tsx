@@ -31,6 +31,7 @@ export function Ribbon(): JSX.Element {
         </For>
         <Show when={events().length === 0}><span class="quiet">no event is planned</span></Show>
         <Show when={going() > 0}><a class="badge bad" href="#/incidents">{going() === 1 ? "1 incident" : `${going()} incidents`}</a></Show>
+        <Show when={frame()!.tick.detection_trouble}>{(why) => <span class="badge bad" role="alert">{why()}</span>}</Show>
         <Show when={!frame()!.tick.settled}>
           <span class="badge warn" title="Nothing is repaired before a quorum of agents has reported">
             the server has just started: agents are still reporting

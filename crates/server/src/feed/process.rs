@@ -23,9 +23,10 @@ const SKEWED: &str = "springtide_detect_samples_skewed_total";
 const BEYOND: &str = "springtide_detect_edges_refused_total";
 const LATE: &str = "springtide_detect_frame_late_seconds";
 const DETECT_CPU: &str = "springtide_detect_cpu_seconds_total";
+const CRASHES: &str = "springtide_detect_crashes_total";
 const OPEN: &str = "springtide_incidents_open";
 
-const DESCRIPTIONS: [Description; 18] = [
+const DESCRIPTIONS: [Description; 19] = [
     describe(CPU, Kind::Counter, "seconds", "CPU used by the server."),
     describe(RESIDENT, Kind::Gauge, "bytes", "Memory of the server that is resident."),
     describe(REVISION, Kind::Gauge, "", "Revision of the store."),
@@ -37,12 +38,13 @@ const DESCRIPTIONS: [Description; 18] = [
     describe(REFUSED, Kind::Counter, "", "Seconds that came late, twice, or of another shape."),
     describe(BLIND, Kind::Counter, "", "Seconds in which nearly nobody was heard, and nothing was concluded."),
     describe(SERIES, Kind::Gauge, "series", "Series that detection watches."),
-    describe(DROPPED, Kind::Counter, "", "Samples dropped since detection was behind."),
+    describe(DROPPED, Kind::Counter, "", "Samples dropped since detection was behind, or did not run."),
     describe(SAMPLES_DROPPED, Kind::Counter, "", "Values that were none, negative, late or repeated."),
     describe(SKEWED, Kind::Counter, "", "Values whose time was that of arrival, since a clock was off."),
     describe(BEYOND, Kind::Counter, "", "Edges beyond the bound, which are not watched."),
     describe(LATE, Kind::Gauge, "seconds", "Time from a second's end to its being looked at."),
     describe(DETECT_CPU, Kind::Counter, "seconds", "CPU used by the thread of detection."),
+    describe(CRASHES, Kind::Counter, "", "Times that detection crashed, or could not be started anew."),
     describe(OPEN, Kind::Gauge, "", "Incidents that go on."),
 ];
 
@@ -81,7 +83,7 @@ impl Process {
     }
 }
 
-fn detection(of: &Health) -> [(&'static str, f64); 11] {
+fn detection(of: &Health) -> [(&'static str, f64); 12] {
     let dropped = of.samples;
     [
         (FRAMES, of.detector.frames as f64),
@@ -94,6 +96,7 @@ fn detection(of: &Health) -> [(&'static str, f64); 11] {
         (BEYOND, of.refused as f64),
         (LATE, of.late_ms as f64 / 1e3),
         (DETECT_CPU, of.cpu_ms as f64 / 1e3),
+        (CRASHES, of.crashes as f64),
         (OPEN, of.open as f64),
     ]
 }

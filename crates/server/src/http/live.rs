@@ -70,7 +70,8 @@ impl Live {
             })
             .await?;
         let at = tick.at;
-        tick.incidents = tick::incidents(&incidents.shown(), at);
+        let shown = incidents.shown();
+        (tick.incidents, tick.detection_trouble) = (tick::incidents(&shown, at), shown.trouble(at));
         let frame = Frame { at, scene, tick, whole: OnceLock::new(), services: OnceLock::new() };
         let frame = Arc::new(frame);
         *newest = Some(Arc::clone(&frame));

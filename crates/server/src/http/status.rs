@@ -4,6 +4,7 @@ use super::App;
 use super::extract::{Json, Params};
 use super::problem::{self, Failure};
 use crate::audit as log;
+use crate::clock::now_ms;
 use crate::control_loop::world::World;
 use api::http::{AuditEntry, Problem, Status};
 use axum::extract::State;
@@ -19,7 +20,8 @@ const AUDIT_MAX: usize = 1_000;
 /// The control plane at this moment.
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
 pub async fn status(State(app): State<App>) -> Result<Json<Status>, Failure> {
-    Ok(Json(app.control.read(view).await?))
+    let detection_trouble = app.incidents.shown().trouble(now_ms());
+    Ok(Json(Status { detection_trouble, ..app.control.read(view).await? }))
 }
 
 fn view(world: &World) -> Status {
@@ -35,6 +37,7 @@ fn view(world: &World) -> Status {
         entry_address: world.links.entry().map(str::to_owned),
         started_at: world.started_at,
         trouble: world.trouble.clone(),
+        detection_trouble: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use super::board::{Board, silenced};
 use super::gather::{Gather, Places};
 use super::intent::Intent;
+use super::thread::{Crashes, Shared, Start};
 use super::words::{self, Whereabouts};
 use super::{Health, Parts as Made, Shown, Told};
 use crate::clock::now_ms;
@@ -13,11 +14,11 @@ use model::{Receiver, UnixMs};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver as Inbox, RecvTimeoutError};
 use std::time::Duration;
 use store::records::{RecordError, Records};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 /// Longest wait before the thread looks whether a second is due.
 const LOOK_MS: u64 = 20;
@@ -50,9 +51,8 @@ pub enum Message {
 pub struct Watcher {
     records: Arc<Records>,
     state_file: PathBuf,
-    show: watch::Sender<Arc<Shown>>,
-    dropped: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
+    shared: Shared,
+    crashes: Crashes,
     detector: Detector,
     rules: RuleBoard,
     board: Board,
@@ -75,28 +75,23 @@ impl Watcher {
     ///
     /// # Errors
     /// The records cannot be read.
-    pub fn new(
-        made: Made,
-        show: watch::Sender<Arc<Shown>>,
-        dropped: Arc<AtomicU64>,
-        stop: Arc<AtomicBool>,
-    ) -> Result<Self, RecordError> {
+    pub fn new(made: &Made, start: Start, shared: Shared) -> Result<Self, RecordError> {
         let board = Board::read(&made.records)?;
         let config = Config { first_number: board.next_number(), ..Config::default() };
         let mut detector = Detector::new(Config { warm_s: made.warm_s.unwrap_or(config.warm_s), ..config });
         let state_file = made.data.join("detect.state");
-        if let Ok(bytes) = std::fs::read(&state_file)
+        if start.is_learnt_kept
+            && let Ok(bytes) = std::fs::read(&state_file)
             && let Err(fault) = detector.restore(&bytes)
         {
             tracing::warn!(file = %state_file.display(), "what detection had learnt {fault}");
         }
         detector.resume(board.detected());
         let mut watcher = Self {
-            records: made.records,
+            records: made.records.clone(),
             state_file,
-            show,
-            dropped,
-            stop,
+            shared,
+            crashes: start.crashes,
             detector,
             rules: RuleBoard::default(),
             board,
@@ -120,7 +115,7 @@ impl Watcher {
 
     /// Runs until it is stopped, or all who could tell it something are gone.
     pub fn run(mut self, inbox: &Inbox<Message>) {
-        while !self.stop.load(Ordering::Relaxed) {
+        while !self.shared.stop.load(Ordering::Relaxed) {
             match inbox.recv_timeout(Duration::from_millis(LOOK_MS)) {
                 Ok(message) => {
                     self.take(message);
@@ -154,7 +149,10 @@ impl Watcher {
             self.retarget();
         }
         self.gather.catch_up(now, BEHIND_S_MAX);
-        while let Some(second) = self.gather.due(now) {
+        // Before it is told what is intended, rules that hold would seem to be deleted.
+        while self.intent.revision > 0
+            && let Some(second) = self.gather.due(now)
+        {
             self.second(second);
         }
         if now >= self.shown_ms + SHOW_MS {
@@ -277,7 +275,9 @@ impl Watcher {
         }
         self.shown = shown.clone();
         let health = self.health(open);
-        self.show.send_replace(Arc::new(Shown { incidents: shown, receivers: self.receivers.clone(), health }));
+        let (receivers, crashes) = (self.receivers.clone(), self.crashes.clone());
+        let shown = Shown { incidents: shown, receivers, health, is_running: true, crashes };
+        self.shared.show.send_replace(Arc::new(shown));
     }
 
     fn health(&self, open: usize) -> Health {
@@ -285,13 +285,14 @@ impl Watcher {
         let (samples, refused) = self.gather.dropped();
         Health {
             detector: self.detector.health(),
-            dropped: self.dropped.load(Ordering::Relaxed),
+            dropped: self.shared.dropped.load(Ordering::Relaxed),
             samples,
             refused,
             proxies: self.gather.proxies(),
             late_ms: self.late_ms,
             cpu_ms: used.tv_sec as u64 * 1_000 + used.tv_nsec as u64 / 1_000_000,
             open,
+            crashes: self.crashes.count,
         }
     }
 
@@ -307,7 +308,7 @@ impl Watcher {
                 tracing::warn!(%error, file = %path.display(), "what detection has learnt could not be saved");
             }
         };
-        if self.stop.load(Ordering::Relaxed) {
+        if self.shared.stop.load(Ordering::Relaxed) {
             return write();
         }
         // Without a thread to spare it is saved next time.

@@ -116,7 +116,12 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
         query.push(("state", "open".to_owned()));
     }
     query.extend(args.service.map(|service| ("service", service)));
-    let incidents = args.connect.client()?.incidents(&query).await?;
+    let client = args.connect.client()?;
+    let incidents = client.incidents(&query).await?;
+    // A list is believed only while somebody watches.
+    if let Some(trouble) = client.status().await?.detection_trouble {
+        args.output.note(&trouble)?;
+    }
     args.output.show(&incidents, || table(&incidents, args.all))
 }
 

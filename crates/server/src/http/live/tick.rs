@@ -38,6 +38,7 @@ pub fn tick(world: &World, layout: &Layout, now: UnixMs) -> Tick {
         hosts: host_columns(world, layout, &hosts),
         operations: operations(world, now),
         incidents: Vec::new(),
+        detection_trouble: None,
     }
 }
 

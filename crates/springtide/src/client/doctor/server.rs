@@ -50,6 +50,10 @@ fn judged(address: &str, status: &Status, version: &str) -> Vec<Finding> {
             "make room on it; changes go on by themselves",
         ));
     }
+    if let Some(trouble) = &status.detection_trouble {
+        let advice = "incidents may be missed meanwhile; report what the server's log says of the panic";
+        findings.push(Finding::fail("detection", trouble.clone(), advice));
+    }
     let hosts = format!("{} of {} connected", status.hosts_connected, status.hosts);
     findings.push(match status.hosts_connected {
         0 if status.hosts > 0 => Finding::fail("hosts", hosts, "start the agents; springtide get hosts lists them"),
@@ -87,6 +91,7 @@ mod tests {
             entry_address: None,
             started_at: 0,
             trouble: None,
+            detection_trouble: None,
         }
     }
 
@@ -103,6 +108,8 @@ mod tests {
         assert_eq!(marks(&wrong), checks.map(|check| (check.to_owned(), Mark::Warn)));
         let full = Status { trouble: Some("the store cannot write".to_owned()), ..status() };
         assert_eq!(marks(&full), [("disk of the server".to_owned(), Mark::Fail)]);
+        let blind = Status { detection_trouble: Some("detection does not run".to_owned()), ..status() };
+        assert_eq!(marks(&blind), [("detection".to_owned(), Mark::Fail)]);
         assert_eq!(marks(&Status { hosts_connected: 0, ..status() }), [("hosts".to_owned(), Mark::Fail)]);
     }
 }
