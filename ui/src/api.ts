@@ -39,6 +39,10 @@ export async function post<T>(path: string, body?: unknown): Promise<T> {
   return answer<T>(await fetch(path, { method: "POST", headers, body: JSON.stringify(body ?? {}) }));
 }
 
+export async function del<T>(path: string): Promise<T> {
+  return answer<T>(await fetch(path, { method: "DELETE", headers: who() }));
+}
+
 async function answer<T>(response: Response): Promise<T> {
   const text = await response.text();
   if (response.ok) return (text ? JSON.parse(text) : undefined) as T;

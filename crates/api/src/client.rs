@@ -372,6 +372,11 @@ impl Client {
         self.post(&format!("/v1/incidents/{}/silence", segment(id)), request).await
     }
 
+    /// Ends an incident's silences.
+    pub async fn incident_unsilence(&self, id: &str) -> Result<SilenceResponse, Error> {
+        self.json(self.request(Method::DELETE, &format!("/v1/incidents/{}/silence", segment(id)))).await
+    }
+
     /// Series over a range; `query` as in the route's table.
     pub async fn range(&self, query: &[(&str, String)]) -> Result<Vec<SeriesView>, Error> {
         self.json(self.request(Method::GET, "/v1/metrics/range").query(query)).await

@@ -161,7 +161,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/incidents", get(incidents::list))
         .route("/v1/incidents/{id}", get(incidents::get))
         .route("/v1/incidents/{id}/ack", post(incidents::acknowledge))
-        .route("/v1/incidents/{id}/silence", post(incidents::silence))
+        .route("/v1/incidents/{id}/silence", post(incidents::silence).delete(incidents::unsilence))
         .route("/v1/metrics/range", get(metrics::range))
         .route("/api/v1/write", post(remote_write::write).layer(remote_write::body_max()))
         .route("/metrics", get(metrics::exposition))

@@ -1,6 +1,6 @@
 // Incidents: what is wrong, since when, how far it reaches, the probable cause and the evidence for it, and what helps.
 import { createEffect, createMemo, createRoot, createSignal, For, type JSX, Show } from "solid-js";
-import { post } from "../api";
+import { del, post } from "../api";
 import { poll } from "../ask";
 import { clock, span } from "../format";
 import { hot } from "../hot";
@@ -80,13 +80,15 @@ export function Causes(props: { causes: LiveIncident["causes"] }): JSX.Element {
 }
 
 /** What an operator does about one: take it over, keep it quiet, expand or protect the service concerned. */
-export function Acts(props: { of: Pick<LiveIncident, "id" | "state" | "causes" | "title"> }): JSX.Element {
+export function Acts(props: { of: Pick<LiveIncident, "id" | "state" | "causes" | "title" | "silenced_until"> }): JSX.Element {
   const [failed, setFailed] = createSignal("");
   // One of a rule has no cause: what it reaches first is what it is about.
   const service = () => props.of.causes.find((cause) => cause.service)?.service ?? details().find((of) => of.id === props.of.id)?.services[0] ?? null;
   const known = () => frame()!.layout.services.find((of) => of.name === service() && of.layer !== "external");
   const suggested = (name: string) => hot(frame()!.layout, frame()!.tick).find((of) => of.service === name)?.suggested ?? 1;
-  const acknowledge = () => post(`/v1/incidents/${props.of.id}/ack`).then(() => setFailed(""), (error: Error) => setFailed(error.message));
+  const done = (asked: Promise<unknown>) => asked.then(() => setFailed(""), (error: Error) => setFailed(error.message));
+  const acknowledge = () => done(post(`/v1/incidents/${props.of.id}/ack`));
+  const unsilence = () => done(del(`/v1/incidents/${props.of.id}/silence`));
   return (
     <p class="acts">
       <Show when={known()}>
@@ -99,6 +101,7 @@ export function Acts(props: { of: Pick<LiveIncident, "id" | "state" | "causes" |
       </Show>
       <Show when={props.of.state === "open"}><button onClick={acknowledge}>Acknowledge</button></Show>
       <button onClick={() => silence(props.of.id, props.of.title)}>Silence</button>
+      <Show when={props.of.silenced_until}><button onClick={unsilence}>End the silence</button></Show>
       <Show when={failed()}><span role="alert" class="bad">{failed()}</span></Show>
     </p>
   );

@@ -118,12 +118,12 @@ pub struct SilenceRequest {
     pub reason: String,
 }
 
-/// What was silenced.
+/// What was silenced, or is no longer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SilenceResponse {
     /// Revision at which it is in force.
     pub revision: u64,
-    /// Ids of the silences, one for each service that the incident reaches.
+    /// Ids of the silences, one for each service that the incident reaches, or reached when it was silenced.
     pub silences: Vec<String>,
     /// When they end.
     pub until: UnixMs,

@@ -1,4 +1,4 @@
-//! `/v1/incidents`: what is wrong; seen, looked after, silenced.
+//! `/v1/incidents`: what is wrong; seen, looked after, silenced, and told of again.
 
 use super::App;
 use super::access::Who;
@@ -151,4 +151,32 @@ pub async fn silence(
     });
     let (revision, ()) = decided.await?;
     Ok(Json(SilenceResponse { revision, silences: ids, until }))
+}
+
+/// Ends an incident's silences before their time, of one that has ended itself too: they would keep others quiet.
+#[utoipa::path(delete, path = "/v1/incidents/{id}/silence", params(("id" = String, Path, description = "inc-7")),
+    responses((status = 200, body = SilenceResponse), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub async fn unsilence(
+    State(app): State<App>,
+    Who(who): Who,
+    Path(id): Path<String>,
+) -> Result<Json<SilenceResponse>, Failure> {
+    let incident = find(&app, &id)?;
+    let decided = app.control.decide(move |world, now| {
+        let silences = world.snapshot.silences.values();
+        let ours = silences.filter(|at| at.value.until > now && incidents::is_of(&at.value, &incident));
+        let (mut commit, mut ids) = (Commit { who: who.clone(), ..Commit::default() }, Vec::new());
+        for at in ours {
+            let key = keys::silence(&at.value.id);
+            commit.guards.push((key.clone(), at.revision));
+            commit.writes.push(Write { key, value: None });
+            ids.push(at.value.id.to_string());
+        }
+        if ids.is_empty() {
+            return Err(problem::conflict(format!("{} is not silenced: there is nothing to end", incident.id)));
+        }
+        Ok((commit, (ids, now)))
+    });
+    let (revision, (silences, until)) = decided.await?;
+    Ok(Json(SilenceResponse { revision, silences, until }))
 }

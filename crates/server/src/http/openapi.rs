@@ -59,6 +59,7 @@ use utoipa::OpenApi;
         incidents::get,
         incidents::acknowledge,
         incidents::silence,
+        incidents::unsilence,
         metrics::range,
         metrics::exposition,
         remote_write::write,

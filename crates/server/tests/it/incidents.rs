@@ -1,4 +1,4 @@
-//! Incidents through the server's real doors: a rule that holds, who is told, acknowledged, silenced, restarted.
+//! Incidents through the server's real doors: a rule that holds, who is told, acknowledged, silenced and told again, restarted.
 
 use crate::agent::Agent;
 use crate::harness::{Server, apply, apply_pay, facilities, request, settled, until};
@@ -81,6 +81,17 @@ async fn a_rule_that_holds_is_an_incident_told_acknowledged_silenced_and_kept_ov
         assert!(audit.iter().any(|entry| entry.what == what), "{what} is not in the audit");
     }
     until("it shows as silenced", || async { state(&server, &opened.id).await?.silenced_until }).await;
+    let lifted = server.client().incident_unsilence(&opened.id).await.expect("it is silenced");
+    assert_eq!(lifted.silences, silenced.silences);
+    assert!(lifted.until < silenced.until && lifted.revision > silenced.revision, "{lifted:?}");
+    until("it no longer shows as silenced", || async {
+        state(&server, &opened.id).await?.silenced_until.is_none().then_some(())
+    })
+    .await;
+    let entry = server.client().audit_newest(1).await.expect("the audit").remove(0);
+    assert_eq!((entry.what, entry.after), (format!("silence {}-pay", opened.id), Value::Null));
+    let twice = server.client().incident_unsilence(&opened.id).await.expect_err("nothing is silenced any more");
+    assert!(matches!(&twice, Error::Refused(problem, _) if problem.code == "conflict"), "{twice}");
 
     server.restart().await;
     let after = until("it is there after a restart", || state(&server, &opened.id)).await;

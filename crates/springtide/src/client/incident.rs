@@ -18,6 +18,7 @@ pub enum Command {
     Show(ShowArgs),
     Ack(AckArgs),
     Silence(SilenceArgs),
+    Unsilence(UnsilenceArgs),
 }
 
 /// List incidents, newest first
@@ -68,7 +69,7 @@ pub struct AckArgs {
 /// Tell nobody of an incident for a while
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  springtide incident silence inc-7 --for 30m\n  springtide incident silence inc-7 --for 2h --reason 'the bank works on it'\n\nEvery service that it reaches is silenced, each until the same end; the incident stays in the list."
+    after_help = "Examples:\n  springtide incident silence inc-7 --for 30m\n  springtide incident silence inc-7 --for 2h --reason 'the bank works on it'\n\nEvery service that it reaches is silenced, each until the same end; the incident stays in the list. End it early: springtide incident unsilence inc-7"
 )]
 pub struct SilenceArgs {
     /// Its id
@@ -79,6 +80,20 @@ pub struct SilenceArgs {
     /// Why, for others
     #[arg(long, default_value = "")]
     reason: String,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// End an incident's silence now
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example: springtide incident unsilence inc-7\n\nWhat went on meanwhile is told at once. Silences of operations stay: they end with their step."
+)]
+pub struct UnsilenceArgs {
+    /// Its id
+    id: String,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
@@ -102,6 +117,10 @@ pub async fn run(command: Command) -> Result<(), Failure> {
             let request = SilenceRequest { r#for: args.life.to_string(), reason: args.reason };
             let done = args.connect.client()?.incident_silence(&args.id, &request).await?;
             args.output.show(&done, || silenced(&args.id, &done))
+        }
+        Command::Unsilence(args) => {
+            let done = args.connect.client()?.incident_unsilence(&args.id).await?;
+            args.output.show(&done, || format!("{}: no longer silenced ({})\n", args.id, done.silences.join(", ")))
         }
     }
 }

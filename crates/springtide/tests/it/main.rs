@@ -1,6 +1,7 @@
 //! The program as people and scripts meet it: its help, its exit codes, and a real server behind it.
 
 mod help;
+mod incident;
 mod protect;
 mod served;
 mod usage;
