@@ -22,6 +22,8 @@ pub struct Config {
     pub mesh: Option<String>,
     /// Where all series are sent, by remote write.
     pub remote_write: Vec<Receiver>,
+    /// PEM file of the authorities that its receivers' certificates may be of; absent: those that the system trusts.
+    pub remote_write_ca: Option<PathBuf>,
     /// Seconds of traffic before detection says anything of a series; absent: its own default.
     pub detect_warm_s: Option<u16>,
 }
@@ -121,6 +123,9 @@ pub enum Error {
         /// The socket.
         path: PathBuf,
     },
+    /// The authorities of remote write cannot be used.
+    #[error("TLS of remote write: {0}")]
+    Trust(#[source] tls::Error),
     /// Receivers of remote write that cannot all be served.
     #[error("remote write: {0}")]
     Receivers(String),
@@ -175,6 +180,7 @@ mod tests {
             fleet: ([127, 0, 0, 1], 0).into(),
             mesh: None,
             remote_write: Vec::new(),
+            remote_write_ca: None,
             detect_warm_s: None,
         }
     }

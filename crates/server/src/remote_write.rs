@@ -4,7 +4,7 @@
 //! So an absent receiver costs no memory, and as long as the series reach back, nothing is missing when it returns. The
 //! cursor is on disk; before a stretch of time is sent its end is written down, so that after a crash the same stretch is
 //! sent again, in the same requests. What a receiver refuses for good (4xx) is halved until only the series at fault are dropped.
-//! Absent: TLS (this build's HTTP client has none; put a proxy on this machine), relabelling, metadata, exemplars.
+//! Absent: relabelling, metadata, exemplars.
 
 mod counts;
 mod cursor;
@@ -12,6 +12,7 @@ mod encode;
 mod sender;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 pub use counts::{Counts, describe, write};
 pub use sender::{Back, Batch, Sender};
@@ -31,12 +32,11 @@ impl std::str::FromStr for Receiver {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let right = "http://HOST:PORT/api/v1/write would be right";
+        let right = "http://HOST:PORT/api/v1/write or https://HOST/api/v1/write would be right";
         let url = reqwest::Url::parse(text).map_err(|error| format!("{text:?} is no URL ({error}): {right}"))?;
         match url.scheme() {
-            "http" if url.has_host() => Ok(Self { url }),
-            "https" => Err(format!("{text:?}: TLS is not spoken yet; send to a proxy on this machine: {right}")),
-            _ => Err(format!("{text:?} is not for HTTP: {right}")),
+            "http" | "https" if url.has_host() => Ok(Self { url }),
+            scheme => Err(format!("{text:?}: remote write goes over HTTP, not over {scheme}: {right}")),
         }
     }
 }
@@ -46,6 +46,11 @@ impl Receiver {
     pub fn shown(&self) -> String {
         let port = self.url.port_or_known_default().unwrap_or(80);
         format!("{}:{port}{}", self.url.host_str().unwrap_or(""), self.url.path())
+    }
+
+    /// Whether it speaks TLS.
+    pub fn is_tls(&self) -> bool {
+        self.url.scheme() == "https"
     }
 
     /// Its address.

@@ -14,7 +14,7 @@ use crate::http::{App, access, router};
 use crate::incidents::{self, Incidents};
 use crate::policies::Protect;
 use crate::query;
-use crate::remote_write::Sender;
+use crate::remote_write::{Receiver, Sender};
 use crate::serve;
 use crate::tls;
 use crate::token;
@@ -153,7 +153,7 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
     expect_back(&followers, &followers_file, &protect, &enforcers_file);
     let (series, _keeper) = open_series(data).await?;
     world.feed = Feed::over(series.clone());
-    let (senders, incidents) = (senders(&config, &mut world), start_detection(&config, &records)?);
+    let (senders, incidents) = (senders(&config, &mut world)?, start_detection(&config, &records)?);
     let ((to_loop, inputs), (stop, stopped)) = (Loop::new(), watch::channel(false));
     let (cache, logs) = (Cache::default(), Logs::default());
     crate::xds::set_listeners(&cache);
@@ -314,11 +314,14 @@ fn read_curves(records: &Records) -> Result<Vec<Curve>, Error> {
 }
 
 /// A sender for each receiver of remote write; the feed shows their counters.
-fn senders(config: &Config, world: &mut World) -> Vec<Sender> {
+fn senders(config: &Config, world: &mut World) -> Result<Vec<Sender>, Error> {
     let folder = config.data.join("remote-write");
-    let senders: Vec<Sender> = config.remote_write.iter().map(|to| Sender::new(to.clone(), &folder)).collect();
+    let is_tls = config.remote_write.iter().any(Receiver::is_tls);
+    let trusted = is_tls.then(|| tls::client(config.remote_write_ca.as_deref())).transpose().map_err(Error::Trust)?;
+    let sender = |to: &Receiver| Sender::new(to.clone(), &folder, trusted.clone().filter(|_| to.is_tls()));
+    let senders = config.remote_write.iter().map(sender).collect::<Result<Vec<_>, _>>().map_err(Error::Receivers)?;
     world.feed.remote_write = senders.iter().map(Sender::counts).collect();
-    senders
+    Ok(senders)
 }
 
 fn send_on(tasks: &mut JoinSet<Result<(), Error>>, senders: Vec<Sender>, series: &Arc<metrics::Store>) {

@@ -1,9 +1,11 @@
 //! Sends one receiver what it lacks, stretch by stretch, for as long as the server lives.
 
 use super::cursor::{Cursor, Position};
+use super::wire::Wire;
 use super::{Counts, Receiver, encode};
 use promql::{Labels, Sample};
-use reqwest::{StatusCode, header};
+use reqwest::{Body, StatusCode, header};
+use rustls::ClientConfig;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -46,21 +48,25 @@ enum Outcome {
 /// One receiver's sender.
 pub struct Sender {
     receiver: Receiver,
+    /// Makes requests, with the password of the URL; `wire` sends them.
     http: reqwest::Client,
+    wire: Wire,
     cursor: Cursor,
     counts: Arc<Counts>,
     settled_ms: i64,
 }
 
 impl Sender {
-    /// A sender that keeps its place in `folder`.
-    pub fn new(receiver: Receiver, folder: &Path) -> Self {
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(REQUEST_SECONDS_MAX)).build();
-        let http = http.expect("a client without TLS settings can be built");
+    /// A sender that keeps its place in `folder`; `trusted` says whom a receiver over TLS may show.
+    ///
+    /// # Errors
+    /// The receiver's name cannot be used.
+    pub fn new(receiver: Receiver, folder: &Path, trusted: Option<Arc<ClientConfig>>) -> Result<Self, String> {
+        let wire = Wire::to(&receiver, trusted)?;
         let cursor = Cursor::of(folder, receiver.url().as_str());
         let counts = Arc::new(Counts { receiver: receiver.shown(), ..Counts::default() });
         counts.acknowledged_ms.store(now_ms() as u64, Relaxed);
-        Self { receiver, http, cursor, counts, settled_ms: SETTLED_MS }
+        Ok(Self { receiver, http: reqwest::Client::new(), wire, cursor, counts, settled_ms: SETTLED_MS })
     }
 
     /// Its counters.
@@ -69,7 +75,7 @@ impl Sender {
     }
 
     /// Sends until the task is dropped.
-    pub async fn run(self, back: impl Back) {
+    pub async fn run(mut self, back: impl Back) {
         let mut position =
             self.cursor.read().unwrap_or(Position { acknowledged_ms: now_ms() - 1, sending_to_ms: None });
         loop {
@@ -102,7 +108,7 @@ impl Sender {
         }
     }
 
-    async fn stretch(&self, batch: Batch) {
+    async fn stretch(&mut self, batch: Batch) {
         let mut halvings = HALVINGS_MAX;
         for part in parts(batch) {
             let mut waiting = vec![part];
@@ -124,7 +130,7 @@ impl Sender {
     }
 
     /// Sends one request until it is taken (`None`) or refused for good.
-    async fn until_answered(&self, part: &Batch) -> Option<String> {
+    async fn until_answered(&mut self, part: &Batch) -> Option<String> {
         let samples: usize = part.iter().map(|(_, samples)| samples.len()).sum();
         let body = bytes::Bytes::from(encode::request(part));
         let mut pause = PAUSE_MS.0;
@@ -152,7 +158,13 @@ impl Sender {
         }
     }
 
-    async fn once(&self, body: bytes::Bytes) -> Outcome {
+    async fn once(&mut self, body: bytes::Bytes) -> Outcome {
+        let limit = Duration::from_secs(REQUEST_SECONDS_MAX);
+        let ended = tokio::time::timeout(limit, self.asked(body)).await;
+        ended.unwrap_or_else(|_| Outcome::Later(format!("no answer within {REQUEST_SECONDS_MAX} s"), None))
+    }
+
+    async fn asked(&mut self, body: bytes::Bytes) -> Outcome {
         let request = self
             .http
             .post(self.receiver.url().clone())
@@ -160,10 +172,12 @@ impl Sender {
             .header(header::CONTENT_ENCODING, "snappy")
             .header(header::USER_AGENT, concat!("springtide/", env!("CARGO_PKG_VERSION")))
             .header("X-Prometheus-Remote-Write-Version", "0.1.0")
-            .body(body);
-        let answer = match request.send().await {
-            Ok(answer) => answer,
-            Err(error) => return Outcome::Later(told(&error), None),
+            .body(body)
+            .build();
+        let request = request.and_then(http::Request::try_from).expect("an address and headers that were checked");
+        let answer = match self.wire.send(request).await {
+            Ok(answer) => reqwest::Response::from(answer.map(Body::wrap)),
+            Err(error) => return Outcome::Later(error.to_string(), None),
         };
         let status = answer.status();
         if status.is_success() {
@@ -186,15 +200,6 @@ impl Sender {
 
 fn now_ms() -> i64 {
     crate::clock::now_ms() as i64
-}
-
-/// An error and its innermost cause, without the address: it may hold a password.
-fn told(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 /// Half to all of a pause, so that many senders do not come back at once.

@@ -1,11 +1,13 @@
-//! A receiver that refuses, fails and goes away: what is sent, what is sent again, what is dropped.
+//! A receiver that refuses, fails and goes away, in the clear and over TLS: what is sent, what is sent again, what is dropped.
 
 use super::cursor::{Cursor, Position};
+use super::wire::Wire;
 use super::{Back, Batch, Receiver, Sender};
+use crate::{serve, tls};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header};
 use promql::{Labels, NAME, Sample};
 use prost::Message;
 use std::path::Path;
@@ -50,15 +52,19 @@ struct Seen {
     taken: Vec<(String, Sample)>,
     answers: Vec<StatusCode>,
     requests: usize,
+    /// Host and credentials of the last request.
+    asked: Vec<String>,
 }
 
 type Shared = Arc<Mutex<Seen>>;
 
-async fn receive(State(seen): State<Shared>, body: Bytes) -> StatusCode {
+async fn receive(State(seen): State<Shared>, headers: HeaderMap, body: Bytes) -> StatusCode {
     let plain = snap::raw::Decoder::new().decompress_vec(&body).expect("snappy");
     let request = WriteRequest::decode(&plain[..]).expect("protobuf");
     let mut seen = seen.lock().expect("no holder panics");
     seen.requests += 1;
+    let asked = [header::HOST, header::AUTHORIZATION].map(|name| headers.get(name).cloned());
+    seen.asked = asked.into_iter().flatten().map(|value| value.to_str().expect("plain").to_owned()).collect();
     if let Some(answer) = seen.answers.pop() {
         return answer;
     }
@@ -72,11 +78,28 @@ async fn receive(State(seen): State<Shared>, body: Bytes) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
+fn router(seen: &Shared) -> Router {
+    Router::new().route("/api/v1/write", axum::routing::post(receive)).with_state(seen.clone())
+}
+
 async fn receiver(seen: &Shared) -> (Receiver, JoinHandle<()>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}/api/v1/write", listener.local_addr().expect("an address"));
-    let router = Router::new().route("/api/v1/write", axum::routing::post(receive)).with_state(seen.clone());
+    let router = router(seen);
     let task = tokio::spawn(async move { axum::serve(listener, router).await.expect("served") });
+    (url.parse().expect("a receiver"), task)
+}
+
+/// A receiver over TLS with a password; its certificate, which is its own authority, is `cert.pem` in `folder`.
+async fn receiver_over_tls(seen: &Shared, folder: &Path) -> (Receiver, JoinHandle<Result<(), crate::config::Error>>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let files = tls::Files { cert: folder.join("cert.pem"), key: folder.join("key.pem") };
+    std::fs::write(&files.cert, made.cert.pem()).expect("written");
+    std::fs::write(&files.key, made.signing_key.serialize_pem()).expect("written");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("https://me:secret@localhost:{}/api/v1/write", listener.local_addr().expect("an address").port());
+    let config = tls::load(&files).expect("they go together");
+    let task = tokio::spawn(serve::tcp(listener, router(seen), 8, Some(config)));
     (url.parse().expect("a receiver"), task)
 }
 
@@ -110,7 +133,12 @@ async fn until(what: &str, check: impl Fn() -> bool) {
 /// A sender whose cursor stands before the samples.
 async fn sender(to: &Receiver, folder: &Path, acknowledged_ms: i64) -> Sender {
     Cursor::of(folder, to.url().as_str()).write(Position { acknowledged_ms, sending_to_ms: None }).await;
-    Sender::new(to.clone(), folder).settled_after(0)
+    begun(to, folder, None)
+}
+
+fn begun(to: &Receiver, folder: &Path, authorities: Option<&Path>) -> Sender {
+    let trusted = to.is_tls().then(|| tls::client(authorities).expect("authorities"));
+    Sender::new(to.clone(), folder, trusted).expect("a usable name").settled_after(0)
 }
 
 fn minutes_ago() -> i64 {
@@ -161,7 +189,7 @@ async fn a_receiver_that_was_away_misses_nothing_and_a_new_sender_goes_on_where_
         "the same stretch again"
     );
     seen.lock().expect("free").answers.clear();
-    let second = Sender::new(to.clone(), folder.path()).settled_after(0);
+    let second = begun(&to, folder.path(), None);
     let counts = second.counts();
     let run = tokio::spawn(second.run(past(&["a"], start, 100)));
     until("all samples", || counts.sent.load(Relaxed) == 100).await;
@@ -173,12 +201,65 @@ async fn a_receiver_that_was_away_misses_nothing_and_a_new_sender_goes_on_where_
     server.abort();
 }
 
+#[tokio::test]
+async fn a_receiver_over_tls_gets_all_when_its_authority_is_trusted() {
+    let (seen, folder) = (Shared::default(), tempfile::tempdir().expect("a folder"));
+    let (to, server) = receiver_over_tls(&seen, folder.path()).await;
+    let start = minutes_ago();
+    let place = Position { acknowledged_ms: start - 1, sending_to_ms: None };
+    Cursor::of(folder.path(), to.url().as_str()).write(place).await;
+    let sender = begun(&to, folder.path(), Some(&folder.path().join("cert.pem")));
+    let counts = sender.counts();
+    let run = tokio::spawn(sender.run(past(&["a"], start, 100)));
+    until("all samples", || counts.sent.load(Relaxed) == 100).await;
+    assert_eq!(counts.failed.load(Relaxed), 0);
+    let port = to.url().port().expect("given");
+    let asked = seen.lock().expect("free").asked.clone();
+    assert_eq!(asked, [format!("localhost:{port}"), "Basic bWU6c2VjcmV0".to_owned()]);
+    run.abort();
+    server.abort();
+}
+
+#[tokio::test]
+async fn an_authority_that_is_not_trusted_is_said_with_what_to_do() {
+    let (seen, folder) = (Shared::default(), tempfile::tempdir().expect("a folder"));
+    let (to, server) = receiver_over_tls(&seen, folder.path()).await;
+    let mut other = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    other.distinguished_name.push(rcgen::DnType::CommonName, "another authority");
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let path = folder.path().join("other.pem");
+    std::fs::write(&path, other.self_signed(&key).expect("a certificate").pem()).expect("written");
+    let trusted = tls::client(Some(&path)).expect("an authority");
+    let mut wire = Wire::to(&to, Some(trusted)).expect("a usable name");
+    let request = http::Request::post(to.url().as_str()).body(reqwest::Body::default()).expect("a request");
+    let why = wire.send(request).await.expect_err("nobody knows it").to_string();
+    assert!(why.contains("UnknownIssuer") && why.contains("--remote-write-ca FILE names others"), "{why}");
+    assert_eq!(seen.lock().expect("free").requests, 0);
+    server.abort();
+}
+
+#[test]
+fn authorities_that_cannot_be_read_are_refused_with_their_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ca.pem");
+    let why = || tls::client(Some(&path)).expect_err("refused").to_string();
+    let missing = why();
+    assert!(missing.contains("ca.pem") && missing.contains("CERTIFICATE sections"), "{missing}");
+    std::fs::write(&path, "no certificate\n").expect("written");
+    let none = why();
+    assert!(none.contains("ca.pem: no certificate of an authority in it"), "{none}");
+}
+
 #[test]
 fn a_receiver_is_read_and_shown_without_its_password() {
     let shown = |text: &str| text.parse::<Receiver>().map(|to| to.shown());
     assert_eq!(shown("http://me:secret@127.0.0.1/api/v1/write").expect("good"), "127.0.0.1:80/api/v1/write");
-    let cases =
-        [("127.0.0.1:9090", "would be right"), ("https://a/b", "TLS"), ("ftp://a/b", "not for HTTP"), ("", "no URL")];
+    assert_eq!(shown("https://a/b").expect("good"), "a:443/b");
+    let cases = [
+        ("127.0.0.1:9090", "would be right"),
+        ("ftp://a/b", "over HTTP, not over ftp: http://HOST:PORT/api/v1/write or https://HOST/"),
+        ("", "no URL"),
+    ];
     for (text, part) in cases {
         let why = shown(text).expect_err(text);
         assert!(why.contains(part), "{text}: {why}");

@@ -26,6 +26,7 @@ pub fn config(data: &Path) -> Config {
         fleet: ([127, 0, 0, 1], 0).into(),
         mesh: None,
         remote_write: Vec::new(),
+        remote_write_ca: None,
         detect_warm_s: None,
     }
 }

@@ -57,6 +57,9 @@ pub struct Args {
     /// Send all series there, by Prometheus' remote write (may be given again)
     #[arg(long, value_name = "URL")]
     remote_write: Vec<server::Receiver>,
+    /// PEM file of the authorities that certificates of https receivers may be of; else those that the system trusts
+    #[arg(long, value_name = "FILE", requires = "remote_write")]
+    remote_write_ca: Option<PathBuf>,
     /// Worker threads of the proxy
     #[arg(long, default_value_t = 1)]
     proxy_threads: usize,

@@ -33,6 +33,9 @@ pub struct ServerArgs {
     /// Send all series there, by Prometheus' remote write (may be given again, for up to 8 receivers)
     #[arg(long, value_name = "URL")]
     remote_write: Vec<server::Receiver>,
+    /// PEM file of the authorities that certificates of https receivers may be of; else those that the system trusts
+    #[arg(long, value_name = "FILE", requires = "remote_write")]
+    remote_write_ca: Option<PathBuf>,
     /// Seconds of traffic before detection says anything of a series; fewer mean more false incidents
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u16).range(5..=3_600))]
     detect_warm_s: u16,
@@ -231,6 +234,7 @@ pub fn server(args: ServerArgs) -> Result<()> {
         fleet: args.fleet,
         mesh: None,
         remote_write: args.remote_write,
+        remote_write_ca: args.remote_write_ca,
         detect_warm_s: Some(args.detect_warm_s),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -92,6 +92,9 @@ impl Fleet {
         for to in &self.args.remote_write {
             args.extend(words(&["--remote-write", to.url().as_str()]));
         }
+        if let Some(authorities) = &self.args.remote_write_ca {
+            args.extend([OsString::from("--remote-write-ca"), authorities.into()]);
+        }
         Child { name: "server".to_owned(), args, same_fleet_port: true }
     }
 
