@@ -281,16 +281,6 @@ impl Client {
         self.send(self.request(Method::GET, &format!("/v1/backup?metrics={with_metrics}"))).await
     }
 
-    /// What a route answers that has no method of its own here.
-    pub async fn ask(&self, path: &str) -> Result<serde_json::Value, Error> {
-        self.get(path).await
-    }
-
-    /// The same, for a route that is told something.
-    pub async fn tell(&self, path: &str, body: &serde_json::Value) -> Result<serde_json::Value, Error> {
-        self.post(path, body).await
-    }
-
     /// Curves, newest first.
     pub async fn curves(&self, service: Option<&str>) -> Result<Vec<Curve>, Error> {
         let query: Vec<(&str, &str)> = service.map(|name| ("service", name)).into_iter().collect();

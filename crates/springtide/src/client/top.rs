@@ -92,7 +92,10 @@ pub async fn top(args: Args) -> Result<(), Failure> {
         }
         Tab::Incidents => {
             let found = incidents::all(&client).await?;
-            args.output.show(&found, || table(args.of, rows::incidents(&incidents::short(&found), now_ms())).text())
+            if let Some(trouble) = client.status().await?.detection_trouble {
+                args.output.note(&trouble)?;
+            }
+            args.output.show(&found, || table(args.of, rows::incidents(&found, now_ms())).text())
         }
         Tab::Services | Tab::Instances | Tab::Hosts => {
             let view = client.top().await?;

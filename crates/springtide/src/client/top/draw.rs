@@ -79,13 +79,16 @@ fn said(screen: &Screen, left_out: usize) -> Line<'static> {
     }
     let setting = screen.setting();
     let mut parts = Vec::new();
+    parts.extend(screen.data.detection_trouble.clone());
     parts.extend(setting.group.as_ref().map(|group| format!("of {group}")));
     let typing = screen.dialog == Some(Dialog::Filter);
     if typing || !setting.filter.is_empty() {
         parts.push(format!("with \"{}{}\"", setting.filter, if typing { "_" } else { "" }));
     }
-    if left_out > 0 {
-        parts.push(format!("({left_out} columns need more width)"));
+    match left_out {
+        0 => {}
+        1 => parts.push("(1 column needs more width)".to_owned()),
+        more => parts.push(format!("({more} columns need more width)")),
     }
     Line::raw(parts.join(" "))
 }

@@ -3,12 +3,11 @@
 //! A look or a deed that takes long holds nothing up: keys are taken and the screen is drawn meanwhile.
 
 use super::draw::draw;
-use super::rows::Incident;
 use super::state::{Answer, Data, Request, Screen};
 use super::{Tab, incidents};
 use crate::client::failure::Failure;
 use api::client::{Client, Error};
-use api::http::{FireRequest, OperationRequest, StepRequest};
+use api::http::{FireRequest, OperationRequest, SilenceRequest, StepRequest};
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
@@ -118,11 +117,11 @@ async fn look(client: &Client, tab: Tab) -> Result<Data, Error> {
         Tab::Operations => Some(client.operation_views().await?),
         _ => None,
     };
-    let incidents: Option<Vec<Incident>> = match tab {
-        Tab::Incidents => Some(incidents::short(&incidents::all(client).await?)),
-        _ => None,
+    let (incidents, detection_trouble) = match tab {
+        Tab::Incidents => (Some(incidents::all(client).await?), client.status().await?.detection_trouble),
+        _ => (None, None),
     };
-    Ok(Data { top, operations, incidents })
+    Ok(Data { top, operations, incidents, detection_trouble })
 }
 
 fn done(client: &Client, request: Request) -> BoxFuture<'_, Answer> {
@@ -132,7 +131,7 @@ fn done(client: &Client, request: Request) -> BoxFuture<'_, Answer> {
 async fn deed(client: &Client, request: Request) -> Result<Answer, Error> {
     Ok(match request {
         Request::Quit | Request::Look => Answer::Done(String::new()),
-        Request::Describe("incident", name) => Answer::Described(incidents::page(client, &name).await?),
+        Request::Describe("incident", name) => Answer::Described(incidents::described(&client.incident(&name).await?)),
         Request::Describe(kind, name) => Answer::Described(client.describe(kind, &name).await?),
         Request::Steer(id, verb @ ("retry" | "skip")) => {
             let view = client.steer_step(&id, verb, &StepRequest::default()).await?;
@@ -164,11 +163,12 @@ async fn deed(client: &Client, request: Request) -> Result<Answer, Error> {
             Answer::Done(format!("preset {preset} is in force; `springtide protect lift` ends it early"))
         }
         Request::Acknowledge(incident) => {
-            incidents::acknowledge(client, &incident).await?;
+            client.incident_ack(&incident).await?;
             Answer::Done(format!("{incident} is acknowledged"))
         }
         Request::Silence(incident, minutes) => {
-            incidents::silence(client, &incident, minutes).await?;
+            let (length, reason) = (format!("{minutes}m"), "muted in springtide top".to_owned());
+            client.incident_silence(&incident, &SilenceRequest { r#for: length, reason }).await?;
             Answer::Done(format!("{incident} is mute for {minutes} min"))
         }
     })

@@ -2,7 +2,7 @@
 
 use super::Tab;
 use crate::client::{progress, tables};
-use api::http::{OperationView, TopRow, TopView};
+use api::http::{Incident, OperationView, TopRow, TopView};
 use model::{StepState, UnixMs};
 
 /// The columns of a view.
@@ -73,23 +73,6 @@ pub struct Line {
     pub cells: Vec<String>,
     /// As numbers where the column has some: what it is sorted by.
     pub numbers: Vec<Option<f64>>,
-}
-
-/// An incident as the view shows it.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Incident {
-    /// Id.
-    pub id: String,
-    /// `open`, `acknowledged`, `silenced`, `ended`.
-    pub state: String,
-    /// When it began.
-    pub since: UnixMs,
-    /// Where: service, host, edge.
-    pub place: String,
-    /// Probable cause, the first of the ranked.
-    pub cause: String,
-    /// What saw it.
-    pub evidence: String,
 }
 
 /// The lines of services, instances or hosts.
@@ -199,18 +182,21 @@ fn operation(view: &OperationView, now: UnixMs) -> Line {
 
 /// The lines of incidents at a time.
 pub fn incidents(all: &[Incident], now: UnixMs) -> Vec<Line> {
-    let line = |of: &Incident| Line {
-        name: of.id.clone(),
-        group: String::new(),
-        cells: vec![
-            of.id.clone(),
-            of.state.clone(),
-            since(of.since, now),
-            of.place.clone(),
-            of.cause.clone(),
-            of.evidence.clone(),
-        ],
-        numbers: vec![None, None, Some(of.since as f64), None, None, None],
+    let line = |of: &Incident| {
+        let is_mute = of.silenced_until.is_some() && of.ended_at.is_none();
+        Line {
+            name: of.id.clone(),
+            group: String::new(),
+            cells: vec![
+                of.id.clone(),
+                if is_mute { format!("{}, mute", of.state) } else { of.state.clone() },
+                since(of.started_at, now),
+                of.reach.join(", "),
+                of.causes.first().map_or_else(|| of.title.clone(), |cause| cause.what.clone()),
+                of.findings.first().map(|found| found.what.clone()).unwrap_or_default(),
+            ],
+            numbers: vec![None, None, Some(of.started_at as f64), None, None, None],
+        }
     };
     all.iter().map(line).collect()
 }

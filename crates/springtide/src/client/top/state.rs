@@ -1,8 +1,8 @@
 //! What the screen of `top` shows and does: keys and answers in, requests out. No terminal, no network, no clock.
 
 use super::Tab;
-use super::rows::{self, Incident, Line};
-use api::http::{Description, OperationPlan, OperationView, TopView};
+use super::rows::{self, Line};
+use api::http::{Description, Incident, OperationPlan, OperationView, TopView};
 use ratatui::crossterm::event::KeyCode;
 
 /// Lines that one page turn moves.
@@ -23,6 +23,8 @@ pub struct Data {
     pub operations: Option<Vec<OperationView>>,
     /// Incidents; absent when this look did not ask for them.
     pub incidents: Option<Vec<Incident>>,
+    /// Why incidents may be missing; not asked with other views.
+    pub detection_trouble: Option<String>,
 }
 
 /// What is to be done outside.

@@ -1,10 +1,12 @@
 //! Keys in, requests out; and what 80 columns by 24 lines show.
 
 use super::draw::draw;
-use super::rows::Incident;
 use super::state::{Answer, Data, Dialog, Request, Screen};
 use super::*;
-use api::http::{Allowed, Description, OperationPlan, OperationView, PlannedAt, Section, TopRow, TopView};
+use api::http::{
+    Allowed, Description, Incident, IncidentCause, IncidentFinding, OperationPlan, OperationView, PlannedAt, Section,
+    TopRow, TopView,
+};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
@@ -52,12 +54,22 @@ fn data() -> Data {
     let incident = Incident {
         id: "inc-3".to_owned(),
         state: "open".to_owned(),
-        since: NOW - 8_000,
-        place: "1 service: lottery".to_owned(),
-        cause: "loss of instance lottery-1".to_owned(),
-        evidence: "presence of lottery-1".to_owned(),
+        title: "loss of instance lottery-1".to_owned(),
+        severity: "critical".to_owned(),
+        started_at: NOW - 8_000,
+        reach: vec!["1 service: lottery".to_owned()],
+        causes: vec![IncidentCause {
+            what: "loss of instance lottery-1".to_owned(),
+            confidence: 0.82,
+            evidence: vec!["no sign for 3 s".to_owned()],
+            ..IncidentCause::default()
+        }],
+        findings: vec![IncidentFinding { what: "presence of lottery-1".to_owned(), ..IncidentFinding::default() }],
+        next: vec!["springtide describe service lottery".to_owned()],
+        ..Incident::default()
     };
-    Data { top, operations: Some(vec![running, held]), incidents: Some(vec![incident]) }
+    let (operations, incidents) = (Some(vec![running, held]), Some(vec![incident]));
+    Data { top, operations, incidents, detection_trouble: None }
 }
 
 fn press(screen: &mut Screen, keys: &str) -> Vec<Request> {
@@ -285,16 +297,21 @@ fn a_server_that_is_away_is_said_and_forgotten() {
 }
 
 #[test]
-fn an_incident_is_read_by_name() {
-    let found = serde_json::json!([{
-        "id": "inc-3", "state": "open", "title": "pay is slow", "severity": "critical", "started_at": NOW - 8_000,
-        "ended_at": null, "silenced_until": NOW + 60_000, "reach": ["1 service: pay"], "next": ["springtide describe service pay"],
-        "causes": [{"what": "loss of instance pay-3", "confidence": 0.82, "evidence": ["no sign for 3 s"]}],
-        "findings": [{"what": "errors of service pay: 0.1% → 5.2%"}], "something_new": 7,
-    }]);
-    let short = incidents::short(&found);
-    assert_eq!((short[0].state.as_str(), short[0].cause.as_str()), ("open, mute", "loss of instance pay-3"));
-    let page = page::lines(&incidents::described(&found[0]));
-    assert!(page.contains(&"  loss of instance pay-3  82%     no sign for 3 s".to_owned()), "{page:#?}");
-    assert!(page.contains(&"  springtide describe service pay".to_owned()), "{page:#?}");
+fn a_mute_incident_says_so_and_its_page_tells_why_it_is_believed() {
+    let incident = data().incidents.expect("one").remove(0);
+    let mute = Incident { silenced_until: Some(NOW + 60_000), ..incident.clone() };
+    assert_eq!(rows::incidents(&[mute], NOW)[0].cells[1], "open, mute");
+    let page = page::lines(&incidents::described(&incident));
+    assert!(page.contains(&"  loss of instance lottery-1  82%     no sign for 3 s".to_owned()), "{page:#?}");
+    assert!(page.contains(&"  springtide describe service lottery".to_owned()), "{page:#?}");
+}
+
+#[test]
+fn incidents_are_not_shown_as_all_that_there_is_while_nobody_watches() {
+    let trouble = Some("detection does not run".to_owned());
+    let mut screen = Screen::new(Tab::Incidents, Data { detection_trouble: trouble, ..data() });
+    assert!(drawn(&screen, 80, 24).contains("detection does not run"));
+    press(&mut screen, "1");
+    screen.take(Answer::Looked(data()));
+    assert!(!drawn(&screen, 80, 24).contains("detection does not run"));
 }
