@@ -283,14 +283,7 @@ pub async fn retry(
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<Json<OperationView>, Failure> {
-    let (id, aim): (OperationId, Aim) = (name(&id)?, aim(&body)?);
-    let decided = app.control.decide(move |world, now| -> Result<Decided, Failure> {
-        let retried = control::retry(&world.snapshot, &world.observed, &id, &aim, &who, now);
-        let (at_work, commit) = retried.map_err(|refused| problem::refusal(&refused))?;
-        let operation = written(&commit, &at_work)?;
-        Ok((commit, operation))
-    });
-    viewed(&app, decided.await?.1).await
+    steer_step(&app, who, &id, &body, control::retry).await
 }
 
 /// Has a step passed over, or one of its targets.
@@ -303,14 +296,37 @@ pub async fn skip(
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<Json<OperationView>, Failure> {
-    let (id, aim): (OperationId, Aim) = (name(&id)?, aim(&body)?);
+    steer_step(&app, who, &id, &body, |snapshot, observed, id, aim, who, now| {
+        control::skip(snapshot, observed, id, aim, who, now).map(|commit| (id.clone(), commit))
+    })
+    .await
+}
+
+/// Gives the operation at work, too: another one, when one that had ended is opened again.
+type SteerStep = fn(
+    &model::Snapshot,
+    &control::Observed,
+    &OperationId,
+    &Aim,
+    &str,
+    UnixMs,
+) -> Result<(OperationId, Commit), control::Refusal>;
+
+async fn steer_step(
+    app: &App,
+    who: String,
+    id: &str,
+    body: &[u8],
+    steer: SteerStep,
+) -> Result<Json<OperationView>, Failure> {
+    let (id, aim): (OperationId, Aim) = (name(id)?, aim(body)?);
     let decided = app.control.decide(move |world, now| -> Result<Decided, Failure> {
-        let skipped = control::skip(&world.snapshot, &world.observed, &id, &aim, &who, now);
-        let commit = skipped.map_err(|refused| problem::refusal(&refused))?;
-        let operation = written(&commit, &id)?;
+        let steered = steer(&world.snapshot, &world.observed, &id, &aim, &who, now);
+        let (at_work, commit) = steered.map_err(|refused| problem::refusal(&refused))?;
+        let operation = written(&commit, &at_work)?;
         Ok((commit, operation))
     });
-    viewed(&app, decided.await?.1).await
+    viewed(app, decided.await?.1).await
 }
 
 /// What a body says of the step meant; no body says nothing.
