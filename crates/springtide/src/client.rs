@@ -25,6 +25,7 @@ mod simulate;
 mod size;
 mod tables;
 mod top;
+mod which;
 
 use clap::Subcommand;
 use failure::Failure;

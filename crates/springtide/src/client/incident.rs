@@ -3,6 +3,7 @@
 use super::connect::Connect;
 use super::failure::Failure;
 use super::output::{Output, Table, age, duration, now_ms};
+use super::which::Which;
 use api::http::{Incident, SilenceRequest, SilenceResponse};
 use clap::Subcommand;
 use model::Life;
@@ -15,10 +16,18 @@ const FINDINGS_SHOWN: usize = 8;
 #[derive(Subcommand)]
 pub enum Command {
     List(ListArgs),
-    Show(ShowArgs),
-    Ack(AckArgs),
+    /// Show one incident: causes with evidence, how far it reaches, what goes on, what may help
+    #[command(after_help = "Examples:\n  springtide incident show inc-7\n  springtide incident show inc-7 -o json")]
+    Show(Which),
+    /// Say that you look after an incident
+    #[command(after_help = "Example: springtide incident ack inc-7\n\nWho you are is in the audit: springtide audit")]
+    Ack(Which),
     Silence(SilenceArgs),
-    Unsilence(UnsilenceArgs),
+    /// End an incident's silence now
+    #[command(
+        after_help = "Example: springtide incident unsilence inc-7\n\nWhat went on meanwhile is told at once. Silences of operations stay: they end with their step."
+    )]
+    Unsilence(Which),
 }
 
 /// List incidents, newest first
@@ -42,30 +51,6 @@ pub struct ListArgs {
     connect: Connect,
 }
 
-/// Show one incident: causes with evidence, how far it reaches, what goes on, what may help
-#[derive(clap::Args)]
-#[command(after_help = "Examples:\n  springtide incident show inc-7\n  springtide incident show inc-7 -o json")]
-pub struct ShowArgs {
-    /// Its id
-    id: String,
-    #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    connect: Connect,
-}
-
-/// Say that you look after an incident
-#[derive(clap::Args)]
-#[command(after_help = "Example: springtide incident ack inc-7\n\nWho you are is in the audit: springtide audit")]
-pub struct AckArgs {
-    /// Its id
-    id: String,
-    #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    connect: Connect,
-}
-
 /// Tell nobody of an incident for a while
 #[derive(clap::Args)]
 #[command(
@@ -80,20 +65,6 @@ pub struct SilenceArgs {
     /// Why, for others
     #[arg(long, default_value = "")]
     reason: String,
-    #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    connect: Connect,
-}
-
-/// End an incident's silence now
-#[derive(clap::Args)]
-#[command(
-    after_help = "Example: springtide incident unsilence inc-7\n\nWhat went on meanwhile is told at once. Silences of operations stay: they end with their step."
-)]
-pub struct UnsilenceArgs {
-    /// Its id
-    id: String,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]

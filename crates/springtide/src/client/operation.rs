@@ -6,6 +6,7 @@ use super::nearest::or_nearest;
 use super::output::{Format, Output, Table, age};
 use super::progress::{self, Wait};
 use super::tables;
+use super::which::Which;
 use api::client::{Client, Error};
 use api::http::{OperationOrder, OperationRequest, OperationView, StepRequest};
 use clap::Subcommand;
@@ -78,15 +79,28 @@ pub struct UndrainArgs {
     connect: Connect,
 }
 
+const STEERED: &str = "Examples:
+  springtide operation pause op-3      hold it before its next move
+  springtide operation resume op-3     go on
+  springtide operation rollback op-3   undo what it did";
+
 /// See and steer operations
 #[derive(Subcommand)]
 pub enum Command {
     List(ListArgs),
-    Show(ShowArgs),
+    /// Show one operation: steps, judgements, log
+    #[command(after_help = "Example: springtide operation show op-3")]
+    Show(Which),
     Watch(WatchArgs),
-    Pause(SteerArgs),
-    Resume(SteerArgs),
-    Rollback(SteerArgs),
+    /// Hold an operation before its next move
+    #[command(after_help = STEERED)]
+    Pause(Which),
+    /// Let a held operation go on
+    #[command(after_help = STEERED)]
+    Resume(Which),
+    /// Have an operation undo what it did
+    #[command(after_help = STEERED)]
+    Rollback(Which),
     Retry(RetryArgs),
     Skip(SkipArgs),
     Report(ReportArgs),
@@ -105,18 +119,6 @@ pub struct ListArgs {
     connect: Connect,
 }
 
-/// Show one operation: steps, judgements, log
-#[derive(clap::Args)]
-#[command(after_help = "Example: springtide operation show op-3")]
-pub struct ShowArgs {
-    /// Its id
-    id: String,
-    #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    connect: Connect,
-}
-
 /// Follow an operation to its end
 #[derive(clap::Args)]
 #[command(
@@ -128,20 +130,6 @@ pub struct WatchArgs {
     /// Longest wait
     #[arg(long, default_value_t = 900, value_name = "SECONDS")]
     wait_seconds: u64,
-    #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    connect: Connect,
-}
-
-/// Steer an operation
-#[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  springtide operation pause op-3      hold it before its next move\n  springtide operation resume op-3     go on\n  springtide operation rollback op-3   undo what it did"
-)]
-pub struct SteerArgs {
-    /// Its id
-    id: String,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
@@ -289,7 +277,7 @@ async fn watch(args: WatchArgs) -> Result<(), Failure> {
     }
 }
 
-async fn steer(args: SteerArgs, verb: &str) -> Result<(), Failure> {
+async fn steer(args: Which, verb: &str) -> Result<(), Failure> {
     let operation = args.connect.client()?.steer_operation(&args.id, verb).await?;
     args.output.show(&operation, || format!("{} {}\n", operation.id, progress::phase(operation.phase)))
 }
