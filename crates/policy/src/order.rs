@@ -51,6 +51,11 @@ pub enum Relation {
     Shadowed,
     /// Same kind of action: the earlier governs the requests in both scopes.
     Governed,
+    /// Both slow, and the earlier one takes every request of the later one: the later slows nothing new, and what waits for it
+    /// is delivered at its own rate all the same.
+    ShadowedLane,
+    /// Both slow: the earlier governs new requests in both scopes, and what waits for either is delivered at its own rate.
+    GovernedLane,
     /// Another kind of action: the earlier is asked first for the requests in both scopes.
     Before,
 }
@@ -77,8 +82,10 @@ pub fn overlaps(policies: &[Policy]) -> Vec<Overlap> {
             if !meet(earlier, later) {
                 continue;
             }
-            let same = Severity::of(&earlier.action) == Severity::of(&later.action);
-            let relation = match (same, covers(earlier, later)) {
+            let (first, second) = (Severity::of(&earlier.action), Severity::of(&later.action));
+            let relation = match (first == second, covers(earlier, later)) {
+                (true, true) if first == Severity::Slow => Relation::ShadowedLane,
+                (true, false) if first == Severity::Slow => Relation::GovernedLane,
                 (true, true) => Relation::Shadowed,
                 (true, false) => Relation::Governed,
                 (false, _) => Relation::Before,

@@ -232,10 +232,21 @@ impl PolicySet {
     /// Of each kind of action the first policy, in order, whose scope and expression match governs; it takes the request or
     /// not, and later ones of its kind are not asked.
     pub fn decide(&self, head: &Head<'_>, now_us: u64) -> Option<Taken<'_>> {
+        self.first(head, now_us, |_| true)
+    }
+
+    /// The same for what a slow lane releases: it was slowed already, so no policy slows it again, whatever its name, and
+    /// those of other kinds are asked as if that one were not there.
+    pub fn decide_released(&self, head: &Head<'_>, now_us: u64) -> Option<Taken<'_>> {
+        self.first(head, now_us, |entry| entry.severity != Severity::Slow)
+    }
+
+    /// The first policy that takes a request, of those that may.
+    fn first(&self, head: &Head<'_>, now_us: u64, may: impl Fn(&Entry) -> bool) -> Option<Taken<'_>> {
         let mut governed = 0_u8;
         for entry in &self.entries {
             let kind = 1 << (entry.severity as u8);
-            if governed & kind != 0 || entry.ends_us <= now_us || !entry.governs(head) {
+            if governed & kind != 0 || entry.ends_us <= now_us || !may(entry) || !entry.governs(head) {
                 continue;
             }
             governed |= kind;

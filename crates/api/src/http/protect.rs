@@ -166,7 +166,8 @@ pub struct OverlapView {
     /// The other.
     pub later: String,
     /// `shadowed`: the later never acts; `governed`: the earlier alone decides on requests in both scopes; `before`: the
-    /// earlier is asked first, and the later on what it lets pass.
+    /// earlier is asked first, and the later on what it lets pass. Of two that slow, `shadowed-lane` and `governed-lane` say
+    /// the same of new requests; what waits for either is delivered at its own rate.
     pub relation: String,
 }
 

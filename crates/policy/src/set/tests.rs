@@ -227,6 +227,33 @@ fn overlaps_are_named_as_they_act() {
     );
 }
 
+fn slow_on(name: &str, order: u32, route: &str) -> Policy {
+    let slow = PolicyAction::Slow(Slow { requests_per_second: 1.0, key_header: "k".to_owned(), waiting_max: 1 });
+    Policy { route: Some(route.to_owned()), ..policy(name, order, slow) }
+}
+
+#[test]
+fn two_slow_policies_overlap_on_new_requests_alone() {
+    let found = overlaps(&[slow_on("part", 1, "/pay/x"), slow_on("all", 2, "/pay"), slow_on("late", 3, "/pay/x")]);
+    let relations: Vec<_> = found.iter().map(|at| (at.earlier.as_str(), at.later.as_str(), at.relation)).collect();
+    let wanted = [
+        ("part", "all", Relation::GovernedLane),
+        ("part", "late", Relation::ShadowedLane),
+        ("all", "late", Relation::ShadowedLane),
+    ];
+    assert_eq!(relations, wanted);
+}
+
+#[test]
+fn what_a_lane_releases_is_slowed_by_no_policy_and_asked_by_all_others() {
+    let in_force = |policy| InForce { policy, version: 1, ends_us: 2 * NOW };
+    let policies = vec![slow_on("mine", 1, "/"), slow_on("another", 2, "/"), policy("quiet", 3, suppress())];
+    let (set, refused) = PolicySet::compile(policies.into_iter().map(in_force).collect(), &Place::default());
+    assert!(refused.is_empty(), "{refused:?}");
+    let released = set.decide_released(&head(1), NOW).map(|taken| taken.entry.policy.name.to_string());
+    assert_eq!((taker(&set, &head(1)).as_deref(), released.as_deref()), (Some("mine"), Some("quiet")));
+}
+
 proptest::proptest! {
     /// The decision of the set is that of a slow reading of the rules.
     #[test]

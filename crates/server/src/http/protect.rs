@@ -184,6 +184,8 @@ fn overlaps(policies: &[Policy]) -> Vec<OverlapView> {
         relation: match at.relation {
             Relation::Shadowed => "shadowed",
             Relation::Governed => "governed",
+            Relation::ShadowedLane => "shadowed-lane",
+            Relation::GovernedLane => "governed-lane",
             Relation::Before => "before",
         }
         .to_owned(),

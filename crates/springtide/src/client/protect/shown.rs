@@ -69,6 +69,14 @@ fn overlaps(all: &[OverlapView]) -> String {
         let (earlier, later) = (&at.earlier, &at.later);
         let said = match at.relation.as_str() {
             "shadowed" => format!("{later} never acts: {earlier} governs every request in its scope"),
+            "shadowed-lane" => format!(
+                "{later} slows nothing new: {earlier} governs every request in its scope; what waits for {later} is \
+                 delivered all the same, at its own rate"
+            ),
+            "governed-lane" => format!(
+                "{earlier} slows new requests where both match, {later} only elsewhere; what waits for either is \
+                 delivered at its own rate"
+            ),
             "governed" => format!("{earlier} governs where both match; {later} only elsewhere"),
             _ => format!("{earlier} is asked before {later}, which sees what that lets pass"),
         };
@@ -297,6 +305,24 @@ fn grouped(number: f64) -> String {
 mod tests {
     use super::*;
     use api::http::DryRunEffect;
+
+    #[test]
+    fn of_two_slow_policies_it_is_said_what_becomes_of_what_waits() {
+        let told = |relation: &str| {
+            let relation = relation.to_owned();
+            overlaps(&[OverlapView { earlier: "lane-b".to_owned(), later: "lane-a".to_owned(), relation }])
+        };
+        assert_eq!(
+            told("shadowed-lane"),
+            "\noverlap: lane-a slows nothing new: lane-b governs every request in its scope; what waits for lane-a is \
+             delivered all the same, at its own rate\n"
+        );
+        assert_eq!(
+            told("governed-lane"),
+            "\noverlap: lane-b slows new requests where both match, lane-a only elsewhere; what waits for either is \
+             delivered at its own rate\n"
+        );
+    }
 
     #[test]
     fn a_dry_run_reads_well_and_never_claims_what_was_not_measured() {
