@@ -30,6 +30,8 @@ pub const SHED: &str = "x-springtide-shed";
 pub const UNGATED: &str = "x-springtide-ungated";
 /// On an answer: who rejected, and why.
 pub const REJECT: &str = "x-springtide-reject";
+/// On an answer: the policy that answered in the service's place, inside the service. A proxy's own answers lack it.
+pub const INSTEAD: &str = "x-springtide-instead";
 /// On an answer: the ORCA load report in its text form.
 pub const ORCA: &str = "endpoint-load-metrics";
 /// In gRPC metadata: the ORCA load report in its binary form.

@@ -41,6 +41,12 @@ impl From<IpAddr> for Peer {
 pub const CALLER: HeaderName = HeaderName::from_static("x-springtide-caller");
 /// Why the proxy, or a service behind it, rejected fast.
 pub const REJECT: HeaderName = HeaderName::from_static("x-springtide-reject");
+/// Which policy answered in the place of a service, inside it.
+pub const INSTEAD: HeaderName = HeaderName::from_static(wire::INSTEAD);
+/// A delivery of the slow lane.
+pub const LANE: HeaderName = HeaderName::from_static(slowlane::deliver::LANE);
+/// The answer to such a delivery is the service's own.
+pub const DELIVERED: HeaderName = HeaderName::from_static(slowlane::deliver::DELIVERED);
 /// Client addresses along the way.
 pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Load report of an answer, as text.

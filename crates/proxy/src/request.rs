@@ -300,10 +300,14 @@ impl Call<'_> {
         if upgrades(request.headers()) {
             return Decision::Answer(own::NO_UPGRADE);
         }
-        let Some(protection) = &self.worker.protection else { return Decision::Pass(None, Ticket::default()) };
+        let Some(protection) = &self.worker.protection else {
+            // The lane of the process before this one may deliver through it.
+            let from_lane = self.side == Side::Mesh && headers::has(request.headers(), &headers::LANE);
+            return Decision::Pass(None, Ticket::default().of_lane(from_lane));
+        };
         let context = protection.enter(self, cluster, request);
         match protection.decide(self, cluster, &context, request) {
-            Verdict::Go(ticket) => Decision::Pass(Some(context), ticket),
+            Verdict::Go(ticket) => Decision::Pass(Some(context), ticket.of_lane(context.from_lane)),
             Verdict::Reply(reply) => Decision::Reply(reply),
             Verdict::Slow(entry) => Decision::Slow(context, entry),
         }
@@ -359,6 +363,7 @@ impl Call<'_> {
         let marks = link.marks(&answer.headers);
         headers::strip(&mut answer.headers, marks);
         answer.version = Version::HTTP_11;
+        ticket.mark(&mut answer);
         if let Some(protection) = &self.worker.protection {
             let heard = protection.answered(self, cluster, ticket, (&mut answer, marks), now.us);
             if let Some(advert) = heard {

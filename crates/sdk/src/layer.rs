@@ -108,10 +108,18 @@ where
     }
 }
 
+/// Who answers in the service's place. Every such answer names it: the slow lane must not take one for a delivery.
+enum By {
+    /// A rejection, as [`wire::REJECT`] has it.
+    Rejection(String),
+    /// The policy of this name.
+    Policy(String),
+}
+
 /// An answer in the place of the service's own.
 struct Instead {
     status: StatusCode,
-    reject: Option<String>,
+    by: By,
     headers: Vec<(String, String)>,
     body: String,
 }
@@ -125,8 +133,9 @@ impl Instead {
                 answer.headers_mut().insert(name, value);
             }
         }
-        if let Some(reject) = &self.reject {
-            set(answer.headers_mut(), wire::REJECT, reject);
+        match &self.by {
+            By::Rejection(reject) => set(answer.headers_mut(), wire::REJECT, reject),
+            By::Policy(name) => set(answer.headers_mut(), wire::INSTEAD, name),
         }
         answer
     }
@@ -203,7 +212,9 @@ impl Sdk {
             user: context.user_hash(),
             priority: context.priority.as_u16(),
         };
-        match set.decide(&head, now_us)?.action() {
+        let taken = set.decide(&head, now_us)?;
+        let configured = |answer| configured(answer, taken.entry.policy.name.as_str());
+        match taken.action() {
             PolicyAction::Throttle(Throttle::RequestsPerSecond(_)) | PolicyAction::Slow(_) => None,
             PolicyAction::Throttle(_) => Some(self.rejected(Why::Policy)),
             PolicyAction::Suppress(answer) => Some(configured(answer)),
@@ -218,8 +229,8 @@ impl Sdk {
             Why::Deadline => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
-        let reject = wire::reject(why, &self.0.place.service);
-        Instead { status, reject: Some(reject), headers: Vec::new(), body: format!("rejected: {}\n", why.as_str()) }
+        let by = By::Rejection(wire::reject(why, &self.0.place.service));
+        Instead { status, by, headers: Vec::new(), body: format!("rejected: {}\n", why.as_str()) }
     }
 
     /// Level and demand ride on every answer, a rejection too.
@@ -247,10 +258,10 @@ impl Sdk {
     }
 }
 
-fn configured(answer: &Answer) -> Instead {
+fn configured(answer: &Answer, policy: &str) -> Instead {
     Instead {
         status: StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK),
-        reject: None,
+        by: By::Policy(policy.to_owned()),
         headers: answer.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
         body: answer.body.clone(),
     }

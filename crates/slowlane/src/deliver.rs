@@ -3,7 +3,7 @@
 use crate::Item;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Uri, Version};
+use http::{Request, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::future::Future;
@@ -16,10 +16,15 @@ use tokio::net::TcpStream;
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Marks a delivery of the slow lane on the mesh: policies do not slow it again.
 pub const LANE: &str = "x-springtide-lane";
+/// Marks an answer to such a delivery as the receiver's own: whoever hands on what an endpoint answered sets it, and nobody
+/// else. An answer without it, whatever its status, ends no item.
+pub const DELIVERED: &str = "x-springtide-delivered";
 /// The attempt of a delivery, as on every call that is repeated: 0 for the first.
 pub const ATTEMPT: &str = "x-springtide-attempt";
 /// Why an answer is not the receiver's own.
 const REJECT: &str = "x-springtide-reject";
+/// Which policy answered in the receiver's place, inside it.
+const INSTEAD: &str = "x-springtide-instead";
 const GRPC_STATUS: &str = "grpc-status";
 /// Time for one delivery, from connecting to the end of the answer.
 pub const DELIVERY: Duration = Duration::from_secs(30);
@@ -33,7 +38,7 @@ pub enum Delivery {
     Status(u16),
     /// The receiver answered, and this is its `grpc-status`.
     Grpc(u16),
-    /// It was turned away on its way (`x-springtide-reject`): the receiver never saw it, whatever the status says.
+    /// Somebody else answered (no [`DELIVERED`]): the receiver never saw it, whatever the status says.
     Rejected(String),
     /// No answer; whether the receiver acted is unknown, hence the key.
     Failed(String),
@@ -96,10 +101,14 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why it was turned away on its way, if it was.
-fn rejected(headers: &HeaderMap) -> Option<Delivery> {
-    let reason = headers.get(REJECT)?;
-    Some(Delivery::Rejected(String::from_utf8_lossy(reason.as_bytes()).into_owned()))
+/// Who answered in the receiver's place, unless it was the receiver.
+fn rejected(status: StatusCode, headers: &HeaderMap) -> Option<Delivery> {
+    let said = headers.get(REJECT).or_else(|| headers.get(INSTEAD));
+    if said.is_none() && headers.contains_key(DELIVERED) {
+        return None;
+    }
+    let unsaid = || format!("answered {status} on its way");
+    Some(Delivery::Rejected(said.map_or_else(unsaid, |said| String::from_utf8_lossy(said.as_bytes()).into_owned())))
 }
 
 /// What `grpc-status` says, in the trailers or, of an answer without messages, in the headers.
@@ -121,7 +130,7 @@ async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Deli
                 break;
             }
         }
-        Ok::<_, hyper::Error>(rejected(&head.headers).unwrap_or(Delivery::Status(head.status.as_u16())))
+        Ok::<_, hyper::Error>(rejected(head.status, &head.headers).unwrap_or(Delivery::Status(head.status.as_u16())))
     };
     driven(connection, exchange).await
 }
@@ -140,7 +149,7 @@ async fn call(address: SocketAddr, mut request: Request<Full<Bytes>>) -> Result<
     let exchange = async move {
         let response = sender.send_request(request).await?;
         let (head, mut body) = response.into_parts();
-        let mut told = rejected(&head.headers).or_else(|| grpc_status(&head.headers));
+        let mut told = rejected(head.status, &head.headers).or_else(|| grpc_status(&head.headers));
         // Messages are let go, however many: the status comes after them.
         while let Some(frame) = body.frame().await {
             if let Ok(trailers) = frame?.into_trailers() {

@@ -5,7 +5,7 @@
 
 use super::settings::Source;
 use super::{Protection, Settings};
-use crate::headers::{Peer, has};
+use crate::headers::{LANE, Peer, has};
 use crate::outgoing::Sink;
 use admission::{Deadline, Priority, UserHash, wire};
 use http::Uri;
@@ -26,8 +26,6 @@ pub const ADMITTED: HeaderName = HeaderName::from_static(wire::ADMITTED);
 pub const SHED: HeaderName = HeaderName::from_static(wire::SHED);
 /// A stress test of the called service is on.
 pub const UNGATED: HeaderName = HeaderName::from_static(wire::UNGATED);
-/// A delivery of the slow lane.
-pub const LANE: HeaderName = HeaderName::from_static(slowlane::deliver::LANE);
 
 /// 2⁶⁴ ÷ the golden ratio: levels of requests without a user are spread evenly.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;

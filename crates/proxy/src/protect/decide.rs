@@ -6,7 +6,7 @@ use super::service::Admitted;
 use super::{Context, Protection, Reply, Service, Told, locked};
 use crate::body::AnswerBody;
 use crate::exchange::Failure;
-use crate::headers::{Marks, ORCA, ORCA_BINARY};
+use crate::headers::{DELIVERED, INSTEAD, Marks, ORCA, ORCA_BINARY, REJECT};
 use crate::local::LocalCluster;
 use crate::outgoing::target;
 use crate::request::{Call, Side};
@@ -39,9 +39,29 @@ pub struct Ticket {
     admitted: Option<Admitted>,
     /// Its answer is kept under this.
     keep: Option<Key>,
+    /// The slow lane delivers it, and is told whether the service itself answered.
+    from_lane: bool,
 }
 
 impl Ticket {
+    /// The same, of a delivery of the slow lane or not.
+    pub fn of_lane(self, from_lane: bool) -> Self {
+        Self { from_lane, ..self }
+    }
+
+    /// Marks what an endpoint answered to a delivery of the slow lane. This alone lets the lane end an item, so it belongs
+    /// where an endpoint's answer is passed on, and nowhere else.
+    pub fn mark(&self, answer: &mut Parts) {
+        if !self.from_lane {
+            return;
+        }
+        answer.headers.remove(DELIVERED);
+        // Of a service that rejected, or let a policy answer, nobody has done the work.
+        if !answer.headers.contains_key(REJECT) && !answer.headers.contains_key(INSTEAD) {
+            answer.headers.insert(DELIVERED, HeaderValue::from_static("1"));
+        }
+    }
+
     /// Its answer is to be kept.
     pub fn is_kept(&self) -> bool {
         self.keep.is_some()
@@ -60,11 +80,6 @@ impl Ticket {
             admitted.sent_again(now_us);
         }
     }
-}
-
-/// The policy that slowed a delivery of the slow lane.
-fn lane_of(headers: &HeaderMap) -> Option<&str> {
-    headers.get(context::LANE)?.to_str().ok()
 }
 
 struct HeadersOf<'a>(&'a HeaderMap);
@@ -124,10 +139,10 @@ impl Protection {
         }
         // A stress test drives one instance to its knee on purpose: its controller judges, not the gate.
         if cluster.shared.balance.leased(call.began.ms()) {
-            return Verdict::Go(Ticket { admitted: None, keep });
+            return Verdict::Go(Ticket { keep, ..Ticket::default() });
         }
         match service.admit(context.priority, context.passes, context.deadline.at_us(), now_us) {
-            Ok(admitted) => Verdict::Go(Ticket { admitted: Some(admitted), keep }),
+            Ok(admitted) => Verdict::Go(Ticket { admitted: Some(admitted), keep, ..Ticket::default() }),
             Err(why) => self.refuse(service, why),
         }
     }
@@ -166,7 +181,10 @@ impl Protection {
             let headers = request.headers().iter().filter_map(|(n, v)| Some((n.as_str(), v.to_str().ok()?)));
             locked(&self.sample).keep(place, &head, headers, now_us);
         }
-        match policies.decide(&head, now_us) {
+        // What was slowed already is paced by its own lane: kept again, as known, it would end undelivered.
+        let taken =
+            if context.from_lane { policies.decide_released(&head, now_us) } else { policies.decide(&head, now_us) };
+        match taken {
             Some(taken) => self.taken(service, context, request, &head, taken.entry),
             None => Ok(None),
         }
@@ -223,13 +241,6 @@ impl Protection {
             }
             PolicyAction::Throttle(_) => Err(self.refuse_by(service, entry)),
             PolicyAction::Suppress(answer) => answered(Reply::configured(answer)),
-            // What this policy released must not be slowed by it again.
-            PolicyAction::Slow(_)
-                if context.from_lane && lane_of(request.headers()) == Some(entry.policy.name.as_str()) =>
-            {
-                entry.counts.count_passed();
-                Ok(None)
-            }
             PolicyAction::Slow(_) => Err(Verdict::Slow(Arc::clone(entry))),
             PolicyAction::Degrade(degrade) => {
                 let configured = degrade.answer.as_ref();

@@ -2,7 +2,7 @@
 
 use crate::body::AnswerBody;
 use crate::edge::Outcome;
-use crate::headers::REJECT;
+use crate::headers::{DELIVERED, REJECT};
 use crate::own::Own;
 use admission::wire::{self, Why};
 use bytes::Bytes;
@@ -134,7 +134,9 @@ impl Reply {
     }
 
     /// The answer.
-    pub fn response(self, grpc: bool) -> Response<AnswerBody> {
+    pub fn response(mut self, grpc: bool) -> Response<AnswerBody> {
+        // No answer in a service's place says that it is the service's, whatever an operator or a kept answer has in it.
+        self.headers.remove(DELIVERED);
         if grpc {
             let own = Own { status: self.status, reject: None, text: self.text, by: None };
             let mut response = own.response(true);

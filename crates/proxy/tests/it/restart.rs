@@ -5,6 +5,7 @@ use crate::plane::Plane;
 use crate::upstream::Upstream;
 use crate::world::{World, endpoint};
 use crate::{Fixture, config, until};
+use proxy::protect::{LaneAt, Settings};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
@@ -182,6 +183,8 @@ fn replacing_a_proxy_drops_no_request() {
 fn child() {
     let variable = |name: &str| std::env::var(name).expect("set by the parent");
     let address = |name: &str| variable(name).parse().expect("an address");
+    let lane = std::env::var_os("LANE").map_or(LaneAt::Nowhere, |folder| LaneAt::Folder(folder.into()));
+    let settings = Settings { lane, ..Settings::default() };
     let config = proxy::Config {
         name: "child".into(),
         server: variable("SERVER"),
@@ -191,7 +194,7 @@ fn child() {
         mesh: address("MESH"),
         threads: 2,
         state: variable("STATE").into(),
-        protection: std::env::var_os("HANDOVER").is_none().then(proxy::protect::Settings::default),
+        protection: std::env::var_os("HANDOVER").is_none().then_some(settings),
         tls: None,
         access_log: None,
         handover: std::env::var_os("HANDOVER").map(Into::into),

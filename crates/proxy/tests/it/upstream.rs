@@ -28,6 +28,10 @@ pub struct Seen {
     pub checks: AtomicU64,
     pub failing: AtomicBool,
     pub rejecting: AtomicBool,
+    /// A policy answers inside the service, as the SDK has it.
+    pub instead: AtomicBool,
+    /// Idempotency keys, one for each time that one came.
+    pub keys: Mutex<Vec<String>>,
     pub last: Mutex<Option<(String, HeaderMap)>>,
     pub last_version: Mutex<Option<Version>>,
     pub check_version: Mutex<Option<Version>>,
@@ -72,6 +76,13 @@ impl Upstream {
 
     pub fn requests(&self) -> u64 {
         self.seen.requests.load(SeqCst)
+    }
+
+    /// Idempotency keys that came, sorted.
+    pub fn keys(&self) -> Vec<String> {
+        let mut keys = self.seen.keys.lock().expect("not poisoned").clone();
+        keys.sort();
+        keys
     }
 
     pub fn connections(&self) -> u64 {
@@ -124,6 +135,14 @@ async fn respond(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response
     if seen.rejecting.load(SeqCst) {
         let response = Response::builder().status(503).header("x-springtide-reject", "overload").body(full("no"));
         return Ok(response.expect("valid"));
+    }
+    if seen.instead.load(SeqCst) {
+        let response = Response::builder().header("x-springtide-instead", "quiet").body(full("later"));
+        return Ok(response.expect("valid"));
+    }
+    if let Some(key) = request.headers().get("idempotency-key") {
+        let key = String::from_utf8_lossy(key.as_bytes()).into_owned();
+        seen.keys.lock().expect("not poisoned").push(key);
     }
     if seen.failing.load(SeqCst) {
         return Ok(Response::builder().status(500).body(full("failing")).expect("valid"));

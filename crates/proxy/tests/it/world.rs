@@ -40,8 +40,8 @@ pub struct World {
     pub hidden: Vec<String>,
     /// Host, prefix, service of the entry.
     pub routes: Vec<(&'static str, &'static str, &'static str)>,
-    /// Policies in force: their JSON (without `expires_at`) and life.
-    pub policies: Option<Vec<(String, u64)>>,
+    /// Policies in force: their names, their JSON (without `name` and `expires_at`) and life.
+    pub policies: Option<Vec<(String, String, u64)>>,
 }
 
 pub fn endpoint(instance: &str, address: SocketAddr, weight: u32) -> Endpoint {
@@ -80,25 +80,31 @@ impl World {
     }
 
     /// Puts one more policy in force for a time.
-    pub fn policy(mut self, json: &str, life_ms: u64) -> Self {
-        self.policies.get_or_insert_default().push((json.to_owned(), life_ms));
+    pub fn policy(self, json: &str, life_ms: u64) -> Self {
+        let name = format!("p{}", self.policies.as_ref().map_or(0, Vec::len));
+        self.named(&name, json, life_ms)
+    }
+
+    /// The same, under this name.
+    pub fn named(mut self, name: &str, json: &str, life_ms: u64) -> Self {
+        self.policies.get_or_insert_default().push((name.to_owned(), json.to_owned(), life_ms));
         self
     }
 
-    fn policies_resource(policies: &[(String, u64)]) -> (String, Any) {
-        let one = |(at, (json, life_ms)): (usize, &(String, u64))| api::fleet::PolicyInForce {
-            name: format!("p{at}"),
+    fn policies_resource(policies: &[(String, String, u64)]) -> (String, Any) {
+        let one = |(name, json, life_ms): &(String, String, u64)| api::fleet::PolicyInForce {
+            name: name.clone(),
             version: 1,
             expires_at_unix_ms: u64::MAX / 4,
             life_ms: *life_ms,
             policy: format!(
-                "{{\"name\":\"p{at}\",\"expires_at\":\"2099-01-01T00:00:00Z\",{}",
+                "{{\"name\":\"{name}\",\"expires_at\":\"2099-01-01T00:00:00Z\",{}",
                 json.trim_start().strip_prefix('{').expect("an object")
             ),
         };
         let message = api::fleet::Policies {
             revision: 1,
-            policies: policies.iter().enumerate().map(one).collect(),
+            policies: policies.iter().map(one).collect(),
             proxies: [("east".to_owned(), 1)].into(),
         };
         let any =

@@ -103,7 +103,10 @@ async fn the_policies_of_the_hosts_file_act_and_change() {
     let mut service = sdk.layer().layer(service_fn(ok));
     let mut body = async || {
         let answer = service.call(request(2_048, 500)).await.expect("answered");
-        answer.into_body().collect().await.expect("whole").to_bytes()
+        let instead = answer.headers().get("x-springtide-instead").map(|name| name.as_bytes().to_vec());
+        let body = answer.into_body().collect().await.expect("whole").to_bytes();
+        assert_eq!(instead.as_deref(), (&body[..] == b"later\n").then_some(&b"quiet"[..]), "who answers is said");
+        body
     };
     assert_eq!(body().await, "won\n");
     write(vec![kept], 1);

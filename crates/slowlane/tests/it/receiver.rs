@@ -1,4 +1,4 @@
-//! A payment service with a ledger: it honours the idempotency key, as a receiver of the slow lane must, and keeps count of
+//! A payment service with a ledger, and the way to it: it honours the idempotency key, as a receiver of the slow lane must, and keeps count of
 //! every delivery, so that an audit sees what was lost and what came twice.
 
 use bytes::Bytes;
@@ -27,6 +27,8 @@ pub struct Ledger {
     pub refuse_below: AtomicU32,
     /// Refusals say that they are no answer of the receiver.
     pub rejects: AtomicBool,
+    /// It is answered on the way, with 200, and nothing is paid.
+    pub astray: AtomicBool,
     pub last_attempt: Mutex<String>,
 }
 
@@ -77,6 +79,9 @@ async fn answer(ledger: Arc<Ledger>, request: Request<Incoming>) -> Result<Respo
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     ledger.deliveries.fetch_add(1, SeqCst);
     *ledger.last_attempt.lock().expect("not poisoned") = attempt;
+    if ledger.astray.load(SeqCst) {
+        return Ok(Response::new(Full::default()));
+    }
     let amount = std::str::from_utf8(&body).ok().and_then(|body| body.strip_prefix("amount=")?.parse::<u32>().ok());
     let failing = amount.is_some_and(|amount| amount < ledger.refuse_below.load(SeqCst));
     let refuse = if failing { 503 } else { ledger.refuse.load(SeqCst) };
@@ -93,7 +98,7 @@ async fn answer(ledger: Arc<Ledger>, request: Request<Incoming>) -> Result<Respo
             201
         }
     };
-    let mut answer = Response::builder().status(status);
+    let mut answer = Response::builder().status(status).header(slowlane::deliver::DELIVERED, "1");
     if refuse != 0 && ledger.rejects.load(SeqCst) {
         answer = answer.header("x-springtide-reject", "no-route");
     }

@@ -181,6 +181,17 @@ fn what_was_turned_away_on_its_way_is_no_dead_letter() {
 }
 
 #[test]
+fn what_anybody_but_the_receiver_answers_is_no_delivery() {
+    let world = World::start(rate(1_000_000, 1));
+    world.receiver.ledger.astray.store(true, SeqCst);
+    let id = world.push(payment("", 1));
+    until("it is tried again", || world.receiver.deliveries() >= 3);
+    assert_eq!(world.state(&id), Some(State::Waiting), "a 200 that is not the receiver's pays nothing");
+    world.receiver.ledger.astray.store(false, SeqCst);
+    until("its own ends it", || matches!(world.state(&id), Some(State::Done { status: 201 })));
+}
+
+#[test]
 fn a_stop_waits_for_what_is_on_its_way_and_hands_back_the_rest() {
     let mut world = World::start(rate(1_000_000, 1));
     world.receiver.ledger.refuse.store(500, SeqCst);
