@@ -8,7 +8,7 @@ import { hot } from "./hot";
 import { KEYS, PAGES, Presses } from "./keys";
 import { GAP_MS, type Moment, PAST_MAX, remember } from "./past";
 import { Reach } from "./reach";
-import { verbs } from "./steps";
+import { skipping, verbs } from "./steps";
 import { Blocks, Lateness, newest } from "./stream";
 import type { Incident, Layout, LiveOperation, Tick } from "./types";
 import { countdown, phase } from "./when";
@@ -150,6 +150,7 @@ describe("an operation", () => {
   test("is asked about once more before what cannot be taken back", () => {
     const asked = verbs({ phase: "running", allowed: { verbs: ["pause", "skip", "rollback"], step: "gray" } } as unknown as LiveOperation);
     expect(asked.filter((of) => of.sure).map((of) => of.verb)).toEqual(["skip", "rollback"]);
+    expect([skipping("before/0"), skipping("pay-3")]).toEqual(["The hook before/0 is not asked for: the operation goes on without it.", "pay-3 is given up: the operation goes on without it."]);
   });
 });
 

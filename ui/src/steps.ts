@@ -9,6 +9,11 @@ export interface Verb {
   sure?: string;
 }
 
+/** What skipping one target does: a hook, whose name has its place (`before/0`), or an instance. */
+export function skipping(target: string): string {
+  return target.includes("/") ? `The hook ${target} is not asked for: the operation goes on without it.` : `${target} is given up: the operation goes on without it.`;
+}
+
 const FINAL = ["succeeded", "rolled_back", "failed"];
 const ORDER = ["pause", "resume", "retry", "skip", "rollback"];
 

@@ -4,7 +4,9 @@ import { blobUrl, post } from "../api";
 import { poll } from "../ask";
 import { clock } from "../format";
 import { frame } from "../live";
+import { sure } from "../parts/dialogs";
 import { Gantt } from "../parts/gantt";
+import { skipping } from "../steps";
 
 interface Whole {
   id: string;
@@ -76,7 +78,11 @@ function Targets(props: { id: string }): JSX.Element {
   const [said, setSaid] = createSignal("");
   const allowed = () => frame()!.tick.operations.find((of) => of.id === props.id)?.allowed;
   const verbs = () => ["retry", "skip"].filter((verb) => allowed()?.verbs.includes(verb));
-  const act = (verb: string, target: string) => post(`/v1/operations/${props.id}/${verb}`, { target }).then(() => setSaid(`${verb}: ${target}`), (error: Error) => setSaid(error.message));
+  const steer = (verb: string, target: string) => post(`/v1/operations/${props.id}/${verb}`, { target }).then(() => setSaid(`${verb}: ${target}`));
+  const act = (verb: string, target: string) => {
+    if (verb === "skip") return sure(`Skip ${target} of step ${allowed()!.step} (${props.id})`, skipping(target), `Skip ${target}`, () => steer(verb, target));
+    steer(verb, target).catch((error: Error) => setSaid(error.message));
+  };
   return (
     <Show when={(allowed()?.targets?.length ?? 0) > 0 && verbs().length > 0}>
       <h2>Not done in step {allowed()!.step}</h2>
