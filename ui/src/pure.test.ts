@@ -8,9 +8,9 @@ import { hot } from "./hot";
 import { KEYS, PAGES, Presses } from "./keys";
 import { GAP_MS, type Moment, PAST_MAX, remember } from "./past";
 import { Reach } from "./reach";
-import { skipping, verbs } from "./steps";
+import { heldAt, reasons, skipping, sorted, standing, verbs } from "./steps";
 import { Blocks, Lateness, newest } from "./stream";
-import type { Incident, Layout, LiveOperation, Tick } from "./types";
+import type { Incident, Layout, LiveOperation, OperationWhole, Tick } from "./types";
 import { countdown, phase } from "./when";
 
 const layout: Layout = {
@@ -151,6 +151,23 @@ describe("an operation", () => {
     const asked = verbs({ phase: "running", allowed: { verbs: ["pause", "skip", "rollback"], step: "gray" } } as unknown as LiveOperation);
     expect(asked.filter((of) => of.sure).map((of) => of.verb)).toEqual(["skip", "rollback"]);
     expect([skipping("before/0"), skipping("pay-3")]).toEqual(["The hook before/0 is not asked for: the operation goes on without it.", "pay-3 is given up: the operation goes on without it."]);
+  });
+});
+
+describe("an operation that is held", () => {
+  const why = "hook op-1/start/before/0 failed: exit status: 1";
+  const steps = [{ name: "deploy", state: "done", message: "" }, { name: "start", state: "failed", message: why }];
+  const held = { phase: "paused", steps, failures: ["pay-3 on h1 was given up by unix:root"] } as unknown as OperationWhole;
+  test("says where and why, whatever an operator did since", () => {
+    expect([standing(held), heldAt(held)?.name]).toEqual(["held", "start"]);
+    expect(reasons(held)).toEqual({ wrong: [why], done: ["pay-3 on h1 was given up by unix:root"] });
+    expect([standing({ phase: "paused", steps: [] }), standing({ phase: "rolled_back", steps })]).toEqual(["paused", "rolled back"]);
+    expect(reasons({ phase: "rolled_back", steps: [], failures: [why, "rolled back by unix:root"] })).toEqual({ wrong: [why], done: ["rolled back by unix:root"] });
+  });
+  test("keeps what failed apart from what waits for it", () => {
+    const hooks = { "before/0": { failed: 1 }, "before/1": { retried: 1 }, "after/0": "skipped" };
+    expect(sorted(["pay-3", "before/0", "before/1", "after/0"], hooks)).toEqual({ failed: ["before/0"], waiting: ["pay-3", "before/1", "after/0"] });
+    expect(sorted(["pay-3"])).toEqual({ failed: [], waiting: ["pay-3"] });
   });
 });
 

@@ -1,5 +1,5 @@
 // What an operator may do with an operation: as the server says it; from its phase where it does not. Pure.
-import type { LiveOperation } from "./types";
+import type { LiveOperation, OperationWhole } from "./types";
 
 export interface Verb {
   /** Part of the path: `POST /v1/operations/{id}/{verb}`. */
@@ -12,6 +12,28 @@ export interface Verb {
 /** What skipping one target does: a hook, whose name has its place (`before/0`), or an instance. */
 export function skipping(target: string): string {
   return target.includes("/") ? `The hook ${target} is not asked for: the operation goes on without it.` : `${target} is given up: the operation goes on without it.`;
+}
+
+/** The failed step at which an operation stands still until somebody decides; one that an operator paused stands at none. */
+export function heldAt<S extends { state: string }>(of: { phase: string; steps: S[] }): S | undefined {
+  return of.phase === "paused" ? of.steps.find((step) => step.state === "failed") : undefined;
+}
+
+/** Where an operation stands, in a word. */
+export const standing = (of: Parameters<typeof heldAt>[0]) => (heldAt(of) ? "held" : of.phase.replaceAll("_", " "));
+
+/** What went wrong, and apart from it what operators did about it. */
+export function reasons(of: Pick<OperationWhole, "phase" | "steps" | "failures">): { wrong: string[]; done: string[] } {
+  const byHand = /( was given up|^rolled back) by /;
+  const held = heldAt(of)?.message;
+  const wrong = [...(held ? [held] : []), ...of.failures.filter((why) => !byHand.test(why))];
+  return { wrong: [...new Set(wrong)], done: of.failures.filter((why) => byHand.test(why)) };
+}
+
+/** Those targets of the step in hand that failed themselves, and those that are only not done yet. */
+export function sorted(targets: string[], hooks: Record<string, unknown> = {}): { failed: string[]; waiting: string[] } {
+  const isFailed = (target: string) => typeof hooks[target] === "object" && hooks[target] !== null && "failed" in hooks[target];
+  return { failed: targets.filter(isFailed), waiting: targets.filter((target) => !isFailed(target)) };
 }
 
 const FINAL = ["succeeded", "rolled_back", "failed"];

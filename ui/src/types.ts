@@ -93,6 +93,31 @@ export interface LiveOperation {
   allowed?: { verbs: string[]; step?: string; targets?: string[] };
 }
 
+/** The whole of an operation. */
+export interface OperationWhole {
+  id: string;
+  who: string;
+  phase: string;
+  created_at: number;
+  finished_at: number | null;
+  report: string | null;
+  failures: string[];
+  log: { at: number; text: string }[];
+  steps: {
+    name: string;
+    state: string;
+    started_at: number | null;
+    finished_at: number | null;
+    attempts: number;
+    done: number;
+    total: number;
+    message: string;
+    /** What became of its hooks, by `before/0`. */
+    hooks?: Record<string, unknown>;
+  }[];
+  verdicts: { gray_permille: number; outcome: string; requests_new: number; error_rate_new: number; error_rate_running: number; latency_p99_ms_new: number; latency_p99_ms_running: number }[];
+}
+
 export const PHASES = [
   "unknown",
   "fetching",

@@ -6,18 +6,8 @@ import { clock } from "../format";
 import { frame } from "../live";
 import { sure } from "../parts/dialogs";
 import { Gantt } from "../parts/gantt";
-import { skipping } from "../steps";
-
-interface Whole {
-  id: string;
-  who: string;
-  phase: string;
-  report: string | null;
-  failures: string[];
-  log: { at: number; text: string }[];
-  steps: { name: string; state: string; started_at: number | null; finished_at: number | null; done: number; total: number; message?: string }[];
-  verdicts: { gray_permille: number; outcome: string; requests_new: number; error_rate_new: number; error_rate_running: number; latency_p99_ms_new: number; latency_p99_ms_running: number }[];
-}
+import { heldAt, reasons, skipping, sorted, standing } from "../steps";
+import type { OperationWhole } from "../types";
 
 const SHOWN_MAX = 100;
 const REFRESH_MS = 1_000;
@@ -37,7 +27,7 @@ export function OperationsPage(props: { id: string }): JSX.Element {
 }
 
 function One(props: { id: string }): JSX.Element {
-  const whole = poll<Whole>(() => `/v1/operations/${encodeURIComponent(props.id)}`, REFRESH_MS);
+  const whole = poll<OperationWhole>(() => `/v1/operations/${encodeURIComponent(props.id)}`, REFRESH_MS);
   const live = () => frame()!.tick.operations.find((of) => of.id === props.id);
   return (
     <>
@@ -46,10 +36,11 @@ function One(props: { id: string }): JSX.Element {
       <Show when={whole.answer()?.value}>
         {(of) => (
           <section class="card operation">
-            <h1>{of().id} <small>{of().phase.replace("_", " ")}, asked by {of().who}</small></h1>
-            <For each={of().failures}>{(why) => <p class="bad">{why}</p>}</For>
+            <h1>{of().id} <small>{standing(of())}<Show when={heldAt(of())}>{(step) => <> at step {step().name}</>}</Show>, asked by {of().who}</small></h1>
+            <For each={reasons(of()).wrong}>{(why) => <p class="bad">{why}</p>}</For>
+            <For each={reasons(of()).done}>{(what) => <p class="quiet">{what}</p>}</For>
             <Show when={of().report}><p><a href="#/operations" onClick={(event) => report(event, of().id)}>Health report</a></p></Show>
-            <Targets id={of().id} />
+            <Targets of={of()} />
             <Show when={of().verdicts.length > 0}>
               <h2>Gray release</h2>
               <div class="wide" tabIndex={0} role="region" aria-label="Gray release">
@@ -73,26 +64,33 @@ function One(props: { id: string }): JSX.Element {
   );
 }
 
-/** Instances and hooks of the step in hand that are not well: each can be tried again or gone on without. */
-function Targets(props: { id: string }): JSX.Element {
+/** Instances and hooks of the step in hand that are not well, those that failed apart: each can be tried again or gone on without. */
+function Targets(props: { of: OperationWhole }): JSX.Element {
   const [said, setSaid] = createSignal("");
-  const allowed = () => frame()!.tick.operations.find((of) => of.id === props.id)?.allowed;
+  const allowed = () => frame()!.tick.operations.find((of) => of.id === props.of.id)?.allowed;
+  const all = () => sorted(allowed()?.targets ?? [], props.of.steps.find((step) => step.name === allowed()?.step)?.hooks);
   const verbs = () => ["retry", "skip"].filter((verb) => allowed()?.verbs.includes(verb));
-  const steer = (verb: string, target: string) => post(`/v1/operations/${props.id}/${verb}`, { target }).then(() => setSaid(`${verb}: ${target}`));
+  const steer = (verb: string, target: string) => post(`/v1/operations/${props.of.id}/${verb}`, { target }).then(() => setSaid(`${verb}: ${target}`));
   const act = (verb: string, target: string) => {
-    if (verb === "skip") return sure(`Skip ${target} of step ${allowed()!.step} (${props.id})`, skipping(target), `Skip ${target}`, () => steer(verb, target));
+    if (verb === "skip") return sure(`Skip ${target} of step ${allowed()!.step} (${props.of.id})`, skipping(target), `Skip ${target}`, () => steer(verb, target));
     steer(verb, target).catch((error: Error) => setSaid(error.message));
   };
-  return (
-    <Show when={(allowed()?.targets?.length ?? 0) > 0 && verbs().length > 0}>
-      <h2>Not done in step {allowed()!.step}</h2>
-      <table>
+  const list = (title: string, targets: string[]) => (
+    <Show when={targets.length > 0}>
+      <h2>{title} {allowed()!.step}</h2>
+      <table class="targets">
         <tbody>
-          <For each={allowed()!.targets}>
-            {(target) => <tr><td>{target}</td><td class="actions"><For each={verbs()}>{(verb) => <button onClick={() => act(verb, target)}>{verb === "retry" ? "Retry" : "Skip"}</button>}</For></td></tr>}
+          <For each={targets}>
+            {(target) => <tr><td>{target.includes("/") ? `hook ${target}` : target}</td><td class="actions"><For each={verbs()}>{(verb) => <button onClick={() => act(verb, target)}>{verb === "retry" ? "Retry" : "Skip"}</button>}</For></td></tr>}
           </For>
         </tbody>
       </table>
+    </Show>
+  );
+  return (
+    <Show when={(allowed()?.targets?.length ?? 0) > 0 && verbs().length > 0}>
+      {list("Failed in step", all().failed)}
+      {list(all().failed.length > 0 ? "Waiting for that in step" : "Not done in step", all().waiting)}
       <Show when={said()}><p role="status">{said()}</p></Show>
     </Show>
   );

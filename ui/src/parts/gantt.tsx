@@ -2,15 +2,18 @@
 import { createMemo, createSignal, For, type JSX, Show } from "solid-js";
 import { go } from "../app";
 import { post } from "../api";
+import { poll } from "../ask";
 import { clock, span } from "../format";
 import { frame } from "../live";
-import { type Verb, verbs } from "../steps";
-import type { LiveOperation } from "../types";
+import { heldAt, standing, type Verb, verbs } from "../steps";
+import type { LiveOperation, OperationWhole } from "../types";
 import { sure } from "./dialogs";
 
 /** Shortest time that the bars cover, in milliseconds. */
 const WIDE_MS_MIN = 30_000;
-const STEPS: [string, string][] = [["done", "done"], ["running", "at work"], ["failed", "failed"], ["skipped", "skipped"]];
+const STEPS: [string, string][] = [["done", "done"], ["running", "at work"], ["failed", "failed"], ["held", "held"], ["skipped", "skipped"]];
+/** Time between looks at why an operation is held, in milliseconds. */
+const REFRESH_MS = 2_000;
 
 export function Gantt(props: { shownMax: number; only?: string }): JSX.Element {
   const list = () => frame()!.tick.operations.filter((of) => !props.only || of.id === props.only).slice(0, props.shownMax);
@@ -40,11 +43,16 @@ function Row(props: { of: LiveOperation; from: number; wide: number }): JSX.Elem
   const now = () => frame()!.tick.at;
   const begun = () => props.of.steps.filter((step) => step.started_at !== null);
   const names = createMemo(() => begun().map((step) => step.name).join());
+  const held = () => heldAt(props.of);
+  // The feed has the last word said; of one that is held the operator wants to know why.
+  const whole = poll<OperationWhole>(() => (held() ? `/v1/operations/${props.of.id}` : null), REFRESH_MS);
+  const why = () => (held() ? heldAt(whole.answer()?.value ?? { phase: "", steps: [] })?.message : undefined);
   return (
-    <div class="row" data-operation={props.of.id} data-phase={props.of.phase}>
+    <div class="row" data-operation={props.of.id} data-phase={props.of.phase} data-held={held()?.name}>
       <div class="what">
         <a href={`#/operations/${props.of.id}`}>{props.of.id}</a> {props.of.kind} <b>{props.of.target}</b>{" "}
-        <span class="phase">{props.of.phase.replace("_", " ")}</span>
+        <span class="phase">{standing(props.of)}</span>
+        <Show when={held()}>{(step) => <span class="bad why">at step {step().name}{why() ? `: ${why()}` : ""}</span>}</Show>
         <span class="quiet">{span((props.of.finished_at ?? now()) - props.of.created_at)}, by {props.of.who}</span>
         <Actions of={props.of} />
       </div>
@@ -67,6 +75,9 @@ function Row(props: { of: LiveOperation; from: number; wide: number }): JSX.Elem
             );
           }}
         </For>
+        <Show when={held()?.finished_at}>
+          {(since) => <i data-state="held" style={{ left: percent(since()), width: length(since(), now()) }} title={`held for ${span(now() - since())}`} />}
+        </Show>
       </div>
       <p class="word" title={props.of.message}>{props.of.message}</p>
     </div>
