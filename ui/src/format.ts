@@ -39,6 +39,11 @@ export function span(value: number): string {
   return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
+/** A length of time that may be less than a second: 0.4 s, 12 s, 3 min 5 s. */
+export function brief(value: number): string {
+  return value < 9_950 ? `${(Math.max(0, value) / 1000).toFixed(1)} s` : span(value);
+}
+
 export function clock(at: number): string {
   return new Date(at).toLocaleTimeString(undefined, { hour12: false });
 }

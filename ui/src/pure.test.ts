@@ -1,14 +1,14 @@
 // What decides what the page shows, without a browser.
 import { describe, expect, test } from "vitest";
 import { align } from "./align";
-import { bytes, count, ms, percent, span } from "./format";
+import { brief, bytes, count, ms, percent, span } from "./format";
 import { funnel } from "./funnel";
 import { arrange, cellAt, colour, groups, labelAt, neighbour, SCALE, scoped, UNKNOWN } from "./heat";
 import { hot } from "./hot";
 import { KEYS, PAGES, Presses } from "./keys";
 import { GAP_MS, type Moment, PAST_MAX, remember } from "./past";
 import { Reach } from "./reach";
-import { heldAt, reasons, skipping, sorted, standing, verbs } from "./steps";
+import { heldAt, reasons, skipping, sorted, standing, stretch, verbs } from "./steps";
 import { Blocks, Lateness, newest } from "./stream";
 import type { Incident, Layout, LiveOperation, OperationWhole, Tick } from "./types";
 import { countdown, phase } from "./when";
@@ -45,6 +45,7 @@ describe("numbers for people", () => {
     expect([0, 0.004, 0.5].map(percent)).toEqual(["0%", "0.4%", "50%"]);
     expect([0, 900, 1536, 3 * 1024 ** 3, null].map(bytes)).toEqual(["0 B", "900 B", "1.5 KiB", "3.0 GiB", "–"]);
     expect([4_000, 61_000, 3_700_000, 200_000_000].map(span)).toEqual(["4 s", "1 min 1 s", "1 h 1 min", "2 d 7 h"]);
+    expect([0, 440, 9_949, 12_000].map(brief)).toEqual(["0.0 s", "0.4 s", "9.9 s", "12 s"]);
   });
 });
 
@@ -146,6 +147,12 @@ describe("an operation", () => {
     expect(operation("succeeded")).toEqual([]);
     expect(operation("paused", { verbs: ["rollback", "skip", "retry"], step: "start" })).toEqual(["Retry step start", "Skip step start", "Roll back"]);
     expect(operation("failed", { verbs: ["retry"] })).toEqual(["Start again"]);
+  });
+  test("has a bar that ends when it ended, and goes on as long as it does", () => {
+    const ended = { created_at: 1_000, finished_at: 9_000 };
+    expect(stretch([ended], 500_000, 1_000)).toEqual({ from: 1_000, wide: 8_000 });
+    expect(stretch([ended], 500_000, 30_000)).toEqual({ from: 1_000, wide: 30_000 });
+    expect(stretch([ended, { created_at: 2_000, finished_at: null }], 500_000, 30_000)).toEqual({ from: 1_000, wide: 499_000 });
   });
   test("is asked about once more before what cannot be taken back", () => {
     const asked = verbs({ phase: "running", allowed: { verbs: ["pause", "skip", "rollback"], step: "gray" } } as unknown as LiveOperation);

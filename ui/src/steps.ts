@@ -36,6 +36,13 @@ export function sorted(targets: string[], hooks: Record<string, unknown> = {}): 
   return { failed: targets.filter(isFailed), waiting: targets.filter((target) => !isFailed(target)) };
 }
 
+/** The time that bars of operations cover: to now while one of them goes on, else to when the last one ended. */
+export function stretch(all: Pick<LiveOperation, "created_at" | "finished_at">[], now: number, wideMsMin: number): { from: number; wide: number } {
+  const from = Math.min(...all.map((of) => of.created_at));
+  const to = Math.max(...all.map((of) => of.finished_at ?? now));
+  return { from, wide: Math.max(to - from, wideMsMin) };
+}
+
 const FINAL = ["succeeded", "rolled_back", "failed"];
 const ORDER = ["pause", "resume", "retry", "skip", "rollback"];
 

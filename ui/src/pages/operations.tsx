@@ -1,8 +1,8 @@
 // All operations as bars; one of them with its log, its judgements and its report.
-import { createSignal, For, type JSX, Show } from "solid-js";
+import { createMemo, createSignal, For, type JSX, Show } from "solid-js";
 import { blobUrl, post } from "../api";
 import { poll } from "../ask";
-import { clock } from "../format";
+import { brief, clock } from "../format";
 import { frame } from "../live";
 import { sure } from "../parts/dialogs";
 import { Gantt } from "../parts/gantt";
@@ -29,6 +29,8 @@ export function OperationsPage(props: { id: string }): JSX.Element {
 function One(props: { id: string }): JSX.Element {
   const whole = poll<OperationWhole>(() => `/v1/operations/${encodeURIComponent(props.id)}`, REFRESH_MS);
   const live = () => frame()!.tick.operations.find((of) => of.id === props.id);
+  // Why it is held stands above, beside that it is.
+  const said = (of: OperationWhole) => reasons(of).wrong.filter((why) => !live() || why !== heldAt(of)?.message);
   return (
     <>
       <Show when={live()}><Gantt shownMax={1} only={props.id} /></Show>
@@ -37,10 +39,11 @@ function One(props: { id: string }): JSX.Element {
         {(of) => (
           <section class="card operation">
             <h1>{of().id} <small>{standing(of())}<Show when={heldAt(of())}>{(step) => <> at step {step().name}</>}</Show>, asked by {of().who}</small></h1>
-            <For each={reasons(of()).wrong}>{(why) => <p class="bad">{why}</p>}</For>
+            <For each={said(of())}>{(why) => <p class="bad">{why}</p>}</For>
             <For each={reasons(of()).done}>{(what) => <p class="quiet">{what}</p>}</For>
             <Show when={of().report}><p><a href="#/operations" onClick={(event) => report(event, of().id)}>Health report</a></p></Show>
             <Targets of={of()} />
+            <Steps of={of()} without={reasons(of()).wrong} />
             <Show when={of().verdicts.length > 0}>
               <h2>Gray release</h2>
               <div class="wide" tabIndex={0} role="region" aria-label="Gray release">
@@ -61,6 +64,44 @@ function One(props: { id: string }): JSX.Element {
       </Show>
       <p><a href="#/operations">All operations</a></p>
     </>
+  );
+}
+
+/** Each step that began or waits: how far it is, how long it took, the last word on it where that does not stand above. */
+function Steps(props: { of: OperationWhole; without: string[] }): JSX.Element {
+  const now = () => props.of.finished_at ?? frame()!.tick.at;
+  const names = createMemo(() => props.of.steps.map((step) => step.name).join());
+  return (
+    <Show when={names() !== ""}>
+      <h2>Steps</h2>
+      <div class="wide" tabIndex={0} role="region" aria-label="Steps">
+        <table>
+          <thead><tr><th>step</th><th>state</th><th>began</th><th class="number">took</th><th class="number">done</th><th class="number">attempts</th><th>last word</th></tr></thead>
+          <tbody>
+            <For each={names().split(",")}>
+              {(name) => {
+                const step = () => props.of.steps.find((of) => of.name === name);
+                return (
+                  <Show when={step()}>
+                    {(of) => (
+                      <tr>
+                        <td>{name}</td>
+                        <td classList={{ bad: of().state === "failed" }}>{of().state}</td>
+                        <td>{of().started_at === null ? "" : clock(of().started_at!)}</td>
+                        <td class="number">{of().started_at === null ? "" : brief((of().finished_at ?? now()) - of().started_at!)}</td>
+                        <td class="number">{of().started_at === null ? "" : `${of().done} of ${of().total}`}</td>
+                        <td class="number">{of().attempts || ""}</td>
+                        <td class="words">{props.without.includes(of().message) ? "see above" : of().message}</td>
+                      </tr>
+                    )}
+                  </Show>
+                );
+              }}
+            </For>
+          </tbody>
+        </table>
+      </div>
+    </Show>
   );
 }
 

@@ -5,12 +5,14 @@ import { post } from "../api";
 import { poll } from "../ask";
 import { clock, span } from "../format";
 import { frame } from "../live";
-import { heldAt, standing, type Verb, verbs } from "../steps";
+import { heldAt, standing, stretch, type Verb, verbs } from "../steps";
 import type { LiveOperation, OperationWhole } from "../types";
 import { sure } from "./dialogs";
 
 /** Shortest time that the bars cover, in milliseconds. */
 const WIDE_MS_MIN = 30_000;
+/** The same for one that stands alone: its steps fill the bar. */
+const WIDE_ALONE_MS_MIN = 1_000;
 const STEPS: [string, string][] = [["done", "done"], ["running", "at work"], ["failed", "failed"], ["held", "held"], ["skipped", "skipped"]];
 /** Time between looks at why an operation is held, in milliseconds. */
 const REFRESH_MS = 2_000;
@@ -18,8 +20,9 @@ const REFRESH_MS = 2_000;
 export function Gantt(props: { shownMax: number; only?: string }): JSX.Element {
   const list = () => frame()!.tick.operations.filter((of) => !props.only || of.id === props.only).slice(0, props.shownMax);
   const ids = createMemo(() => list().map((of) => of.id).join());
-  const from = createMemo(() => Math.min(...list().map((of) => of.created_at)));
-  const wide = () => Math.max(frame()!.tick.at - from(), WIDE_MS_MIN);
+  const time = createMemo(() => stretch(list(), frame()!.tick.at, props.only ? WIDE_ALONE_MS_MIN : WIDE_MS_MIN));
+  const from = () => time().from;
+  const wide = () => time().wide;
   return (
     <section class="card gantt" aria-label="Operations">
       <h2>Operations</h2>
@@ -28,7 +31,7 @@ export function Gantt(props: { shownMax: number; only?: string }): JSX.Element {
         <For each={ids().split(",")}>
           {(id) => {
             const now = () => list().find((of) => of.id === id);
-            return <Show when={now()}>{(of) => <Row of={of()} from={from()} wide={wide()} />}</Show>;
+            return <Show when={now()}>{(of) => <Row of={of()} from={from()} wide={wide()} alone={props.only !== undefined} />}</Show>;
           }}
         </For>
         <p class="legend"><For each={STEPS}>{([state, word]) => <span><i data-state={state} />{word}</span>}</For></p>
@@ -37,7 +40,7 @@ export function Gantt(props: { shownMax: number; only?: string }): JSX.Element {
   );
 }
 
-function Row(props: { of: LiveOperation; from: number; wide: number }): JSX.Element {
+function Row(props: { of: LiveOperation; from: number; wide: number; alone: boolean }): JSX.Element {
   const percent = (at: number) => `${((at - props.from) / props.wide) * 100}%`;
   const length = (from: number, to: number) => `${Math.max(((to - from) / props.wide) * 100, 0.4)}%`;
   const now = () => frame()!.tick.at;
@@ -79,7 +82,8 @@ function Row(props: { of: LiveOperation; from: number; wide: number }): JSX.Elem
           {(since) => <i data-state="held" style={{ left: percent(since()), width: length(since(), now()) }} title={`held for ${span(now() - since())}`} />}
         </Show>
       </div>
-      <p class="word" title={props.of.message}>{props.of.message}</p>
+      {/* Its own page says the rest, and says it once. */}
+      <Show when={!props.alone}><p class="word" title={props.of.message}>{props.of.message}</p></Show>
     </div>
   );
 }
