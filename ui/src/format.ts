@@ -45,8 +45,17 @@ export function brief(value: number): string {
 }
 
 export function clock(at: number): string {
-  return new Date(at).toLocaleTimeString(undefined, { hour12: false });
+  const of = new Date(at);
+  return [of.getHours(), of.getMinutes(), of.getSeconds()].map(two).join(":");
 }
+
+/** A day and a time of it, local: 2027-02-05 23:59:00. The same in every browser, whatever its language. */
+export function date(at: number): string {
+  const of = new Date(at);
+  return `${of.getFullYear()}-${two(of.getMonth() + 1)}-${two(of.getDate())} ${clock(at)}`;
+}
+
+const two = (value: number) => String(value).padStart(2, "0");
 
 /** An amount of memory: 12 MiB, 1.5 GiB. */
 export function bytes(value: number | null | undefined): string {

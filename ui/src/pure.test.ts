@@ -1,7 +1,7 @@
 // What decides what the page shows, without a browser.
 import { describe, expect, test } from "vitest";
 import { align } from "./align";
-import { brief, bytes, count, ms, percent, span } from "./format";
+import { brief, bytes, clock, count, date, ms, percent, span } from "./format";
 import { funnel } from "./funnel";
 import { arrange, cellAt, colour, groups, labelAt, neighbour, SCALE, scoped, UNKNOWN } from "./heat";
 import { hot } from "./hot";
@@ -46,6 +46,13 @@ describe("numbers for people", () => {
     expect([0, 900, 1536, 3 * 1024 ** 3, null].map(bytes)).toEqual(["0 B", "900 B", "1.5 KiB", "3.0 GiB", "–"]);
     expect([4_000, 61_000, 3_700_000, 200_000_000].map(span)).toEqual(["4 s", "1 min 1 s", "1 h 1 min", "2 d 7 h"]);
     expect([0, 440, 9_949, 12_000].map(brief)).toEqual(["0.0 s", "0.4 s", "9.9 s", "12 s"]);
+  });
+});
+
+describe("times for people", () => {
+  test("are ISO dates of the local day, midnight being 00", () => {
+    const midnight = new Date(2027, 1, 5, 0, 0, 7).getTime();
+    expect([clock(midnight), date(midnight)]).toEqual(["00:00:07", "2027-02-05 00:00:07"]);
   });
 });
 

@@ -1,6 +1,7 @@
 // Who changed what, newest first: the newest come by themselves, older ones when one scrolls to them.
 import { createEffect, createMemo, createSignal, For, type JSX, on, Show } from "solid-js";
 import { getWith } from "../api";
+import { date } from "../format";
 import { frame } from "../live";
 import { Modal } from "../parts/dialogs";
 import { type ColumnOf, Rows, type Source } from "../parts/rows";
@@ -18,7 +19,7 @@ const COLUMNS: ColumnOf<AuditEntry>[] = [
   { head: "what", text: (of) => of.what },
   { head: "change", text: (of) => (of.before === null ? "made" : of.after === null ? "deleted" : "changed") },
   { head: "who", text: (of) => of.who },
-  { head: "when", text: (of) => new Date(of.at).toLocaleString(undefined, { hour12: false }) },
+  { head: "when", text: (of) => date(of.at) },
   { head: "sequence", text: (of) => String(of.sequence), number: true },
 ];
 
@@ -87,7 +88,7 @@ function Change(props: { of: AuditEntry; close: () => void }): JSX.Element {
   const sides = () => [["before", props.of.before], ["after", props.of.after]] as const;
   return (
     <Modal title={props.of.what} close={props.close}>
-      <p>by {props.of.who}, {new Date(props.of.at).toLocaleString(undefined, { hour12: false })}, entry {props.of.sequence}</p>
+      <p>by {props.of.who}, {date(props.of.at)}, entry {props.of.sequence}</p>
       <For each={sides()}>{([name, value]) => <><h3>{name}</h3><pre class="json">{value === null ? "nothing" : JSON.stringify(value, null, 1)}</pre></>}</For>
       <div class="buttons"><button onClick={props.close}>Close</button></div>
     </Modal>

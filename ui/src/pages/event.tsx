@@ -2,7 +2,7 @@
 import { createResource, For, type JSX, Show } from "solid-js";
 import { go } from "../app";
 import { post } from "../api";
-import { count, percent } from "../format";
+import { count, date, percent } from "../format";
 import { frame } from "../live";
 import { sure } from "../parts/dialogs";
 import { CPU_HIGH, link } from "../parts/tables";
@@ -16,7 +16,12 @@ interface Size {
 
 const counts = (of: Record<string, number>) => Object.entries(of).map(([at, n]) => `${at} ${n}`).join(", ") || "–";
 const sum = (of: Record<string, number>) => Object.values(of).reduce((all, n) => all + n, 0);
-const when = (at: string | null) => (at ? new Date(at).toLocaleString(undefined, { hour12: false }) : "not set");
+const when = (at: string | null) => (at ? date(Date.parse(at)) : "not set");
+
+/** What follows from the capacity of one instance, which only a stress test tells. */
+function Known(props: { of: { capacity_rps: number | null }; text: string }): JSX.Element {
+  return <Show when={props.of.capacity_rps !== null} fallback={<span class="quiet">not measured</span>}>{props.text}</Show>;
+}
 
 export function EventPage(props: { name: string }): JSX.Element {
   const event = () => frame()!.layout.events.find((of) => of.name === props.name);
@@ -54,7 +59,7 @@ export function EventPage(props: { name: string }): JSX.Element {
                     <thead><tr><th>service</th><th class="number">load</th><th class="number">one bears</th><th>now</th><th>needed</th><th class="number">utilisation</th><th class="number">one datacenter lost</th><th>basis</th></tr></thead>
                     <tbody>
                       <For each={of().services}>
-                        {(s) => <tr><td><a href={link("services", s.service)}>{s.service}</a></td><td class="number">{count(s.load_rps)}/s</td><td class="number">{s.capacity_rps === null ? "not measured" : `${count(s.capacity_rps)}/s`}</td><td>{counts(s.now)}</td><td classList={{ warn: sum(s.needed) > sum(s.now) }}>{counts(s.needed)}</td><td class="number">{percent(s.utilisation)}</td><td class="number" classList={{ warn: s.utilisation_one_lost > CPU_HIGH }}>{percent(s.utilisation_one_lost)}</td><td>{s.basis.replaceAll("_", " ")}</td></tr>}
+                        {(s) => <tr><td><a href={link("services", s.service)}>{s.service}</a></td><td class="number">{count(s.load_rps)}/s</td><td class="number"><Known of={s} text={`${count(s.capacity_rps)}/s`} /></td><td>{counts(s.now)}</td><td classList={{ warn: sum(s.needed) > sum(s.now) }}><Known of={s} text={counts(s.needed)} /></td><td class="number"><Known of={s} text={percent(s.utilisation)} /></td><td class="number" classList={{ warn: s.utilisation_one_lost > CPU_HIGH }}><Known of={s} text={percent(s.utilisation_one_lost)} /></td><td>{s.basis.replaceAll("_", " ")}</td></tr>}
                       </For>
                     </tbody>
                   </table>

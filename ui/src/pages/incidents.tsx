@@ -1,7 +1,7 @@
 // Incidents: the running and the late ones, and one of them whole.
 import { For, type JSX, Show } from "solid-js";
 import { poll } from "../ask";
-import { clock, span } from "../format";
+import { clock, date, span } from "../format";
 import { frame } from "../live";
 import { Acts, Causes, Incidents } from "../parts/incidents";
 import { link } from "../parts/tables";
@@ -31,7 +31,7 @@ function All(): JSX.Element {
               <thead><tr><th>incident</th><th>what</th><th>began</th><th>lasted</th><th>state</th></tr></thead>
               <tbody>
                 <For each={rows()}>
-                  {(of) => <tr><td><a href={link("incidents", of.id)}>{of.id}</a></td><td>{of.title}</td><td>{new Date(of.started_at).toLocaleString(undefined, { hour12: false })}</td><td>{of.ended_at ? span(of.ended_at - of.started_at) : "goes on"}</td><td>{of.state}</td></tr>}
+                  {(of) => <tr><td><a href={link("incidents", of.id)}>{of.id}</a></td><td>{of.title}</td><td>{date(of.started_at)}</td><td>{of.ended_at ? span(of.ended_at - of.started_at) : "goes on"}</td><td>{of.state}</td></tr>}
                 </For>
               </tbody>
             </table>
@@ -53,8 +53,8 @@ function Whole(props: { id: string }): JSX.Element {
             <section class="card">
               <h1>{of().title} <small>{of().id}</small></h1>
               <p class="reach">
-                {of().severity}, {of().state}; began {clock(of().started_at)}, seen after {span(of().opened_at - of().started_at)},{" "}
-                {of().ended_at ? `ended ${clock(of().ended_at!)}` : `goes on for ${span(frame()!.tick.at - of().started_at)}`}
+                {of().severity}, {of().state}; began {date(of().started_at)}, seen after {span(of().opened_at - of().started_at)},{" "}
+                {of().ended_at ? `ended ${date(of().ended_at!)}` : `goes on for ${span(frame()!.tick.at - of().started_at)}`}
                 <Show when={of().acknowledged_by}>{(who) => <>; looked after by {who()}</>}</Show>
                 <Show when={of().silenced_until}>{(until) => <>; silenced until {clock(until())}</>}</Show>
                 <Show when={of().rule}>{(rule) => <>; by the rule {rule()}</>}</Show>

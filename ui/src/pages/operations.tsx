@@ -2,7 +2,7 @@
 import { createMemo, createSignal, For, type JSX, Show } from "solid-js";
 import { blobUrl, post } from "../api";
 import { poll } from "../ask";
-import { brief, clock } from "../format";
+import { brief, clock, date } from "../format";
 import { frame } from "../live";
 import { sure } from "../parts/dialogs";
 import { Gantt } from "../parts/gantt";
@@ -38,7 +38,7 @@ function One(props: { id: string }): JSX.Element {
       <Show when={whole.answer()?.value}>
         {(of) => (
           <section class="card operation">
-            <h1>{of().id} <small>{standing(of())}<Show when={heldAt(of())}>{(step) => <> at step {step().name}</>}</Show>, asked by {of().who}</small></h1>
+            <h1>{of().id} <small>{standing(of())}<Show when={heldAt(of())}>{(step) => <> at step {step().name}</>}</Show>, asked by {of().who}, {date(of().created_at)}</small></h1>
             <For each={said(of())}>{(why) => <p class="bad">{why}</p>}</For>
             <For each={reasons(of()).done}>{(what) => <p class="quiet">{what}</p>}</For>
             <Show when={of().report}><p><a href="#/operations" onClick={(event) => report(event, of().id)}>Health report</a></p></Show>

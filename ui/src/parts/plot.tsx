@@ -1,6 +1,7 @@
 // A line plot over time. All plots of a page share one cursor.
 import { createEffect, type JSX, onCleanup, onMount } from "solid-js";
 import uPlot from "uplot";
+import { clock } from "../format";
 
 const sync = uPlot.sync("night");
 
@@ -12,7 +13,7 @@ export interface Line {
   show: (value: number) => string;
 }
 
-const time = (seconds: number) => new Date(seconds * 1000).toLocaleTimeString(undefined, { hour12: false });
+const time = (seconds: number) => clock(seconds * 1000);
 
 export function Plot(props: { title: string; lines: Line[]; data: () => (number | null)[][]; height?: number }): JSX.Element {
   let place!: HTMLDivElement;
