@@ -6,6 +6,7 @@ export interface Hot {
   layer: string;
   /** Larger is worse; 1 is at a limit. */
   heat: number;
+  /** Empty: the incident is. */
   reason: string;
   healthy: number;
   wanted: number;
@@ -42,7 +43,7 @@ export function hot(layout: Layout, tick: Tick, incidents: Map<string, string> =
       [wanted ? (wanted - healthy) / wanted + (healthy < wanted ? 1 : 0) : 0, `${wanted - healthy} of ${wanted} not healthy`],
     ];
     const incident = incidents.get(service.name) ?? null;
-    if (incident !== null) signs.push([INCIDENT_HEAT, "in an incident"]);
+    if (incident !== null) signs.push([INCIDENT_HEAT, ""]);
     const [heat, reason] = signs.reduce((worst, sign) => (sign[0] > worst[0] ? sign : worst));
     const suggested = cpu && cpu > CPU_TARGET ? Math.ceil((wanted * cpu) / CPU_TARGET) : wanted + 1;
     found.push({ service: service.name, layer: service.layer, heat, reason, healthy, wanted, rps, cpu, suggested, incident });

@@ -86,7 +86,7 @@ describe("where incidents reach", () => {
     expect([...reach.instances(placed)]).toEqual([0]);
     expect([...reach.hosts(placed)].sort()).toEqual([0, 1]);
     expect(hot(layout, tick, reach.services)[1]).toMatchObject({ service: "lottery", incident: "loss of h2" });
-    expect(hot(layout, { services: { ...tick.services, cpu: [], rejected_rps: [], failed_rps: [] } } as unknown as Tick, reach.services)[0]).toMatchObject({ service: "lottery", reason: "in an incident" });
+    expect(hot(layout, { services: { ...tick.services, cpu: [], rejected_rps: [], failed_rps: [] } } as unknown as Tick, reach.services)[0]).toMatchObject({ service: "lottery", reason: "", incident: "loss of h2" });
   });
   test("is a service as a whole where no instance is named, and nothing once it has ended", () => {
     expect([...new Reach([{ ...incident, instances: [] }]).instances(placed)]).toEqual([0, 1]);

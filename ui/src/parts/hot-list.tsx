@@ -26,7 +26,7 @@ export function HotList(): JSX.Element {
                 <div class="heat-bar" style={{ width: `${Math.min(100, (now()?.heat ?? 0) * 100)}%` }} />
                 <span class="who">
                   <a href={`#/services/${encodeURIComponent(name)}`}>{name}</a> <span class="why">{now()?.reason}</span>{" "}
-                  <Show when={now()?.incident}>{(title) => <a class="badge bad" href="#/incidents" title={title()}>incident</a>}</Show>
+                  <Show when={now()?.incident}>{(title) => <a class="badge bad" href="#/incidents" title={title()}>in an incident</a>}</Show>
                 </span>
                 <span class="acts">
                   <button aria-label={`Expand ${name}`} onClick={() => expand(name, now()?.suggested ?? 1)}>Expand</button>
