@@ -40,11 +40,14 @@ export function Gantt(props: { shownMax: number; only?: string }): JSX.Element {
   );
 }
 
+/** A step whose hook failed before anything began is there from when it failed. */
+const began = (step: LiveOperation["steps"][number]) => (step.state === "failed" ? { ...step, started_at: step.started_at ?? step.finished_at } : step);
+
 function Row(props: { of: LiveOperation; from: number; wide: number; alone: boolean }): JSX.Element {
   const percent = (at: number) => `${((at - props.from) / props.wide) * 100}%`;
   const length = (from: number, to: number) => `${Math.max(((to - from) / props.wide) * 100, 0.4)}%`;
   const now = () => frame()!.tick.at;
-  const begun = () => props.of.steps.filter((step) => step.started_at !== null);
+  const begun = () => props.of.steps.map(began).filter((step) => step.started_at !== null);
   const names = createMemo(() => begun().map((step) => step.name).join());
   const held = () => heldAt(props.of);
   // The feed has the last word said; of one that is held the operator wants to know why.
