@@ -77,7 +77,7 @@ function Whole(props: { id: string }): JSX.Element {
                     <thead><tr><th>what</th><th>where</th><th>since</th><th>last seen</th></tr></thead>
                     <tbody>
                       <For each={of().findings}>
-                        {(found) => <tr><td>{found.what}</td><td><Show when={PAGES[found.entity_kind]} fallback={found.entity}>{(page) => <a href={link(page(), found.entity)}>{found.entity}</a>}</Show></td><td>{clock(found.since)}</td><td>{clock(found.last_seen)}</td></tr>}
+                        {(found) => <tr><td class="words">{found.what}</td><td><Show when={PAGES[found.entity_kind]} fallback={found.entity}>{(page) => <a href={link(page(), found.entity)}>{found.entity}</a>}</Show></td><td>{clock(found.since)}</td><td>{clock(found.last_seen)}</td></tr>}
                       </For>
                     </tbody>
                   </table>
