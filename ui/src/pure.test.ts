@@ -12,6 +12,7 @@ import { heldAt, reasons, skipping, sorted, standing, stretch, verbs } from "./s
 import { Blocks, Lateness, newest } from "./stream";
 import type { Incident, Layout, LiveOperation, OperationWhole, Tick } from "./types";
 import { countdown, phase } from "./when";
+import { yaml } from "./yaml";
 
 const layout: Layout = {
   number: "1",
@@ -53,6 +54,13 @@ describe("times for people", () => {
   test("are ISO dates of the local day, midnight being 00", () => {
     const midnight = new Date(2027, 1, 5, 0, 0, 7).getTime();
     expect([clock(midnight), date(midnight)]).toEqual(["00:00:07", "2027-02-05 00:00:07"]);
+  });
+});
+
+describe("a declaration", () => {
+  test("is the YAML of a manifest", () => {
+    const of = { kind: "Service", shape: { cpu: "0.2", memory: null }, ports: ["http"], dependencies: [{ on: "bank", calls: 0.3 }], command: ["x: y", ""], labels: {} };
+    expect(yaml(of).split("\n")).toEqual(["kind: Service", "shape:", '  cpu: "0.2"', "ports:", "- http", "dependencies:", '- "on": bank', "  calls: 0.3", "command:", '- "x: y"', '- ""', "labels: {}"]);
   });
 });
 

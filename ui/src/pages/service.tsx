@@ -8,8 +8,8 @@ import { frame, past } from "../live";
 import { expand, protect } from "../parts/dialogs";
 import { reached } from "../parts/incidents";
 import { Plot } from "../parts/plot";
-import { Sections } from "../parts/sections";
-import { CPU_HIGH, Instances, link } from "../parts/tables";
+import { Declared, Sections } from "../parts/sections";
+import { CPU_HIGH, Instances, link, told as more } from "../parts/tables";
 import type { Column, Description, Edge, Runs, ServiceNow, Tick } from "../types";
 
 /** Time between looks at the description, in milliseconds: it holds intent, which changes seldom. */
@@ -51,9 +51,10 @@ function Ours(props: { name: string; runs: Runs[] }): JSX.Element {
   return (
     <>
       <Digests runs={props.runs} />
-      <section class="card"><h2>Instances</h2><Instances filter={() => ({ service: props.name })} short /></section>
+      <section class="card"><h2>Instances</h2><Instances filter={() => ({ service: props.name })} short more={more(() => told.answer()?.value)} /></section>
       <Curves name={props.name} />
-      <Show when={told.answer()}>{(of) => <Sections of={of().value} without={["what is to run"]} />}</Show>
+      <Show when={told.answer()}>{(of) => <Sections of={of().value} without={["what is to run", "instances", "declared"]} />}</Show>
+      <Declared kind="services" name={props.name} />
     </>
   );
 }

@@ -2,8 +2,8 @@
 import { type JSX, Show } from "solid-js";
 import { poll, query } from "../ask";
 import { bytes, count, ms, percent } from "../format";
-import { Sections } from "../parts/sections";
-import { CPU_HIGH, Instances, link } from "../parts/tables";
+import { Declared, Sections } from "../parts/sections";
+import { CPU_HIGH, Instances, link, told as more } from "../parts/tables";
 import { Lengths, Trend } from "../parts/trend";
 import type { Description, HostRow, InstanceRow, RowsPage } from "../types";
 
@@ -76,8 +76,9 @@ export function HostPage(props: { name: string }): JSX.Element {
           <Trend title="memory" labels={labels()} lines={[{ metric: "springtide_host_memory_used_bytes", label: "used", colour: "--line-b", show: bytes }, { metric: "springtide_host_memory_bytes", label: "there is", colour: "--line-a", show: bytes }]} />
         </div>
       </section>
-      <section class="card"><h2>Instances on it</h2><Instances filter={() => ({ host: props.name })} short /></section>
-      <Show when={told.answer()}>{(of) => <Sections of={of().value} />}</Show>
+      <section class="card"><h2>Instances on it</h2><Instances filter={() => ({ host: props.name })} short more={more(() => told.answer()?.value)} /></section>
+      <Show when={told.answer()}>{(of) => <Sections of={of().value} without={["instances", "declared"]} />}</Show>
+      <Declared kind="hosts" name={props.name} />
     </article>
   );
 }

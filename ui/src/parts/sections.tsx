@@ -1,7 +1,12 @@
 // What the server says of one thing, as titled sections; names in it lead to their pages.
 import { For, type JSX, Show } from "solid-js";
+import { poll } from "../ask";
 import type { Description } from "../types";
+import { yaml } from "../yaml";
 import { link } from "./tables";
+
+/** Time between looks at what is declared, in milliseconds. */
+const REFRESH_MS = 5_000;
 
 const PAGES: Record<string, string> = { service: "services", instance: "instances", host: "hosts", operation: "operations" };
 
@@ -21,6 +26,12 @@ export function Sections(props: { of: Description; without?: string[] }): JSX.El
       )}
     </For>
   );
+}
+
+/** What a manifest declares of it, as `springtide get -o yaml` prints it. */
+export function Declared(props: { kind: string; name: string }): JSX.Element {
+  const told = poll<{ resource: unknown }>(() => `/v1/resources/${props.kind}/${encodeURIComponent(props.name)}`, REFRESH_MS);
+  return <Show when={told.answer()}>{(of) => <section class="card"><h2>Declared</h2><pre>{yaml(of().value.resource)}</pre></section>}</Show>;
 }
 
 function Text(props: { kind: string; text: string; head: boolean }): JSX.Element {

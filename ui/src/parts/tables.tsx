@@ -1,7 +1,7 @@
 // Hosts and instances as tables: the server filters, sorts and cuts; the page holds the rows in sight.
 import { createEffect, type JSX } from "solid-js";
 import { count, ms, percent } from "../format";
-import type { HostRow, InstanceRow } from "../types";
+import type { Description, HostRow, InstanceRow } from "../types";
 import { type ColumnOf, remote, Rows } from "./rows";
 
 export const link = (kind: string, name: string) => `#/${kind}/${encodeURIComponent(name)}`;
@@ -35,12 +35,22 @@ const HOST: ColumnOf<HostRow>[] = [
 ];
 
 /** Instances that fit a filter; without those columns that the filter makes the same for all. */
-export function Instances(props: { filter: Filter; short?: boolean; total?: (count: number) => void }): JSX.Element {
-  const columns = INSTANCE.filter((of) => !(of.key && props.filter()[of.key] !== undefined && ["service", "host"].includes(of.key)) && !(of.head === "datacenter" && props.filter()["host"] !== undefined));
+export function Instances(props: { filter: Filter; short?: boolean; total?: (count: number) => void; more?: ColumnOf<InstanceRow>[] }): JSX.Element {
+  const columns = [...INSTANCE, ...(props.more ?? [])].filter((of) => !(of.key && props.filter()[of.key] !== undefined && ["service", "host"].includes(of.key)) && !(of.head === "datacenter" && props.filter()["host"] !== undefined));
   const by = columns.findIndex((of) => of.key === "cpu");
   const source = remote<InstanceRow>("/v1/rows/instances", props.filter, ["cpu", true]);
   createEffect(() => props.total?.(source.total()));
   return <Rows label="Instances" source={source} columns={columns} sortBy={[by, true]} short={props.short} />;
+}
+
+/** Further columns, from the section of a description that lists the same instances. */
+export function told(of: () => Description | undefined): ColumnOf<InstanceRow>[] {
+  const section = () => of()?.sections.find((section) => section.title === "instances");
+  const cell = (name: string, head: string) => {
+    const found = section();
+    return found?.rows.find((row) => row[0] === name)?.[found.head.indexOf(head)] ?? "";
+  };
+  return ["wanted", "for", "restarts", "weight", "message"].map((head) => ({ head, text: (row) => cell(row.name, head), number: head === "restarts" || head === "weight" }));
 }
 
 export function Hosts(props: { filter: Filter; total?: (count: number) => void }): JSX.Element {
