@@ -15,6 +15,7 @@
 mod bits;
 mod block;
 mod chunk;
+mod copy;
 mod disk;
 mod hash;
 mod head;
@@ -36,6 +37,7 @@ mod upkeep;
 
 pub use bits::Damaged;
 pub use block::Fault;
+pub use copy::Copied;
 pub use head::{HOUR_MS, LATE_POINTS_MAX};
 pub use keeper::Keeper;
 pub use labels::{BadLabels, LABELS_MAX, NAME, NAME_BYTES_MAX, VALUE_BYTES_MAX};

@@ -56,6 +56,18 @@ pub struct About {
     pub blobs: Vec<Digest>,
     /// Other files, by their path in the data folder.
     pub files: Vec<String>,
+    /// The time of the series among them; absent when there are none, and in backups of versions that did not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub series: Option<Span>,
+}
+
+/// A span of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// Its first moment.
+    pub from: UnixMs,
+    /// Its last.
+    pub to: UnixMs,
 }
 
 /// What goes into a backup.
@@ -78,6 +90,8 @@ pub struct Source<'a> {
     pub digests: Vec<Digest>,
     /// Other files: path in the data folder, and the file, opened so that nobody removes it meanwhile.
     pub files: Vec<(String, File)>,
+    /// The time of the series among the files.
+    pub series: Option<Span>,
 }
 
 /// Why a backup cannot be made or used.
@@ -170,7 +184,7 @@ impl<R: Read> Read for Hashed<R> {
 /// # Errors
 /// What cannot be read or written; what was written until then is no backup.
 pub fn write(source: Source<'_>, to: impl Write) -> Result<About, Error> {
-    let Source { made_by, made_at, layout, range, records, through, blobs, digests, files } = source;
+    let Source { made_by, made_at, layout, range, records, through, blobs, digests, files, series } = source;
     let keys: Vec<&KeyValue> = range.items.iter().filter(|item| item.lease.is_none()).collect();
     let about = About {
         format: FORMAT,
@@ -182,6 +196,7 @@ pub fn write(source: Source<'_>, to: impl Write) -> Result<About, Error> {
         records: through.iter().map(|(kind, last)| (kind.as_str().to_owned(), *last)).collect(),
         blobs: digests,
         files: files.iter().map(|(name, _)| name.clone()).collect(),
+        series,
     };
     let stream = zstd::Encoder::new(to, ZSTD_LEVEL).and_then(|mut stream| {
         stream.include_checksum(true)?;

@@ -193,18 +193,25 @@ impl Store {
             return;
         }
         state.tried_ms = now_ms;
-        match self.snapshot(disk) {
-            Ok(()) => {
-                state.snapshot_ms = now_ms;
-                disk.hole.store(false, Relaxed);
-                disk.recovered();
-            }
-            Err(error) => disk.failed("a snapshot of the head cannot be written", &error),
+        if self.snapshot(disk).is_ok() {
+            state.snapshot_ms = now_ms;
         }
     }
 
-    /// Writes everything that is in no block, and removes the log that led there.
-    fn snapshot(&self, disk: &Disk) -> io::Result<()> {
+    /// Writes everything that is in no block, and removes the log that led there; gives the snapshot's number.
+    pub(super) fn snapshot(&self, disk: &Disk) -> io::Result<u32> {
+        let written = self.write_snapshot(disk);
+        match &written {
+            Ok(_) => {
+                disk.hole.store(false, Relaxed);
+                disk.recovered();
+            }
+            Err(error) => disk.failed("a snapshot of the head cannot be written", error),
+        }
+        written
+    }
+
+    fn write_snapshot(&self, disk: &Disk) -> io::Result<u32> {
         let number = self.rotate(disk)?;
         let mut draft = Draft::default();
         for at in 0..SHARDS {
@@ -224,7 +231,7 @@ impl Store {
                 std::fs::remove_file(path)?;
             }
         }
-        Ok(())
+        Ok(number)
     }
 
     /// Shows each series of a shard, letting go of the lock between batches.

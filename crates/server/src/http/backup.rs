@@ -20,7 +20,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use store::Range;
-use store::backup::{self, Source};
+use store::backup::{self, About, Source, Span};
 use store::records::Kind;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -50,7 +50,7 @@ struct Moment {
 
 /// Everything needed to start this control plane again, in one file.
 #[utoipa::path(get, path = "/v1/backup",
-    params(("metrics" = Option<bool>, Query, description = "metric blocks too")),
+    params(("metrics" = Option<bool>, Query, description = "series too, up to this moment")),
     responses((status = 200, content_type = "application/zstd", description = "tar in zstd, for `springtide restore`"),
         (status = 409, body = Problem), (status = 503, body = Problem, description = "a backup is under way already")))]
 pub async fn backup(State(app): State<App>, Params(extent): Params<Extent>) -> Result<Response, Failure> {
@@ -87,7 +87,25 @@ fn digests(world: &World) -> Vec<Digest> {
 }
 
 fn make(app: &App, moment: Moment, metrics: bool, to: Pieces, _permit: OwnedSemaphorePermit) {
-    let mut piecewise = Piecewise { to: to.clone(), piece: Vec::new() };
+    match write(app, moment, metrics, &to) {
+        Ok(about) => tracing::info!(revision = about.revision, keys = about.keys, "a backup was made"),
+        Err(error) => {
+            tracing::error!(%error, "a backup could not be made");
+            // The answer breaks off, so that nobody takes it for whole; a client that is gone needs no word.
+            let _ = to.blocking_send(Err(io::Error::other(error.to_string())));
+        }
+    }
+}
+
+fn write(app: &App, moment: Moment, metrics: bool, to: &Pieces) -> Result<About, backup::Error> {
+    let mut files = files(&app.data);
+    let mut series = None;
+    if metrics {
+        let unread = |source| backup::Error::Io { path: app.data.join(METRICS).display().to_string(), source };
+        let copy = app.series.copy().map_err(unread)?;
+        files.extend(copy.files.into_iter().map(|(name, file)| (format!("{METRICS}/{name}"), file)));
+        series = copy.span_ms.map(|(from, to)| Span { from, to });
+    }
     let source = Source {
         made_by: env!("CARGO_PKG_VERSION").to_owned(),
         made_at: now_ms(),
@@ -97,16 +115,10 @@ fn make(app: &App, moment: Moment, metrics: bool, to: Pieces, _permit: OwnedSema
         through: moment.through,
         blobs: &app.blobs,
         digests: moment.digests,
-        files: files(&app.data, metrics),
+        files,
+        series,
     };
-    match backup::write(source, &mut piecewise) {
-        Ok(about) => tracing::info!(revision = about.revision, keys = about.keys, "a backup was made"),
-        Err(error) => {
-            tracing::error!(%error, "a backup could not be made");
-            // The answer breaks off, so that nobody takes it for whole; a client that is gone needs no word.
-            let _ = to.blocking_send(Err(io::Error::other(error.to_string())));
-        }
-    }
+    backup::write(source, &mut Piecewise { to: to.clone(), piece: Vec::new() })
 }
 
 type Pieces = mpsc::Sender<io::Result<Bytes>>;
@@ -135,17 +147,8 @@ impl Write for Piecewise {
     }
 }
 
-/// The files of a folder that belong into a backup; of the series the sealed hours, which nobody writes to any more.
-fn files(data: &Path, metrics: bool) -> Vec<(String, File)> {
-    let mut names: Vec<String> = FILES.map(str::to_owned).into();
-    let sealed = std::fs::read_dir(data.join(METRICS)).into_iter().flatten().flatten().filter(|_| metrics);
-    let sealed = sealed.filter_map(|entry| entry.file_name().into_string().ok());
-    names.extend(sealed.filter(|name| is_sealed(name)).map(|name| format!("{METRICS}/{name}")));
-    let open = |name: String| Some((name.clone(), File::open(data.join(&name)).ok()?));
-    names.into_iter().filter_map(open).collect()
-}
-
-/// True for `BEGIN-N.blk`, but not for what is still written: `head-N.blk`, `wal-N.log`.
-fn is_sealed(name: &str) -> bool {
-    name.ends_with(".blk") && name.starts_with(|first: char| first.is_ascii_digit())
+/// The files beside the store that belong into every backup.
+fn files(data: &Path) -> Vec<(String, File)> {
+    let open = |name: &str| Some((name.to_owned(), File::open(data.join(name)).ok()?));
+    FILES.into_iter().filter_map(open).collect()
 }

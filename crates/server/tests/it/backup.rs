@@ -15,7 +15,11 @@ use std::process::{Command, Stdio};
 const CHILD: &str = "SPRINGTIDE_TEST_RESTORE";
 
 async fn save(client: &Client, path: &Path) {
-    let mut answer = client.backup(false).await.expect("a backup");
+    save_with(client, path, false).await;
+}
+
+async fn save_with(client: &Client, path: &Path, metrics: bool) {
+    let mut answer = client.backup(metrics).await.expect("a backup");
     let mut file = std::fs::File::create(path).expect("a file");
     while let Some(piece) = answer.chunk().await.expect("it comes whole") {
         file.write_all(&piece).expect("written");
@@ -106,6 +110,31 @@ async fn a_restored_server_lets_the_fleet_go_on_and_numbers_go_on_behind_it() {
         // Beside the test's own folder, which takes itself away.
         let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_with_metrics_has_the_series_of_the_hour_that_runs() {
+    let server = Server::start().await;
+    let client = server.client();
+    let matcher = metrics::store::Matcher::name("springtide_server_agents");
+    let asked = [("query", "springtide_server_agents".to_owned())];
+    until("a series", || async {
+        let answer = client.prometheus("query", &asked).await.ok()?;
+        answer["result"].as_array().filter(|series| !series.is_empty()).map(|_| ())
+    })
+    .await;
+    let home = tempfile::tempdir().expect("a folder");
+    let (without, with) = (home.path().join("without.backup"), home.path().join("with.backup"));
+    save(&client, &without).await;
+    assert_eq!(verify(&without).expect("is whole").series, None);
+    save_with(&client, &with, true).await;
+    let span = verify(&with).expect("is whole").series.expect("there are series");
+    assert!(span.from <= span.to);
+    let data = home.path().join("data");
+    restore(&with, &data, false, 1).expect("restores");
+    let series = metrics::Store::open(&data.join("metrics"), metrics::store::Limits::default()).expect("opens");
+    let found = series.select(&[matcher], span.from, span.to).expect("few");
+    assert!(!found[0].points.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@ use super::connect::Connect;
 use super::failure::Failure;
 use super::output::{Output, bytes};
 use serde_json::json;
+use server::restore::About;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -19,7 +20,7 @@ pub struct BackupArgs {
     /// A file that does not exist yet, or a folder
     #[arg(value_name = "FILE|DIR")]
     to: PathBuf,
-    /// The metric blocks too
+    /// The series too, up to now
     #[arg(long)]
     with_metrics: bool,
     #[command(flatten)]
@@ -90,14 +91,24 @@ pub async fn backup(args: BackupArgs) -> Result<(), Failure> {
     args.output.show(&told, || {
         let records: u64 = about.records.values().sum();
         format!(
-            "{}: revision {}, {} keys, {records} records, {} packages, {}; verified\n",
+            "{}: revision {}, {} keys, {records} records, {} packages, {}{}; verified\n",
             place.display(),
             about.revision,
             about.keys,
             about.blobs.len(),
+            if args.with_metrics { format!("{}, ", series(&about)) } else { String::new() },
             bytes(size)
         )
     })
+}
+
+/// The time of the series in a backup, for people.
+fn series(about: &About) -> String {
+    let time = |at| model::time::rfc3339(at);
+    about.series.map_or_else(
+        || "no series: there were none yet".to_owned(),
+        |span| format!("series from {} to {}", time(span.from), time(span.to)),
+    )
 }
 
 async fn save(args: &BackupArgs, part: &Path) -> Result<(), Failure> {
@@ -114,7 +125,7 @@ async fn save(args: &BackupArgs, part: &Path) -> Result<(), Failure> {
 }
 
 /// Verifies what was saved, and gives it its name.
-fn finish(part: &Path, place: &Path) -> Result<server::restore::About, Failure> {
+fn finish(part: &Path, place: &Path) -> Result<About, Failure> {
     let about = server::restore::verify(part).map_err(|error| Failure::Local(error.to_string()))?;
     fs::rename(part, place).map_err(local(place))?;
     let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -48,6 +48,7 @@ async fn backup(home: &Home, store: &RedbStore, records: &Records, blobs: &Blobs
             "fleet-token".to_owned(),
             File::open(home.folder.path().join("data/fleet-token")).expect("is there"),
         )],
+        series: Some(Span { from: 1_600_000_000_000, to: 1_700_000_000_000 }),
     };
     let about = write(source, File::create(&path).expect("a file")).expect("is made");
     (about, path)

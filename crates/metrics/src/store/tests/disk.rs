@@ -115,3 +115,43 @@ fn a_full_disk_is_said_and_survived_and_left_behind() {
     assert_filled(&open(folder), START, START + 80 * MINUTE);
     assert!(files(folder, &format!("{START}-")).len() == 1, "the hour was sealed after all");
 }
+
+#[test]
+fn a_copy_has_what_is_only_in_memory_and_changes_nothing() {
+    let (disk, other) = (SmallDisk::mount(64 << 20), SmallDisk::mount(64 << 20));
+    let store = open(disk.path());
+    assert_eq!(store.copy().expect("copies").span_ms, None, "nothing is there yet");
+    // In the first hour, where nothing is sealed yet; and in a later one.
+    for (begin, minutes, sealed) in [(0, 7, 0), (7, 130, 2)] {
+        fill(&store, START + begin * MINUTE, START + minutes * MINUTE);
+        let end = START + minutes * MINUTE;
+        let copy = store.copy().expect("copies");
+        assert_eq!(copy.span_ms, Some((START, end - 10_000)));
+        assert_eq!(copy.files.len(), sealed + 1, "{copy:?}");
+        let folder = other.path().join(minutes.to_string());
+        std::fs::create_dir(&folder).expect("a folder");
+        for (name, mut file) in copy.files {
+            let mut to = std::fs::File::create(folder.join(name)).expect("a file");
+            std::io::copy(&mut file, &mut to).expect("copied");
+        }
+        let again = open(&folder);
+        assert_filled(&again, START, end);
+        assert_filled(&store, START, end);
+        fill(&again, end, end + 130 * MINUTE);
+        assert_filled(&again, START, end + 130 * MINUTE);
+    }
+    drop(store);
+    assert_filled(&open(disk.path()), START, START + 130 * MINUTE);
+}
+
+#[test]
+fn a_copy_that_the_disk_does_not_take_is_an_error() {
+    let disk = SmallDisk::mount(512 << 10);
+    let store = open(disk.path());
+    fill(&store, START, START + 10 * MINUTE);
+    assert!(std::fs::write(disk.path().join("hog"), vec![7_u8; 512 << 10]).is_err(), "the disk is full now");
+    store.copy().expect_err("there is no room");
+    std::fs::remove_file(disk.path().join("hog")).expect("makes room");
+    store.copy().expect("there is room");
+    assert_filled(&store, START, START + 10 * MINUTE);
+}
