@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use children::Children;
 use clap::Parser;
 use fleet::Fleet;
+use model::{Kind, Resource};
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
@@ -88,9 +89,9 @@ pub fn main(args: Args) -> Result<()> {
     check_free(args.mesh, "--mesh")?;
     args.http.map_or(Ok(()), |http| check_free(http, "--http"))?;
     let stop = children::stop_flag()?;
-    let fleet = Fleet::new(&args, &data);
+    let mut fleet = Fleet::new(&args, &data);
     let mut children = Children::new(&data)?;
-    let outcome = serve(&args, &data, &fleet, &mut children, &stop);
+    let outcome = serve(&args, &data, &mut fleet, &mut children, &stop);
     children.stop_all();
     if args.keep {
         return outcome;
@@ -100,12 +101,24 @@ pub fn main(args: Args) -> Result<()> {
     outcome.and(runtime.block_on(fleet.stop_instances("http://127.0.0.1:9")))
 }
 
-fn serve(args: &Args, data: &Path, fleet: &Fleet, children: &mut Children, stop: &children::StopFlag) -> Result<()> {
+fn serve(
+    args: &Args,
+    data: &Path,
+    fleet: &mut Fleet,
+    children: &mut Children,
+    stop: &children::StopFlag,
+) -> Result<()> {
     let socket = socket(data);
     children.start(fleet.server(&socket))?;
     let server = await_server(data, children, stop)?;
     let client = api::client::Client::at_socket(&socket);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let known =
+        runtime.block_on(client.resources(Kind::Host.as_str())).context("cannot ask for the hosts there are")?;
+    fleet.adopt(known.iter().filter_map(|view| match &view.resource {
+        Resource::Host(host) => Some(host),
+        _ => None,
+    }));
     runtime.block_on(client.apply(&fleet.manifest())).context("cannot declare the fleet")?;
     for child in fleet.agents(&server).into_iter().chain(fleet.proxies(&server)) {
         children.start(child)?;
@@ -285,5 +298,28 @@ mod tests {
         let files: Vec<_> = manifest.files.into_iter().map(|file| (file.path, file.text)).collect();
         let declared = model::manifest::parse(&files).unwrap();
         assert_eq!(declared.iter().filter(|d| d.resource.kind() == model::Kind::Host).count(), 6);
+    }
+
+    fn hosts(fleet: &Fleet) -> Vec<model::Host> {
+        let files: Vec<_> = fleet.manifest().files.into_iter().map(|file| (file.path, file.text)).collect();
+        let declared = model::manifest::parse(&files).unwrap().into_iter();
+        let host = |declared: model::Declared| match declared.resource {
+            Resource::Host(host) => Some(host),
+            _ => None,
+        };
+        declared.filter_map(host).collect()
+    }
+
+    #[test]
+    fn a_folder_restored_elsewhere_keeps_the_addresses_of_its_hosts() {
+        let args = Defaults::parse_from(["dev"]).args;
+        let more = Defaults::parse_from(["dev", "--hosts", "4"]).args;
+        let before = hosts(&Fleet::new(&args, Path::new("/tmp/d1")));
+        let mut moved = Fleet::new(&more, Path::new("/tmp/d3"));
+        assert_ne!(hosts(&moved)[0].address, before[0].address, "folders differ");
+        moved.adopt(&before);
+        let after = hosts(&moved);
+        assert_eq!(after.len(), 8);
+        assert!(before.iter().all(|host| after.contains(host)), "{after:?}");
     }
 }

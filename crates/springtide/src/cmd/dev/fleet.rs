@@ -49,6 +49,16 @@ impl Fleet {
         Self { args: args.clone(), data: data.to_owned(), hosts }
     }
 
+    /// Takes the addresses over that hosts have already: a folder that was moved, or restored from a backup, has others by
+    /// its path, and an address cannot change while instances of that host are wanted.
+    pub fn adopt<'a>(&mut self, known: impl IntoIterator<Item = &'a model::Host>) {
+        for host in known {
+            if let Some(ours) = self.hosts.iter_mut().find(|ours| ours.name == host.name.as_str()) {
+                ours.address = host.address.to_string();
+            }
+        }
+    }
+
     /// How many hosts.
     pub fn host_count(&self) -> u32 {
         self.hosts.len() as u32
