@@ -95,7 +95,7 @@ pub enum Command {
     /// Hold an operation before its next move
     #[command(after_help = STEERED)]
     Pause(Which),
-    /// Let a held operation go on
+    /// Let a paused operation go on
     #[command(after_help = STEERED)]
     Resume(Which),
     /// Have an operation undo what it did
@@ -279,7 +279,7 @@ async fn watch(args: WatchArgs) -> Result<(), Failure> {
 
 async fn steer(args: Which, verb: &str) -> Result<(), Failure> {
     let operation = args.connect.client()?.steer_operation(&args.id, verb).await?;
-    args.output.show(&operation, || format!("{} {}\n", operation.id, progress::phase(operation.phase)))
+    args.output.show(&operation, || format!("{} {}\n", operation.id, progress::standing(&operation)))
 }
 
 async fn steer_step(args: StepArgs, verb: &str) -> Result<(), Failure> {
@@ -289,7 +289,7 @@ async fn steer_step(args: StepArgs, verb: &str) -> Result<(), Failure> {
         let operation = &view.operation;
         let said = operation.log.last().map(|line| format!(": {}", line.text)).unwrap_or_default();
         let again = if operation.id.as_str() == args.id { "" } else { " (opened again)" };
-        format!("{} {}{again}{said}\n", operation.id, progress::phase(operation.phase))
+        format!("{} {}{again}{said}\n", operation.id, progress::standing(operation))
     })
 }
 
@@ -337,7 +337,7 @@ fn may(view: &OperationView) -> String {
 /// One operation, for people.
 fn shown(view: &OperationView) -> String {
     let operation = &view.operation;
-    let mut text = format!("{} {}: {}\n", operation.id, progress::title(operation), progress::phase(operation.phase));
+    let mut text = format!("{} {}: {}\n", operation.id, progress::title(operation), progress::standing(operation));
     text.push_str(&format!("asked by {} {} ago", operation.who, age(operation.created_at)));
     if operation.batches > 1 {
         text.push_str(&format!(", batch {} of {}", operation.batch + 1, operation.batches));

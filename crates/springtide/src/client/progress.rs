@@ -4,6 +4,7 @@ mod board;
 
 use super::failure::Failure;
 use super::output::Output;
+use super::tables::word;
 use api::client::{Client, Error};
 use board::Board;
 use futures_util::future::join_all;
@@ -269,6 +270,21 @@ pub fn title(operation: &Operation) -> String {
         Drain { host } => format!("drain {host}"),
         Stress { service, .. } => format!("stress {service}"),
     }
+}
+
+/// Where an operation stands, in a word: its phase, or that it is held at a step that failed.
+pub fn standing(operation: &Operation) -> &'static str {
+    if operation.held_at().is_some() { "held" } else { phase(operation.phase) }
+}
+
+/// Why an operation stands where it does: what failed, or who paused it.
+pub fn reason(operation: &Operation) -> String {
+    if let Some(step) = operation.held_at() {
+        let why = if step.message.is_empty() { String::new() } else { format!(": {}", step.message) };
+        return format!("at step {}{why}", word(&step.name));
+    }
+    let paused = || operation.log.last().filter(|_| operation.phase == OperationPhase::Paused);
+    operation.failures.first().or_else(|| Some(&paused()?.text)).cloned().unwrap_or_default()
 }
 
 /// A phase, for people.

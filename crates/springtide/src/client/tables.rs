@@ -100,16 +100,15 @@ pub fn operations(operations: &[Operation]) -> Table {
         .numbers(&[5, 6])
         .spare(&[3, 5, 6]);
     for one in operations {
-        let message = one.failures.first().cloned().unwrap_or_default();
         table.row([
             one.id.to_string(),
             progress::title(one),
-            progress::phase(one.phase).to_owned(),
+            progress::standing(one).to_owned(),
             one.who.clone(),
             age(one.created_at),
             one.adds.len().to_string(),
             one.removes.len().to_string(),
-            message,
+            progress::reason(one),
         ]);
     }
     table

@@ -30,7 +30,7 @@ pub fn page(operation: &Operation, now: UnixMs) -> Description {
     let ended = operation.finished_at.unwrap_or(now);
     let mut state = vec![
         row("purpose", purpose(&operation.spec)),
-        row("phase", word(operation.phase)),
+        row("phase", phase(operation)),
         row("asked by", &operation.who),
         row("took", span(ended.saturating_sub(operation.created_at))),
         row("batch", format!("{} of {}", (operation.batch + 1).min(operation.batches), operation.batches)),
@@ -76,4 +76,12 @@ fn verdicts(operation: &Operation) -> Section {
     });
     let head = ["weight", "verdict", "requests new / running", "errors new / running", "p99 new / running"];
     table("gray release", &head, rows.collect())
+}
+
+/// Where it stands; a hold at a failed step is told from a pause of somebody's.
+fn phase(operation: &Operation) -> String {
+    match operation.held_at() {
+        Some(step) => format!("held at step {}, which failed", word(step.name)),
+        None => word(operation.phase),
+    }
 }

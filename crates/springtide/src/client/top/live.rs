@@ -140,7 +140,7 @@ async fn deed(client: &Client, request: Request) -> Result<Answer, Error> {
         }
         Request::Steer(id, verb) => {
             let operation = client.steer_operation(&id, verb).await?;
-            Answer::Done(format!("{id} is {}", crate::client::progress::phase(operation.phase)))
+            Answer::Done(format!("{id} is {}", crate::client::progress::standing(&operation)))
         }
         Request::Plan(service, to) => {
             let plan = client.plan_operation(&scale(&service, to)).await?;

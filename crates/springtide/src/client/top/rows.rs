@@ -162,18 +162,21 @@ fn operation(view: &OperationView, now: UnixMs) -> Line {
     let held = operation.held_at();
     let running = operation.steps.iter().find(|step| step.state == StepState::Running);
     let step = held.or(running);
-    let phase = if held.is_some() { "held" } else { progress::phase(operation.phase) };
-    let message = operation.failures.last().or(operation.log.last().map(|line| &line.text));
+    let logged = operation.failures.last().or(operation.log.last().map(|line| &line.text));
+    let message = match held {
+        Some(step) if !step.message.is_empty() => step.message.clone(),
+        _ => logged.cloned().unwrap_or_default(),
+    };
     let age_ms = now.saturating_sub(operation.created_at) as f64;
     let cells = vec![
         operation.id.to_string(),
         progress::title(operation),
-        phase.to_owned(),
+        progress::standing(operation).to_owned(),
         step.map(|step| tables::word(&step.name)).unwrap_or_default(),
         step.map(|step| format!("{}/{}", step.done, step.total)).unwrap_or_default(),
         since(operation.created_at, now),
         operation.who.clone(),
-        message.cloned().unwrap_or_default(),
+        message,
     ];
     // The youngest come first, as the largest do elsewhere.
     let numbers = vec![None, None, None, None, None, Some(-age_ms), None, None];

@@ -29,12 +29,13 @@ fn row(name: &str, group: &str, qps: Option<f64>, cpu: f64) -> TopRow {
 }
 
 fn operation(id: &str, phase: &str, step_state: &str, verbs: &[&str]) -> OperationView {
+    let message = if step_state == "failed" { "lottery-4 is not healthy after 30 s" } else { "" };
     let operation = serde_json::json!({
         "id": id, "spec": {"type": "scale", "service": "lottery", "instances": {"north": 4}}, "phase": phase, "who": "ann",
         "created_at": NOW - 90_000, "finished_at": null, "batch": 0, "batches": 1, "gray_permille": 0, "verdicts": [],
         "adds": [], "removes": [], "failures": [], "report": null,
         "steps": [{"name": "start", "state": step_state, "started_at": NOW - 60_000, "finished_at": null, "attempts": 1,
-            "done": 1, "total": 4, "message": ""}],
+            "done": 1, "total": 4, "message": message}],
         "log": [{"at": NOW - 60_000, "text": "batch 1: plan checked, 4 instances concerned"}],
     });
     let verbs = verbs.iter().map(|&verb| verb.to_owned()).collect();
