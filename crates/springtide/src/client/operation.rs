@@ -19,7 +19,7 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 #[command(
     group = clap::ArgGroup::new("counts").required(true).args(["to", "datacenters"]),
-    after_help = "Examples:\n  springtide scale lottery --to 12\n  springtide scale lottery --in east=8 --in west=4\n\nThe counts stay until the manifest's own counts change.\nExit codes: 0 scaled, 1 failed or rolled back, 3 no server."
+    after_help = "Examples:\n  springtide scale lottery --to 12\n  springtide scale lottery --in east=8 --in west=4\n\nThe counts stay until the manifest's own counts change.\nExit codes: 0 scaled, 1 failed, rolled back or held at a step that failed, 3 no server."
 )]
 pub struct ScaleArgs {
     /// The service
@@ -122,7 +122,7 @@ pub struct ListArgs {
 /// Follow an operation to its end
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example: springtide operation watch op-3\n\nExit codes: 0 succeeded, 1 failed or rolled back, 3 no server."
+    after_help = "Example: springtide operation watch op-3\n\nExit codes: 0 succeeded, 1 failed, rolled back or held at a step that failed, 3 no server."
 )]
 pub struct WatchArgs {
     /// Its id

@@ -62,7 +62,7 @@ async fn waited<T>(
     ended
 }
 
-/// Follows an operation to its end.
+/// Follows an operation to its end, or to where it waits for a decision.
 ///
 /// # Errors
 /// It did not succeed; or it goes on past the wait.
@@ -85,7 +85,7 @@ pub async fn follow_all(
     let work = async { join_all(ids.iter().map(|id| watch(client, id.clone(), &board))).await.into_iter().collect() };
     let ended: Vec<Operation> = match waited(&board, wait, work).await? {
         Waited::Done(ended) => ended,
-        Waited::TimeUp => return Err(Failure::Refused(goes_on(ids, "not ended yet"))),
+        Waited::TimeUp => return Err(Failure::Refused(not_ended(client, ids).await)),
         Waited::Interrupted => return Err(Failure::Interrupted(goes_on(ids, "no longer watched"))),
     };
     let failed: Vec<String> = ended.iter().filter_map(shortfall).collect();
@@ -97,10 +97,42 @@ fn goes_on(ids: &[OperationId], why: &str) -> String {
     ids.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Why an operation that ended is no success; absent when it is one.
+/// What is said when the time of a wait is up: what is paused does not go on by itself.
+async fn not_ended(client: &Client, ids: &[OperationId]) -> String {
+    let mut lines = Vec::new();
+    for id in ids {
+        lines.push(match client.operation(id.as_str()).await {
+            Ok(operation) if operation.phase == OperationPhase::Paused => format!("{id}: {}", stands(&operation)),
+            _ => goes_on(std::slice::from_ref(id), "not ended yet"),
+        });
+    }
+    lines.join("\n")
+}
+
+/// Where a paused operation stands, and what goes on from there.
+fn stands(operation: &Operation) -> String {
+    let id = &operation.id;
+    if operation.held_at().is_none() {
+        return format!("{}; go on with: springtide operation resume {id}", reason(operation));
+    }
+    format!(
+        "held {}; go on with: springtide operation retry {id}, operation skip {id}, or operation rollback {id}",
+        reason(operation)
+    )
+}
+
+/// Nothing more happens by itself: it ended, or waits at a failed step for somebody's decision.
+fn is_over(operation: &Operation) -> bool {
+    operation.phase.is_final() || operation.held_at().is_some()
+}
+
+/// Why an operation that is over is no success; absent when it is one.
 fn shortfall(operation: &Operation) -> Option<String> {
     if operation.phase == OperationPhase::Succeeded {
         return None;
+    }
+    if operation.held_at().is_some() {
+        return Some(format!("{}: {}", operation.id, stands(operation)));
     }
     let why =
         if operation.failures.is_empty() { "no reason recorded".to_owned() } else { operation.failures.join("; ") };
@@ -133,13 +165,13 @@ async fn watch_once(
         let operation = event?;
         *failures = 0;
         board.show(&operation);
-        if operation.phase.is_final() {
+        if is_over(&operation) {
             return Ok(Some(operation));
         }
     }
     let now = client.operation(id.as_str()).await?;
     board.show(&now);
-    Ok(now.phase.is_final().then_some(now))
+    Ok(is_over(&now).then_some(now))
 }
 
 /// Operations that were there before an apply.
@@ -193,7 +225,7 @@ impl Settling<'_> {
         let mut look = tokio::time::interval(Duration::from_millis(LOOK_MS));
         while !self.waiting.is_empty() || !following.is_empty() {
             tokio::select! {
-                Some(ended) = following.next() => self.failed.extend(shortfall(&ended?)),
+                Some(ended) = following.next() => self.take(&ended?),
                 _ = look.tick() => {
                     for (id, service) in new_operations(client, &self.waiting, &self.known).await? {
                         self.known.insert(id.clone());
@@ -205,6 +237,16 @@ impl Settling<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Takes in how an operation that was followed is over; a service that is held does not settle by itself.
+    fn take(&mut self, ended: &Operation) {
+        self.failed.extend(shortfall(ended));
+        if ended.held_at().is_some()
+            && let Some(service) = ended.spec.service()
+        {
+            self.waiting.remove(service.as_str());
+        }
     }
 
     async fn drop_settled(&mut self, is_late: bool) -> Result<(), Failure> {
@@ -299,3 +341,6 @@ pub fn phase(phase: OperationPhase) -> &'static str {
         OperationPhase::Failed => "failed",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,6 +132,27 @@ fn ctrl_c_ends_the_watch_and_not_the_operation() {
 }
 
 #[test]
+fn a_held_operation_ends_the_wait() {
+    let server = Server::start();
+    std::fs::create_dir(server.folder().join("app")).unwrap();
+    server.write("app/run.sh", "#!/bin/sh\nexec sleep 60\n");
+    let check = "health_check: {path: /, start_ms_max: 1000}\ninstances: {east: 0}";
+    let fleet = FLEET.replace("instances: {east: 0}", check);
+    server.write("fleet.yaml", &fleet);
+    server.told(&["apply", "-f", "fleet.yaml"]);
+    let _agent = agent(&server);
+    eventually("the agent's connection", &server, || server.told(&["get", "hosts"]).contains("connected"));
+    let said = server.refused(&["scale", "web", "--to", "1", "--hold"], 1);
+    assert!(said.contains("op-1: held at step start: "), "{said}");
+    assert!(said.contains("springtide operation retry op-1, operation skip op-1, or operation rollback op-1"), "{said}");
+    let list = server.told(&["operation", "list"]);
+    assert!(list.contains("held") && list.contains("at step start: ") && !list.contains("paused"), "{list}");
+    let page = server.told(&["describe", "operation", "op-1"]);
+    assert!(page.contains("held at step start, which failed"), "{page}");
+    server.told(&["operation", "rollback", "op-1"]);
+}
+
+#[test]
 fn what_is_deleted_or_pruned_is_watched_until_its_last_instance_is_gone() {
     let server = Server::start();
     std::fs::create_dir(server.folder().join("app")).unwrap();

@@ -66,7 +66,7 @@ impl Board {
             let line = format!("{} {} {}: {text}", offset(at, since), operation.id, followed.title);
             told.pending.insert((at, operation.id.as_str().len(), operation.id.clone(), told.arrived), line);
         }
-        if operation.phase.is_final() {
+        if super::is_over(operation) {
             followed.now.clear();
             if let (Some(bar), Some(bars)) = (followed.bar.take(), &self.bars) {
                 bar.finish_and_clear();
@@ -210,4 +210,4 @@ fn ended(operation: &Operation) -> Option<(UnixMs, String)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

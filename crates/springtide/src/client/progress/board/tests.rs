@@ -3,17 +3,17 @@
 use super::*;
 use model::{LogLine, OperationSpec, StepName, StepRun};
 
-fn step(name: StepName, state: StepState, done: u32, total: u32) -> StepRun {
+pub(in super::super) fn step(name: StepName, state: StepState, done: u32, total: u32) -> StepRun {
     let (message, hooks) = (String::new(), Default::default());
     let (started_at, finished_at, skipped_by) = (None, None, None);
     StepRun { name, state, started_at, finished_at, attempts: 1, done, total, message, skipped_by, hooks }
 }
 
-fn line(at: UnixMs, text: &str) -> LogLine {
+pub(in super::super) fn line(at: UnixMs, text: &str) -> LogLine {
     LogLine { at, text: text.to_owned() }
 }
 
-fn operation(id: &str, steps: Vec<StepRun>) -> Operation {
+pub(in super::super) fn operation(id: &str, steps: Vec<StepRun>) -> Operation {
     Operation {
         id: id.parse().unwrap(),
         spec: OperationSpec::Scale { service: "lottery".parse().unwrap(), instances: BTreeMap::new() },

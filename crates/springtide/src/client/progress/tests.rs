@@ -1,0 +1,30 @@
+//! Tests of waiting for operations.
+
+use super::board::tests::{line, operation, step};
+use super::*;
+use model::{StepName, StepState};
+
+/// An operation that is held at its start, and one that somebody paused.
+fn stopped() -> (Operation, Operation) {
+    let mut start = step(StepName::Start, StepState::Failed, 1, 4);
+    start.message = "lottery-7 is not healthy".to_owned();
+    let mut held = operation("op-15", vec![start]);
+    held.phase = OperationPhase::Paused;
+    held.log.push(line(2_000, "held at the failed step: retry it, skip it, or roll back"));
+    let mut paused = operation("op-16", vec![step(StepName::Start, StepState::Running, 1, 4)]);
+    paused.phase = OperationPhase::Paused;
+    paused.log.push(line(2_000, "paused by ann"));
+    (held, paused)
+}
+
+#[test]
+fn a_held_operation_ends_the_wait_and_says_what_goes_on() {
+    let (held, paused) = stopped();
+    assert!(is_over(&held) && !is_over(&paused));
+    assert_eq!((standing(&held), standing(&paused)), ("held", "paused"));
+    let said = shortfall(&held).expect("no success");
+    let wanted = "op-15: held at step start: lottery-7 is not healthy; go on with: springtide operation retry op-15, \
+                  operation skip op-15, or operation rollback op-15";
+    assert_eq!(said, wanted);
+    assert_eq!(stands(&paused), "paused by ann; go on with: springtide operation resume op-16");
+}
