@@ -10,7 +10,7 @@ use board::Board;
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use model::{Operation, OperationId, OperationPhase};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -193,6 +193,7 @@ pub async fn settle(
         client,
         board: &board,
         waiting: named(consequences),
+        behind: BTreeMap::new(),
         known,
         touched: BTreeSet::new(),
         failed: Vec::new(),
@@ -201,7 +202,9 @@ pub async fn settle(
         Waited::Done(()) if settling.failed.is_empty() => Ok(()),
         Waited::Done(()) => Err(Failure::Refused(settling.failed.join("\n"))),
         Waited::TimeUp => {
-            let names: Vec<String> = settling.waiting.into_iter().collect();
+            let behind = &settling.behind;
+            let name = |name: &String| behind.get(name).map_or_else(|| name.clone(), |why| format!("{name} {why}"));
+            let names: Vec<String> = settling.waiting.iter().map(name).collect();
             Err(Failure::Refused(format!("not settled after {} s: {}", wait.wait_seconds, names.join(", "))))
         }
         Waited::Interrupted => Err(Failure::Interrupted("no longer waiting; what was applied goes on".to_owned())),
@@ -213,6 +216,8 @@ struct Settling<'a> {
     client: &'a Client,
     board: &'a Board,
     waiting: BTreeSet<String>,
+    /// What services wait for that does not go on by itself, as it was told.
+    behind: BTreeMap<String, String>,
     known: BTreeSet<OperationId>,
     touched: BTreeSet<String>,
     failed: Vec<String>,
@@ -227,7 +232,9 @@ impl Settling<'_> {
             tokio::select! {
                 Some(ended) = following.next() => self.take(&ended?),
                 _ = look.tick() => {
-                    for (id, service) in new_operations(client, &self.waiting, &self.known).await? {
+                    let all = patient(async || client.operations().await).await?;
+                    self.tell_behind(&all)?;
+                    for (id, service) in new_operations(all, &self.waiting, &self.known) {
                         self.known.insert(id.clone());
                         self.touched.insert(service);
                         following.push(watch(client, id, board));
@@ -247,6 +254,18 @@ impl Settling<'_> {
         {
             self.waiting.remove(service.as_str());
         }
+    }
+
+    /// Tells of operations from before that are held or paused: what was applied waits until they go on.
+    fn tell_behind(&mut self, all: &[Operation]) -> Result<(), Failure> {
+        let behind = behind(all, &self.waiting, &self.known);
+        for (service, why) in &behind {
+            if self.behind.get(service) != Some(why) {
+                self.board.say(&format!("{service} {why}"))?;
+            }
+        }
+        self.behind = behind;
+        Ok(())
     }
 
     async fn drop_settled(&mut self, is_late: bool) -> Result<(), Failure> {
@@ -275,20 +294,29 @@ fn named(consequences: &[String]) -> BTreeSet<String> {
     consequences.iter().filter_map(|text| Some(text.split_once(':')?.0.to_owned())).collect()
 }
 
+/// What services wait for: `waits for op-15, held at step start: …`.
+fn behind(all: &[Operation], services: &BTreeSet<String>, known: &BTreeSet<OperationId>) -> BTreeMap<String, String> {
+    let paused = all.iter().filter(|one| one.phase == OperationPhase::Paused && known.contains(&one.id));
+    let line = |one: &Operation| {
+        let service = one.spec.service()?.to_string();
+        services.contains(&service).then(|| (service, format!("waits for {}, {}", one.id, stands(one))))
+    };
+    paused.filter_map(line).collect()
+}
+
 /// Operations on the services that were not known, oldest first.
-async fn new_operations(
-    client: &Client,
+fn new_operations(
+    mut found: Vec<Operation>,
     services: &BTreeSet<String>,
     known: &BTreeSet<OperationId>,
-) -> Result<Vec<(OperationId, String)>, Failure> {
-    let mut found = patient(async || client.operations().await).await?;
+) -> Vec<(OperationId, String)> {
     found.retain(|operation| !known.contains(&operation.id));
     found.sort_by_key(|operation| operation.created_at);
     let ours = found.into_iter().filter_map(|operation| {
         let service = operation.spec.service()?.to_string();
         services.contains(&service).then_some((operation.id, service))
     });
-    Ok(ours.collect())
+    ours.collect()
 }
 
 /// Asks again while no server answers: it may be restarting.

@@ -132,7 +132,7 @@ fn ctrl_c_ends_the_watch_and_not_the_operation() {
 }
 
 #[test]
-fn a_held_operation_ends_the_wait() {
+fn a_held_operation_ends_the_wait_and_an_apply_behind_it_says_so() {
     let server = Server::start();
     std::fs::create_dir(server.folder().join("app")).unwrap();
     server.write("app/run.sh", "#!/bin/sh\nexec sleep 60\n");
@@ -149,6 +149,9 @@ fn a_held_operation_ends_the_wait() {
     assert!(list.contains("held") && list.contains("at step start: ") && !list.contains("paused"), "{list}");
     let page = server.told(&["describe", "operation", "op-1"]);
     assert!(page.contains("held at step start, which failed"), "{page}");
+    server.write("fleet.yaml", &fleet.replace("instances: {east: 0}", "instances: {east: 2}"));
+    let said = server.refused(&["apply", "-f", "fleet.yaml", "--wait-seconds", "3"], 1);
+    assert!(said.contains("not settled after 3 s: web waits for op-1, held at step start: "), "{said}");
     server.told(&["operation", "rollback", "op-1"]);
 }
 

@@ -96,6 +96,16 @@ impl Board {
         }
     }
 
+    /// Prints a line that is of no operation's log.
+    pub fn say(&self, line: &str) -> Result<(), Failure> {
+        match &self.bars {
+            // A terminal that is gone has nobody to tell.
+            Some(bars) => drop(bars.println(line)),
+            None => self.output.note(line)?,
+        }
+        Ok(())
+    }
+
     /// Prints what has come.
     pub fn tell(&self) -> Result<(), Failure> {
         let told = &mut *self.told.borrow_mut();
@@ -103,11 +113,7 @@ impl Board {
             told.quiet_steps();
         }
         for (_, line) in std::mem::take(&mut told.pending) {
-            match &self.bars {
-                // A terminal that is gone has nobody to tell.
-                Some(bars) => drop(bars.println(line)),
-                None => self.output.note(&line)?,
-            }
+            self.say(&line)?;
         }
         Ok(())
     }

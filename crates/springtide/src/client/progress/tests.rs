@@ -28,3 +28,15 @@ fn a_held_operation_ends_the_wait_and_says_what_goes_on() {
     assert_eq!(said, wanted);
     assert_eq!(stands(&paused), "paused by ann; go on with: springtide operation resume op-16");
 }
+
+#[test]
+fn what_an_apply_waits_behind_is_said() {
+    let (held, paused) = stopped();
+    let all = [held, paused];
+    let services: BTreeSet<String> = ["lottery".to_owned()].into();
+    let known: BTreeSet<OperationId> = ["op-15".parse().unwrap()].into();
+    let told = behind(&all, &services, &known);
+    assert!(told["lottery"].starts_with("waits for op-15, held at step start: lottery-7 is not healthy; "), "{told:?}");
+    assert!(behind(&all, &["pay".to_owned()].into(), &known).is_empty(), "another service");
+    assert!(behind(&all, &services, &BTreeSet::new()).is_empty(), "one that is followed says it by itself");
+}
