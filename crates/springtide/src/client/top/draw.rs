@@ -3,6 +3,7 @@
 use super::Tab;
 use super::rows::{self, Columns, Line as Entry};
 use super::state::{Dialog, Screen};
+use api::http::Incident;
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Modifier, Style};
@@ -49,7 +50,7 @@ pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
         None => table(screen, frame, body),
     };
     frame.render_widget(said(screen, left_out), word);
-    frame.render_widget(Line::raw(keys(screen)), bottom);
+    frame.render_widget(Line::raw(keys(screen, bottom.width)), bottom);
     if let Some(dialog) = &screen.dialog {
         question(dialog, frame, body);
     }
@@ -90,11 +91,23 @@ fn said(screen: &Screen, left_out: usize) -> Line<'static> {
         1 => parts.push("(1 column needs more width)".to_owned()),
         more => parts.push(format!("({more} columns need more width)")),
     }
+    parts.extend(open_incidents(screen));
     Line::raw(parts.join(" "))
 }
 
-/// The keys that do something now.
-fn keys(screen: &Screen) -> String {
+/// What every view but their own says of incidents that are open.
+fn open_incidents(screen: &Screen) -> Option<String> {
+    let all = screen.data.incidents.as_ref().filter(|_| screen.tab != Tab::Incidents)?;
+    let open: Vec<&Incident> = all.iter().filter(|one| one.ended_at.is_none()).collect();
+    match open.as_slice() {
+        [] => None,
+        [one] => Some(format!("incident {}: {}", one.id, one.title)),
+        more => Some(format!("{} incidents are open", more.len())),
+    }
+}
+
+/// The keys that do something now, as many as have room: how to see them all, and how to end, always do.
+fn keys(screen: &Screen, room: u16) -> String {
     match (&screen.dialog, &screen.page) {
         (Some(Dialog::Confirm { go: Some(_), .. }), _) => return "y yes  n no".to_owned(),
         (Some(Dialog::Confirm { go: None, .. }), _) => return "esc back".to_owned(),
@@ -112,7 +125,16 @@ fn keys(screen: &Screen) -> String {
     };
     match screen.page {
         Some(_) => format!("{own}esc back  q quit"),
-        None => format!("{own}enter open  / filter  s sort  r reverse  P protect  ? keys  q quit"),
+        None => {
+            let mut more = vec!["enter open  ", "/ filter  ", "s sort  ", "r reverse  ", "P protect  "];
+            let all = |more: &[&str]| format!("{own}{}? keys  q quit", more.concat());
+            for least in ["r reverse  ", "s sort  ", "P protect  ", "/ filter  ", "enter open  "] {
+                if all(&more).chars().count() > usize::from(room) {
+                    more.retain(|key| *key != least);
+                }
+            }
+            all(&more)
+        }
     }
 }
 
@@ -140,9 +162,10 @@ fn table(screen: &Screen, frame: &mut Frame<'_>, area: Rect) -> usize {
         return 0;
     }
     let sorted_by = screen.setting().column;
-    let widths = widths(&lines, columns);
+    let wanted = widths(&lines, columns);
     let measured = measured(&lines, columns, sorted_by);
-    let chosen = fitting(&widths, columns, area.width, sorted_by, &measured);
+    let chosen = fitting(&wanted, columns, area.width, sorted_by, &measured);
+    let widths = given(wanted, columns, &chosen, area.width);
     let cell = |column: usize, text: Span<'static>| {
         let line = Line::from(text);
         if columns.numbers.contains(&column) { line.right_aligned() } else { line }
@@ -151,7 +174,8 @@ fn table(screen: &Screen, frame: &mut Frame<'_>, area: Rect) -> usize {
         let style = if *column == sorted_by { REVERSED } else { BOLD };
         cell(*column, Span::styled(columns.heads[*column], style))
     });
-    let body = lines.iter().map(|line| Row::new(chosen.iter().map(|at| cell(*at, Span::raw(line.cells[*at].clone())))));
+    let text = |line: &Entry, at: usize| Span::raw(cut(&line.cells[at], usize::from(widths[at])));
+    let body = lines.iter().map(|line| Row::new(chosen.iter().map(|at| cell(*at, text(line, *at)))));
     let table = Table::new(body, chosen.iter().map(|column| Constraint::Length(widths[*column])))
         .header(Row::new(head))
         .column_spacing(SPACING)
@@ -202,6 +226,31 @@ fn fitting(widths: &[u16], columns: &Columns, room: u16, sorted_by: usize, measu
     }
     chosen.sort_unstable();
     chosen
+}
+
+/// The widths that the chosen columns get: texts of any length give way first, then the widest, until all have room.
+fn given(mut widths: Vec<u16>, columns: &Columns, chosen: &[usize], room: u16) -> Vec<u16> {
+    let gaps = SPACING.saturating_mul(u16::try_from(chosen.len().saturating_sub(1)).unwrap_or(u16::MAX));
+    let room = room.saturating_sub(gaps);
+    let message = chosen.iter().copied().find(|column| columns.heads[*column] == "MESSAGE");
+    for _ in 0..=chosen.len() {
+        let used = chosen.iter().fold(0_u16, |used, column| used.saturating_add(widths[*column]));
+        let over = used.saturating_sub(room);
+        let widest = chosen.iter().copied().max_by_key(|column| widths[*column]);
+        let long = message.filter(|column| usize::from(widths[*column]) > columns.heads[*column].len());
+        let Some(column) = long.or(widest).filter(|_| over > 0) else { break };
+        let least = columns.heads[column].len() as u16;
+        widths[column] = widths[column].saturating_sub(over).max(least);
+    }
+    widths
+}
+
+/// A text in so much room; that it goes on is shown.
+fn cut(text: &str, room: usize) -> String {
+    if text.chars().count() <= room {
+        return text.to_owned();
+    }
+    text.chars().take(room.saturating_sub(1)).chain(['…']).collect()
 }
 
 fn question(dialog: &Dialog, frame: &mut Frame<'_>, area: Rect) {

@@ -18,6 +18,8 @@ use tokio::sync::mpsc;
 
 /// Time between looks at the fleet.
 const LOOK_MS: u64 = 1_000;
+/// Looks of which one asks for incidents and operations too while another view is shown: their tabs say how many there are.
+const WHOLE_EACH: u32 = 5;
 /// Time in which a look must be answered; then the data count as stale.
 const LOOK_MS_MAX: u64 = 5_000;
 /// Time between looks at the keyboard.
@@ -31,7 +33,7 @@ type Work<'a> = FuturesUnordered<BoxFuture<'a, Answer>>;
 
 /// Shows the screen until `q`.
 pub async fn run(client: &Client, tab: Tab) -> Result<(), Failure> {
-    let data = look(client, tab).await?;
+    let data = look(client, tab, true).await?;
     let mut screen = Screen::new(tab, data);
     let mut terminal = ratatui::init();
     let done = serve(client, &mut screen, &mut terminal).await;
@@ -46,16 +48,20 @@ async fn serve(client: &Client, screen: &mut Screen, terminal: &mut ratatui::Def
     let mut resized = signal(SignalKind::window_change()).map_err(fault)?;
     let mut rhythm = tokio::time::interval(Duration::from_millis(LOOK_MS));
     rhythm.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut number: u32 = 0;
     let mut looks = Work::new();
     let mut deeds = Work::new();
     loop {
         terminal.draw(|frame| draw(screen, frame)).map_err(fault)?;
         tokio::select! {
-            _ = rhythm.tick() => if looks.is_empty() { looks.push(looked(client, screen.tab)) },
+            _ = rhythm.tick() => if looks.is_empty() {
+                number = number.wrapping_add(1);
+                looks.push(looked(client, screen.tab, number.is_multiple_of(WHOLE_EACH)));
+            },
             Some(answer) = looks.next() => screen.take(answer),
             Some(answer) = deeds.next() => {
                 screen.take(answer);
-                looks.push(looked(client, screen.tab));
+                looks.push(looked(client, screen.tab, false));
             }
             _ = resized.recv() => {}
             _ = told_to_end.recv() => return Ok(()),
@@ -64,7 +70,7 @@ async fn serve(client: &Client, screen: &mut Screen, terminal: &mut ratatui::Def
                 for request in screen.press(key) {
                     match request {
                         Request::Quit => return Ok(()),
-                        Request::Look => looks.push(looked(client, screen.tab)),
+                        Request::Look => looks.push(looked(client, screen.tab, false)),
                         _ if deeds.len() >= DEEDS_MAX => {
                             screen.take(Answer::Refused(format!("{DEEDS_MAX} things are under way: wait for them")));
                         }
@@ -100,9 +106,9 @@ fn keyboard() -> mpsc::Receiver<KeyCode> {
     receiver
 }
 
-fn looked(client: &Client, tab: Tab) -> BoxFuture<'_, Answer> {
+fn looked(client: &Client, tab: Tab, whole: bool) -> BoxFuture<'_, Answer> {
     let look = async move {
-        match tokio::time::timeout(Duration::from_millis(LOOK_MS_MAX), look(client, tab)).await {
+        match tokio::time::timeout(Duration::from_millis(LOOK_MS_MAX), look(client, tab, whole)).await {
             Ok(Ok(data)) => Answer::Looked(data),
             Ok(Err(error)) => Answer::Unreachable(error.to_string()),
             Err(_) => Answer::Unreachable(format!("nothing came for {} s", LOOK_MS_MAX / 1_000)),
@@ -111,15 +117,20 @@ fn looked(client: &Client, tab: Tab) -> BoxFuture<'_, Answer> {
     look.boxed()
 }
 
-async fn look(client: &Client, tab: Tab) -> Result<Data, Error> {
+/// What a view shows; `whole` also what the other tabs count.
+async fn look(client: &Client, tab: Tab, whole: bool) -> Result<Data, Error> {
     let top = client.top().await?;
-    let operations = match tab {
-        Tab::Operations => Some(client.operation_views().await?),
-        _ => None,
+    let operations = match whole || tab == Tab::Operations {
+        true => Some(client.operation_views().await?),
+        false => None,
     };
-    let (incidents, detection_trouble) = match tab {
-        Tab::Incidents => (Some(incidents::all(client).await?), client.status().await?.detection_trouble),
-        _ => (None, None),
+    let incidents = match whole || tab == Tab::Incidents {
+        true => Some(incidents::all(client).await?),
+        false => None,
+    };
+    let detection_trouble = match tab {
+        Tab::Incidents => client.status().await?.detection_trouble,
+        _ => None,
     };
     Ok(Data { top, operations, incidents, detection_trouble })
 }

@@ -146,6 +146,36 @@ fn eighty_by_twenty_four_shows_each_view() {
 }
 
 #[test]
+fn how_to_end_always_has_room_and_what_is_cut_is_marked() {
+    let mut screen = screen();
+    for tab in ["1", "2", "3", "4", "5"] {
+        press(&mut screen, tab);
+        for width in [80, 100, 120] {
+            let text = drawn(&screen, width, 24);
+            assert!(text.trim_end().ends_with("? keys  q quit"), "{text}");
+        }
+    }
+    let text = drawn(&screen, 80, 24);
+    assert!(text.contains("scale lottery  held  ") && text.contains("lottery-4 is not healthy …"), "{text}");
+    let text = drawn(&screen, 120, 24);
+    assert!(text.contains("lottery-4 is not healthy after 30 s"), "{text}");
+}
+
+#[test]
+fn an_open_incident_is_said_in_every_view() {
+    let mut screen = screen();
+    assert!(drawn(&screen, 80, 24).contains("incident inc-3: loss of instance lottery-1"));
+    let mut more = data();
+    let mut incidents = more.incidents.take().expect("one");
+    incidents.push(Incident { id: "inc-2".to_owned(), ..incidents[0].clone() });
+    screen.take(Answer::Looked(Data { incidents: Some(incidents.clone()), ..more.clone() }));
+    assert!(drawn(&screen, 80, 24).contains("2 incidents are open"));
+    incidents.iter_mut().for_each(|one| one.ended_at = Some(NOW));
+    screen.take(Answer::Looked(Data { incidents: Some(incidents), ..more }));
+    assert!(!drawn(&screen, 80, 24).contains("incidents are open"));
+}
+
+#[test]
 fn a_narrow_terminal_shows_whole_columns_that_matter() {
     let screen = screen();
     for (width, wanted) in [
