@@ -100,6 +100,7 @@ pub(crate) fn retried(op: &Operation, aim: &Aim) -> Result<StepName, Refusal> {
             operation,
             phase,
             wanted: "pending, running, paused or has ended without success",
+            done: "retried",
         });
     }
     let step = in_hand(op);

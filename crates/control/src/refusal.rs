@@ -65,7 +65,7 @@ pub enum Refusal {
         phase: OperationPhase,
     },
     /// The wish does not fit the phase.
-    #[error("operation {operation} is {}: only one that is {wanted} can be", phase_word(*phase))]
+    #[error("operation {operation} is {}: only one that is {wanted} can be {done}", phase_word(*phase))]
     WrongPhase {
         /// The operation.
         operation: OperationId,
@@ -73,6 +73,8 @@ pub enum Refusal {
         phase: OperationPhase,
         /// What would be right.
         wanted: &'static str,
+        /// What was to be done with it: `resumed`.
+        done: &'static str,
     },
     /// It holds at a step that failed: going on as if nothing had been is no way.
     #[error(

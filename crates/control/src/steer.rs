@@ -45,7 +45,7 @@ enum Target {
 pub fn pause(snapshot: &Snapshot, id: &OperationId, who: &str, now: UnixMs) -> Result<Commit, Refusal> {
     let at = open_operation(snapshot, id)?;
     if !matches!(at.value.phase, OperationPhase::Pending | OperationPhase::Running) {
-        return Err(wrong_phase(&at.value, "pending or running"));
+        return Err(wrong_phase(&at.value, "pending or running", "paused"));
     }
     Ok(steer(at, who, now, "paused", |op| op.phase = OperationPhase::Paused))
 }
@@ -54,7 +54,7 @@ pub fn pause(snapshot: &Snapshot, id: &OperationId, who: &str, now: UnixMs) -> R
 pub fn resume(snapshot: &Snapshot, id: &OperationId, who: &str, now: UnixMs) -> Result<Commit, Refusal> {
     let at = open_operation(snapshot, id)?;
     if at.value.phase != OperationPhase::Paused {
-        return Err(wrong_phase(&at.value, "paused"));
+        return Err(wrong_phase(&at.value, "paused", "resumed"));
     }
     if let Some(step) = at.value.held_at() {
         return Err(Refusal::HeldAtFailure { operation: id.clone(), step: step.name });
@@ -69,7 +69,7 @@ pub fn resume(snapshot: &Snapshot, id: &OperationId, who: &str, now: UnixMs) -> 
 pub fn rollback(snapshot: &Snapshot, id: &OperationId, who: &str, now: UnixMs) -> Result<Commit, Refusal> {
     let at = open_operation(snapshot, id)?;
     if at.value.phase == OperationPhase::RollingBack {
-        return Err(wrong_phase(&at.value, "pending, running or paused"));
+        return Err(wrong_phase(&at.value, "pending, running or paused", "rolled back"));
     }
     Ok(steer(at, who, now, "rolled back", |op| {
         journal::fail_running_steps(op, &format!("rolled back by {who}"), now);
@@ -317,8 +317,8 @@ fn open_operation<'a>(snapshot: &'a Snapshot, id: &OperationId) -> Result<&'a Ve
     Ok(at)
 }
 
-fn wrong_phase(op: &Operation, wanted: &'static str) -> Refusal {
-    Refusal::WrongPhase { operation: op.id.clone(), phase: op.phase, wanted }
+fn wrong_phase(op: &Operation, wanted: &'static str, done: &'static str) -> Refusal {
+    Refusal::WrongPhase { operation: op.id.clone(), phase: op.phase, wanted, done }
 }
 
 /// One guarded write of the journal alone.

@@ -81,7 +81,7 @@ fn check_parts(policy: &Policy, force: bool) -> Vec<(&'static str, String)> {
         faults.push(("when", fault.to_string()));
     }
     if let Some(why) = sweeping(policy).filter(|_| !force) {
-        faults.push(("action", format!("{why}; narrow it, or apply it with `springtide protect apply --force`")));
+        faults.push(("action", format!("{why}; narrow it, or put it in force with --force")));
     }
     faults
 }

@@ -21,6 +21,8 @@ fn a_paused_release_keeps_its_weight_and_goes_on_when_resumed() {
         .collect();
     assert_eq!(weights, [1_000, 1_000, 1_000, 1_000, 100, 100, 100, 100]);
     world.steer(control::resume(&world.snapshot, &id, "ann", world.now));
+    let again = control::resume(&world.snapshot, &id, "ann", world.now).expect_err("it runs");
+    assert_eq!(again.to_string(), format!("operation {id} is running: only one that is paused can be resumed"));
     world.until("the end", |w| w.op(&id).phase.is_final());
     assert_eq!(world.op(&id).phase, OperationPhase::Succeeded);
 }

@@ -231,10 +231,7 @@ async fn what_is_wrong_is_refused_with_its_place() {
         async move { refused(client.protect_apply(&request(&text, Some("30m"))).await).join("\n") }
     };
     for (text, expected) in [
-        (
-            throttle("p", 100),
-            "p.yaml:4: action: would reject every user; narrow it, or apply it with `springtide protect apply --force`",
-        ),
+        (throttle("p", 100), "p.yaml:4: action: would reject every user; narrow it, or put it in force with --force"),
         (
             throttle("p", 5).replace("percent: 5", "percent: -5"),
             "p.yaml:4: action.throttle.users_percent: -5 is no share",

@@ -7,7 +7,7 @@ use super::connect::Connect;
 use super::failure::Failure;
 use super::manifests::Files;
 use super::output::Output;
-use api::client::Client;
+use api::client::{Client, Error};
 use api::http::{
     DryRunQuestion, FireRequest, LiftRequest, ManifestFile, ProtectRequest, ProtectResponse, RollbackRequest,
 };
@@ -275,7 +275,23 @@ async fn rollback(args: RollbackArgs) -> Result<(), Failure> {
 
 async fn lift(args: LiftArgs) -> Result<(), Failure> {
     let request = LiftRequest { names: args.names, preset: args.preset, all: args.all, wait_ms: None };
-    done(args.output, &args.connect.client()?.protect_lift(&request).await?)
+    let client = args.connect.client()?;
+    match client.protect_lift(&request).await {
+        Ok(response) => done(args.output, &response),
+        Err(error) => Err(meant(&client, &request.names, error).await),
+    }
+}
+
+/// The failure of a lift; for a name that is no policy in force, with what may be meant.
+async fn meant(client: &Client, names: &[String], error: Error) -> Failure {
+    let Error::Refused(_, _) = &error else { return error.into() };
+    let Ok(view) = client.protect().await else { return error.into() };
+    let policies = view.policies.iter().map(|of| (of.policy.name.as_str(), of.policy.preset.as_ref()));
+    let policies: Vec<(&str, Option<&str>)> =
+        policies.map(|(name, preset)| (name, preset.map(|preset| preset.as_str()))).collect();
+    let presets: Vec<&str> = view.presets.iter().map(|preset| preset.name.as_str()).collect();
+    let hints: Vec<String> = names.iter().filter_map(|name| shown::not_in_force(name, &policies, &presets)).collect();
+    if hints.is_empty() { error.into() } else { Failure::Refused(hints.join("\n")) }
 }
 
 fn texts(files: &Files) -> Result<Vec<ManifestFile>, Failure> {

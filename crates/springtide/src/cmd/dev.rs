@@ -47,13 +47,13 @@ pub struct Args {
     #[arg(long, default_value = "2GiB")]
     host_memory: String,
     /// Where traffic from outside enters
-    #[arg(long, default_value = "127.0.0.1:8080")]
+    #[arg(long, default_value = "127.0.0.1:8080", value_parser = super::address)]
     entry: SocketAddr,
     /// Where services call one another
-    #[arg(long, default_value = "127.0.0.1:8081")]
+    #[arg(long, default_value = "127.0.0.1:8081", value_parser = super::address)]
     mesh: SocketAddr,
     /// Also serve the API on this loopback address (token in DATA/server/api-token)
-    #[arg(long)]
+    #[arg(long, value_parser = super::address)]
     http: Option<SocketAddr>,
     /// Send all series there, by Prometheus' remote write (may be given again)
     #[arg(long, value_name = "URL")]
@@ -321,5 +321,14 @@ mod tests {
         let after = hosts(&moved);
         assert_eq!(after.len(), 8);
         assert!(before.iter().all(|host| after.contains(host)), "{after:?}");
+    }
+
+    #[test]
+    fn a_port_alone_is_told_what_an_address_is() {
+        let refused = Defaults::try_parse_from(["dev", "--entry", "18083"]).err().expect("no address").to_string();
+        assert!(refused.contains("give an address and a port, such as 127.0.0.1:18083"), "{refused}");
+        let refused = super::super::address("localhost:80").expect_err("a name is none");
+        assert!(refused.contains("such as 127.0.0.1:8080"), "{refused}");
+        assert_eq!(super::super::address("[::1]:9"), Ok("[::1]:9".parse().unwrap()));
     }
 }

@@ -19,7 +19,7 @@ pub struct ServerArgs {
     #[arg(long, default_value = "/run/springtide/springtide.sock")]
     socket: PathBuf,
     /// Also serve the API and the war room here (bearer token in DATA/api-token; beyond loopback only with TLS)
-    #[arg(long)]
+    #[arg(long, value_parser = super::address)]
     http: Option<SocketAddr>,
     /// PEM file of the certificate chain for --http, leaf first
     #[arg(long, requires = "http", requires = "http_tls_key")]
@@ -28,7 +28,7 @@ pub struct ServerArgs {
     #[arg(long, requires = "http_tls_cert")]
     http_tls_key: Option<PathBuf>,
     /// Where agents and proxies connect (port 0: any free one, written to DATA/server.json)
-    #[arg(long, default_value = "127.0.0.1:7400")]
+    #[arg(long, default_value = "127.0.0.1:7400", value_parser = super::address)]
     fleet: SocketAddr,
     /// Send all series there, by Prometheus' remote write (may be given again, for up to 8 receivers)
     #[arg(long, value_name = "URL")]
@@ -89,10 +89,10 @@ pub struct ProxyArgs {
     #[arg(long, default_value = "")]
     datacenter: String,
     /// Where traffic from outside enters
-    #[arg(long, default_value = "127.0.0.1:8080")]
+    #[arg(long, default_value = "127.0.0.1:8080", value_parser = super::address)]
     entry: SocketAddr,
     /// Where services call one another
-    #[arg(long, default_value = "127.0.0.1:8081")]
+    #[arg(long, default_value = "127.0.0.1:8081", value_parser = super::address)]
     mesh: SocketAddr,
     /// Worker threads
     #[arg(long, default_value_t = 1)]

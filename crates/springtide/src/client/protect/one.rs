@@ -2,7 +2,8 @@
 
 use super::{Change, put};
 use crate::client::failure::Failure;
-use api::http::ManifestFile;
+use api::client::Error;
+use api::http::{Fault, ManifestFile};
 use model::{Answer, Degrade, Life, PolicyAction, PolicyName, Slow, Throttle};
 use serde_json::{Map, Value};
 
@@ -169,7 +170,7 @@ impl Scope {
     async fn put(&self, verb: &str, action: &PolicyAction, change: &Change) -> Result<(), Failure> {
         let text = self.manifest(verb, action)?;
         let files = vec![ManifestFile { path: "(command line)".to_owned(), text }];
-        put(change, files, Some(self.life), self.dry_run).await
+        put(change, files, Some(self.life), self.dry_run).await.map_err(without_place)
     }
 
     /// The policy as a manifest; JSON is YAML.
@@ -208,6 +209,17 @@ impl Scope {
             }
         }
         name.chars().take(MADE_NAME_CHARS_MAX).collect::<String>().trim_end_matches('-').to_owned()
+    }
+}
+
+/// The faults of a policy of this command line, which has no file and no lines.
+fn without_place(failure: Failure) -> Failure {
+    match failure {
+        Failure::Server(Error::Refused(problem, _)) if problem.faults.iter().any(|fault| !fault.file.is_empty()) => {
+            let bare = |fault: Fault| Fault { file: String::new(), line: 0, ..fault };
+            Failure::Faults(problem.faults.into_iter().map(bare).collect())
+        }
+        other => other,
     }
 }
 

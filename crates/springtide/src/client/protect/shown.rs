@@ -301,6 +301,27 @@ fn grouped(number: f64) -> String {
     text
 }
 
+/// Why a policy cannot be lifted by a name that is in force nowhere, and what may be meant; absent when it is in force.
+/// `policies` are those in force with their presets, `presets` all that are stored.
+pub fn not_in_force(name: &str, policies: &[(&str, Option<&str>)], presets: &[&str]) -> Option<String> {
+    if policies.iter().any(|(known, _)| *known == name) {
+        return None;
+    }
+    let said = format!("no policy {name} is in force");
+    if policies.iter().any(|(_, preset)| *preset == Some(name)) {
+        return Some(format!("{said}; it is a preset: springtide protect lift --preset {name}"));
+    }
+    if presets.contains(&name) {
+        return Some(format!("{said}; it is a preset, and none of its policies is in force"));
+    }
+    let full = policies.iter().map(|(known, _)| *known).filter(|known| known.ends_with(&format!(".{name}")));
+    let full: Vec<&str> = full.collect();
+    let near = || model::nearest(name, policies.iter().map(|(known, _)| *known));
+    let meant = if full.is_empty() { near().map(str::to_owned) } else { Some(full.join(" or ")) };
+    let hint = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+    Some(format!("{said}{hint} (`springtide protect list` shows what is)"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,5 +392,18 @@ mod tests {
         assert_eq!(missing(&all), None);
         let some = InForce { proxies_taken: 11, waiting: vec!["edge-7".to_owned()], ..all };
         assert!(missing(&some).unwrap().starts_with("not confirmed yet by edge-7;"));
+    }
+
+    #[test]
+    fn a_name_that_is_not_in_force_is_answered_with_what_may_be_meant() {
+        let policies = [("midnight-surge.fewer-draws", Some("midnight-surge")), ("throttle-web", None)];
+        let said = |name| not_in_force(name, &policies, &["midnight-surge", "evening"]);
+        assert_eq!(said("throttle-web"), None);
+        let wanted = "it is a preset: springtide protect lift --preset midnight-surge";
+        assert!(said("midnight-surge").expect("none").ends_with(wanted));
+        assert!(said("evening").expect("none").ends_with("none of its policies is in force"));
+        assert!(said("fewer-draws").expect("none").contains("did you mean midnight-surge.fewer-draws?"));
+        assert!(said("throtle-web").expect("none").contains("did you mean throttle-web?"));
+        assert!(said("nothing").expect("none").starts_with("no policy nothing is in force (`springtide"));
     }
 }

@@ -44,7 +44,12 @@ fn bounds(columns: &[Option<f64>]) -> Option<(f64, f64)> {
 pub fn spark(points: &[(UnixMs, f64)], from: UnixMs, to: UnixMs) -> String {
     let columns = columns(points, from, to);
     let Some((low, high)) = bounds(&columns) else { return String::new() };
-    let level = |value: f64| if high > low { 1 + ((value - low) / (high - low) * 7.0).round() as usize } else { 4 };
+    let level = |value: f64| match high > low {
+        true => 1 + ((value - low) / (high - low) * 7.0).round() as usize,
+        // What never changes lies in the middle, but nothing lies on the ground.
+        false if value == 0.0 => 1,
+        false => 4,
+    };
     columns.into_iter().map(|value| value.map_or(' ', |value| LEVELS[level(value)])).collect()
 }
 
@@ -95,6 +100,7 @@ mod tests {
         assert_eq!(line.chars().count(), WIDTH);
         assert!(line.starts_with('▁') && line.ends_with('█'), "{line}");
         assert_eq!(spark(&[(0, f64::NAN)], 0, 1_000), "");
+        assert!(spark(&[(0, 0.0), (59_000, 0.0)], 0, 59_000).starts_with('▁'), "nothing is no half");
         let line = spark(&[(0, 5.0), (2_000, 5.0), (59_000, 5.0)], 0, 59_000);
         assert!(line.starts_with("▄▄▄▄ ") && line.ends_with(" ▄"), "each holds, and a gap is a gap: {line}");
     }
