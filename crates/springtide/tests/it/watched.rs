@@ -144,7 +144,10 @@ fn a_held_operation_ends_the_wait_and_an_apply_behind_it_says_so() {
     eventually("the agent's connection", &server, || server.told(&["get", "hosts"]).contains("connected"));
     let said = server.refused(&["scale", "web", "--to", "1", "--hold"], 1);
     assert!(said.contains("op-1: held at step start: "), "{said}");
-    assert!(said.contains("springtide operation retry op-1, operation skip op-1, or operation rollback op-1"), "{said}");
+    assert!(
+        said.contains("springtide operation retry op-1, operation skip op-1, or operation rollback op-1"),
+        "{said}"
+    );
     let list = server.told(&["operation", "list"]);
     assert!(list.contains("held") && list.contains("at step start: ") && !list.contains("paused"), "{list}");
     let page = server.told(&["describe", "operation", "op-1"]);

@@ -128,6 +128,7 @@ async fn a_backup_of_a_newer_version_and_a_missing_package_are_named() {
         blobs: &blobs,
         digests: vec![Digest::of(b"gone")],
         files: vec![],
+        series: None,
     };
     assert!(matches!(write(source, Vec::new()), Err(Error::NoBlob(_))));
 }
