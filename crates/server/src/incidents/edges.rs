@@ -32,6 +32,13 @@ pub struct Delta {
     pub rejects: f32,
 }
 
+impl Delta {
+    /// What was answered badly of it.
+    pub fn failed(self) -> Self {
+        Self { requests: (self.errors + self.rejects).min(self.requests), ..self }
+    }
+}
+
 /// The edges of one proxy.
 #[derive(Debug, Default)]
 pub struct Edges {
@@ -92,15 +99,26 @@ pub struct Sum {
 impl Sum {
     /// Adds what an edge adds; `scale` brings a sample of more than a second down to one.
     pub fn add(&mut self, delta: Delta, sample: &EdgeSample, scale: f32) {
+        self.count(delta, sample, scale);
+        let buckets = sample.bucket.iter().zip(&sample.bucket_count);
+        let last = bucket_of(LATENCY_US_MAX) as u32;
+        let known = |(at, count): (&u32, &u64)| ((*at).min(last) as u16, u32::try_from(*count).unwrap_or(u32::MAX));
+        self.buckets.extend(buckets.map(known));
+    }
+
+    /// Adds what an edge adds, without its latencies.
+    pub fn count(&mut self, delta: Delta, sample: &EdgeSample, scale: f32) {
         self.any = true;
         self.counts.requests += delta.requests * scale;
         self.counts.errors += delta.errors * scale;
         self.counts.rejects += delta.rejects * scale;
         self.in_flight += sample.in_flight as f32;
-        let buckets = sample.bucket.iter().zip(&sample.bucket_count);
-        let last = bucket_of(LATENCY_US_MAX) as u32;
-        let known = |(at, count): (&u32, &u64)| ((*at).min(last) as u16, u32::try_from(*count).unwrap_or(u32::MAX));
-        self.buckets.extend(buckets.map(known));
+    }
+
+    /// Takes off requests that were rejected as intended.
+    pub fn excuse(&mut self, rejects: f32) {
+        self.counts.requests = (self.counts.requests - rejects).max(0.0);
+        self.counts.rejects = (self.counts.rejects - rejects).max(0.0);
     }
 
     /// Forgets, and keeps the memory.

@@ -4,6 +4,7 @@
 //! samples that follow one another count for seconds that do. A second is closed when every source that lives has spoken of
 //! it, at the latest [`GRACE_MS`] after its end. Time is that of arrival: a source's clock may be minutes off.
 
+mod excuse;
 mod machine;
 mod rhythm;
 
@@ -11,6 +12,7 @@ use super::edges::{Edges, Sum};
 use super::names::Names;
 use api::fleet::{AgentSamples, ProxySamples};
 use detect::{Dropped, Frame, Topology};
+use excuse::{Counted, Excuses};
 use machine::Machine;
 use model::UnixMs;
 use rhythm::Rhythm;
@@ -37,6 +39,7 @@ const SILENCE_MS_MAX: u64 = 5_000;
 #[derive(Debug, Default)]
 struct Proxy {
     edges: Edges,
+    policies: Counted,
     rhythm: Rhythm,
     time_us: u64,
     /// Time of the newest sample of everything.
@@ -50,6 +53,7 @@ struct Second {
     instances: Vec<Sum>,
     services: Vec<Sum>,
     pairs: HashMap<(u32, u32), Sum>,
+    excuses: Excuses,
     /// Proxies that spoke of it.
     proxies: BTreeSet<u32>,
 }
@@ -59,7 +63,19 @@ impl Second {
         self.at = at;
         self.instances.iter_mut().chain(&mut self.services).filter(|sum| sum.any).for_each(Sum::clear);
         self.pairs.values_mut().for_each(Sum::clear);
+        self.excuses.clear();
         self.proxies.clear();
+    }
+
+    /// Takes off what policies rejected: only what is beyond them is asked of the service, and to be judged.
+    fn excuse(&mut self, left: &mut BTreeMap<u32, f32>) {
+        let (services, pairs) = self.excuses.settle(left);
+        for (service, rejects) in services {
+            self.services.get_mut(service as usize).into_iter().for_each(|sum| sum.excuse(rejects));
+        }
+        for (pair, rejects) in pairs {
+            self.pairs.get_mut(&pair).into_iter().for_each(|sum| sum.excuse(rejects));
+        }
     }
 }
 
@@ -90,6 +106,8 @@ pub struct Gather {
     called: Vec<(String, String)>,
     /// When the proxies that report were last other ones than before.
     changed_ms: Option<UnixMs>,
+    /// Rejections by policies that edges have still to show, by service.
+    unexcused: BTreeMap<u32, f32>,
     refused: u64,
 }
 
@@ -141,8 +159,19 @@ impl Gather {
         let scale = if covered_ms > COVERED_MS_MAX { 1_000.0 / covered_ms as f32 } else { 1.0 };
         let Some(mut second) = self.take_second(at) else { return };
         second.proxies.insert(number);
+        self.policies(number, samples, scale, &mut second);
         self.edges(number, samples, (known, scale), &mut second);
         self.put_second(second);
+    }
+
+    fn policies(&mut self, number: u32, samples: &ProxySamples, scale: f32, second: &mut Second) {
+        let Some(proxy) = self.proxies.get_mut(&number) else { return };
+        for sample in &samples.protection {
+            let Some(service) = self.services.number(&sample.service) else { continue };
+            let rejects = proxy.policies.take(service, sample, samples.time_unix_us);
+            second.excuses.policies(service, rejects as f32 * scale);
+        }
+        proxy.policies.met();
     }
 
     fn edges(&mut self, number: u32, samples: &ProxySamples, (known, scale): (usize, f32), second: &mut Second) {
@@ -164,12 +193,22 @@ impl Gather {
                 continue;
             }
             room -= usize::from(is_new);
-            let delta = proxy.edges.take(key, sample);
-            second.pairs.entry((caller, service)).or_default().add(delta, sample, scale);
+            let by_proxy = instance == u32::MAX;
+            let all = proxy.edges.take(key, sample);
+            // What a policy answers in the service's place is no answer of the service.
+            let delta = if by_proxy { all.failed() } else { all };
+            let acts = delta != all || proxy.policies.acts(service, samples.time_unix_us);
+            let pair = second.pairs.entry((caller, service)).or_default();
+            if by_proxy && acts {
+                pair.count(delta, sample, scale);
+            } else {
+                pair.add(delta, sample, scale);
+            }
             if is_new && self.calls.insert((caller, service)) {
                 self.called.push((sample.caller.clone(), sample.service.clone()));
             }
-            if instance == u32::MAX {
+            if by_proxy {
+                second.excuses.proxy(caller, service, delta.rejects * scale);
                 slot(&mut second.services, service).add(delta, sample, scale);
                 continue;
             }
@@ -240,6 +279,7 @@ impl Gather {
         let found = self.open.iter().position(|second| second.at <= at);
         let second = found.and_then(|found| self.open.remove(found)).filter(|second| second.at == at);
         if let Some(mut second) = second {
+            second.excuse(&mut self.unexcused);
             self.fill_instances(&mut second, places, frame);
             fill_services(&mut second, places, frame);
             fill_pairs(&mut second, places, frame);

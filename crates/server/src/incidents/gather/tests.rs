@@ -1,7 +1,7 @@
 //! Sources of any phase, clock and mood, and the frames that come of them.
 
 use super::*;
-use api::fleet::{EdgeSample, HostSample, SliceSample};
+use api::fleet::{EdgeSample, HostSample, ProtectionSample, SliceSample};
 use detect::{Host, Instance, Pair, Parts, Rack, Service};
 
 const BEGIN_MS: u64 = 1_800_000_000_000;
@@ -232,4 +232,110 @@ fn what_is_absurd_is_bounded_and_stops_nobody() {
     }
     gather.catch_up(BEGIN_MS + 3_600_000, 30);
     assert_eq!(gather.due(BEGIN_MS + 3_600_000), Some((BEGIN_MS + 3_600_000) / 1_000 - 30));
+}
+
+/// What a proxy that throttles tells: of `web`'s requests at `pay` it rejects so many each second, and of them so many for a
+/// policy; another pair from the tenth second on.
+fn throttled(gather: &mut Gather, second: u64, at: [(u64, u64); 2]) {
+    let now = BEGIN_MS + second * 1_000 + 50;
+    let count = |per: &dyn Fn((u64, u64)) -> u64| (0..=second).map(|of| per(at[usize::from(of >= 10)])).sum::<u64>();
+    let (rejects, by_policy) = (count(&|of| of.0), count(&|of| of.1));
+    let edge = |instance: &str, requests: u64, rejects: u64, bucket: u32| EdgeSample {
+        caller: "web".to_owned(),
+        service: "pay".to_owned(),
+        instance: instance.to_owned(),
+        requests,
+        errors: rejects,
+        rejects,
+        bucket: vec![bucket],
+        bucket_count: vec![requests / (second + 1)],
+        ..EdgeSample::default()
+    };
+    let edges = vec![edge("pay-1", 100 * (second + 1), 0, 200), edge("", rejects, rejects, 5)];
+    let protection =
+        vec![ProtectionSample { service: "pay".to_owned(), rejects_policy: by_policy, ..ProtectionSample::default() }];
+    gather.proxy("a", &ProxySamples { time_unix_us: now * 1_000, edges, protection, ..ProxySamples::default() }, now);
+}
+
+fn frames_of(at: [(u64, u64); 2]) -> Vec<Frame> {
+    let topology = topology();
+    let mut gather = Gather::default();
+    let places = gather.places(&topology);
+    let mut frames = Vec::new();
+    for second in 0..20 {
+        throttled(&mut gather, second, at);
+        while let Some(due) = gather.due(BEGIN_MS + second * 1_000 + 60) {
+            let mut frame = Frame::new(&topology);
+            gather.close(due, &topology, &places, &mut frame);
+            frames.push(frame);
+        }
+    }
+    frames.drain(..12);
+    frames
+}
+
+#[test]
+fn what_a_policy_rejects_is_excused_and_what_is_rejected_beyond_it_is_not() {
+    for frame in frames_of([(0, 0), (400, 400)]) {
+        assert_eq!((frame.services.rejects[0], frame.pairs.rejects[0]), (0.0, 0.0), "second {}", frame.second);
+        assert_eq!((frame.services.errors[0], frame.pairs.errors[0]), (0.0, 0.0));
+        assert_eq!(
+            (frame.services.requests[0], frame.pairs.requests[0]),
+            (0.0, 100.0),
+            "none is an answer of the service"
+        );
+        assert_eq!(frame.pairs.latency_ms[0], frame.instances.latency_ms[0], "the policy's answers have no latency");
+    }
+    for frame in frames_of([(0, 0), (400, 300)]) {
+        assert_eq!((frame.services.rejects[0], frame.pairs.rejects[0]), (100.0, 100.0), "second {}", frame.second);
+        assert_eq!((frame.services.requests[0], frame.pairs.requests[0]), (100.0, 200.0));
+    }
+    for frame in frames_of([(0, 0), (400, 0)]) {
+        assert_eq!((frame.services.rejects[0], frame.pairs.rejects[0]), (400.0, 400.0), "second {}", frame.second);
+    }
+}
+
+#[test]
+fn what_a_proxy_answers_in_a_services_place_is_neither_its_answer_nor_its_latency() {
+    let mut gather = Gather::default();
+    let topology = topology();
+    let places = gather.places(&topology);
+    let mut frame = Frame::new(&topology);
+    for second in 1..4_u64 {
+        let now = BEGIN_MS + second * 1_000 + 50;
+        let edge = |instance: &str, bucket: u32| EdgeSample {
+            caller: "web".to_owned(),
+            service: "pay".to_owned(),
+            instance: instance.to_owned(),
+            requests: 100 * second,
+            bucket: vec![bucket],
+            bucket_count: vec![100],
+            ..EdgeSample::default()
+        };
+        let edges = vec![edge("pay-1", 200), edge("", 5)];
+        gather.proxy("a", &ProxySamples { time_unix_us: now * 1_000, edges, ..ProxySamples::default() }, now);
+        if let Some(due) = gather.due(now) {
+            gather.close(due, &topology, &places, &mut frame);
+        }
+    }
+    assert_eq!((frame.services.requests[0], frame.instances.requests[0], frame.pairs.requests[0]), (0.0, 100.0, 100.0));
+    assert_eq!(frame.pairs.latency_ms[0], frame.instances.latency_ms[0]);
+}
+
+#[test]
+fn rejections_that_edges_show_a_second_late_are_excused_and_older_ones_excuse_nothing() {
+    let mut left = BTreeMap::new();
+    let second = |policies: f32, proxy: f32| {
+        let mut excuses = Excuses::default();
+        excuses.policies(0, policies);
+        excuses.proxy(1, 0, proxy);
+        excuses
+    };
+    let of = |done: (BTreeMap<u32, f32>, BTreeMap<(u32, u32), f32>)| done.0.get(&0).copied().unwrap_or(0.0);
+    assert_eq!(of(second(100.0, 90.0).settle(&mut left)), 90.0);
+    assert_eq!(of(second(100.0, 110.0).settle(&mut left)), 110.0);
+    assert!(left.is_empty());
+    assert_eq!(of(second(50.0, 0.0).settle(&mut left)), 0.0);
+    assert_eq!(of(second(0.0, 20.0).settle(&mut left)), 20.0);
+    assert_eq!(of(second(0.0, 20.0).settle(&mut left)), 0.0);
 }
