@@ -165,6 +165,7 @@ impl Board {
             if let Some(case) = number(&incident.id).and_then(|number| self.cases.get_mut(&number)) {
                 case.incident.clone_from(incident);
                 tidy(&mut case.incident);
+                note_beside(&mut case.going_on, &case.incident, going_on, now);
             }
         }
         !changes.is_empty()
@@ -184,13 +185,7 @@ impl Board {
         let change = before.as_ref().map_or(0, |case| case.change) + 1;
         let tell = if told { change } else { before.as_ref().map_or(0, |case| case.tell) };
         let mut beside = before.as_ref().map(|case| case.going_on.clone()).unwrap_or_default();
-        for going in beside_of(&incident, going_on, now) {
-            match beside.iter().position(|known| known.name == going.name) {
-                Some(known) => beside[known] = going,
-                None if beside.len() < GOING_ON_MAX => beside.push(going),
-                None => {}
-            }
-        }
+        note_beside(&mut beside, &incident, going_on, now);
         let rule = rule.or_else(|| before.and_then(|case| case.rule));
         let case = Case { incident, rule, going_on: beside, change, tell };
         let id = format!("{}.{change}", case.incident.id);
@@ -384,10 +379,28 @@ fn blast(findings: &[FindingRecord], detector: &Detector) -> Blast {
     }
 }
 
+/// Notes what goes on beside an incident; a policy, which answers in a service's place, before what only may matter.
+fn note_beside(beside: &mut Vec<GoingOn>, incident: &Incident, going_on: &[Going], now: UnixMs) {
+    for going in beside_of(incident, going_on, now) {
+        match beside.iter().position(|known| known.kind == going.kind && known.name == going.name) {
+            Some(known) => beside[known] = going,
+            None if going.kind == "policy" => beside.insert(0, going),
+            None if beside.len() < GOING_ON_MAX => beside.push(going),
+            None => {}
+        }
+    }
+    beside.truncate(GOING_ON_MAX);
+}
+
 /// What goes on, or ended shortly before, at the services that an incident reaches.
 fn beside_of(incident: &Incident, going_on: &[Going], now: UnixMs) -> Vec<GoingOn> {
     let concerns = |going: &&Going| {
-        let reached = going.on.service.as_ref().is_none_or(|service| incident.blast.services.contains(service));
+        let blast = &incident.blast.services;
+        let reached = if going.services.is_empty() {
+            going.on.service.as_ref().is_none_or(|service| blast.contains(service))
+        } else {
+            blast.iter().any(|service| going.services.contains(service))
+        };
         let in_time = going.on.from <= now && going.until.is_none_or(|until| until + AFTER_MS >= incident.onset_ms);
         in_time && (reached || going.on.kind == "event")
     };

@@ -6,8 +6,8 @@ use crate::control_loop::world::World;
 use api::http::GoingOn;
 use detect::{Activity, ActivityKind, EntityKind, EntityRef, Host, Instance, Pair, Parts, Rack, Service};
 use model::{
-    AlertRule, Digest, Event, InstanceId, InstanceIntent, Operation, OperationSpec, Placement, Receiver, Revision,
-    Silence, Snapshot, UnixMs,
+    AlertRule, Digest, Event, InstanceId, InstanceIntent, Operation, OperationSpec, Placement, Policy, PolicyHistory,
+    Receiver, Revision, Silence, Snapshot, UnixMs,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +18,8 @@ const EVENT_LATE_MS: u64 = 1_800_000;
 const EVENT_OPEN_MS: u64 = 6 * 3_600_000;
 /// An operation that ended is told of this long: it may still be to blame.
 const ENDED_MS: u64 = 900_000;
+/// What a policy turns away is missed elsewhere: demand moves for this long after each change of it, and while it moves back.
+const POLICY_MOVES_MS: u64 = 30_000;
 
 /// What detection needs to know of what is intended.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -45,6 +47,8 @@ pub struct Going {
     pub on: GoingOn,
     /// Until when; absent: it goes on.
     pub until: Option<UnixMs>,
+    /// Services that it concerns, where they are others than the one that people are told, or more.
+    pub services: BTreeSet<String>,
 }
 
 /// Reads it, unless nothing was committed since `known`.
@@ -63,6 +67,7 @@ pub fn read(world: &World, known: Option<Revision>) -> Option<Intent> {
     };
     snapshot.events().for_each(|event| intent.event(event));
     let newest = world.started_at.max(snapshot.operations.values().map(|at| at.value.created_at).max().unwrap_or(0));
+    intent.policies(snapshot, newest);
     for operation in snapshot.operations.values().map(|at| &*at.value) {
         if operation.finished_at.is_none_or(|at| at + ENDED_MS > newest) {
             intent.operation(snapshot, operation);
@@ -147,7 +152,7 @@ impl Intent {
         let service = services.first().cloned();
         self.add(ActivityKind::Event { services }, from, Some(until));
         let on = GoingOn { kind: "event".to_owned(), name: event.name.to_string(), what, service, from };
-        self.going_on.push(Going { on, until: Some(until) });
+        self.going_on.push(Going { on, until: Some(until), services: BTreeSet::new() });
     }
 
     fn operation(&mut self, snapshot: &Snapshot, operation: &Operation) {
@@ -188,6 +193,80 @@ impl Intent {
             service: service.map(ToString::to_string),
             from,
         };
-        self.going_on.push(Going { on, until });
+        self.going_on.push(Going { on, until, services: BTreeSet::new() });
+    }
+
+    fn policies(&mut self, snapshot: &Snapshot, newest: UnixMs) {
+        let changed = snapshot.policy_histories.values().filter_map(|at| at.value.versions.last()).map(|last| last.at);
+        let newest = changed.max().unwrap_or(0).max(newest);
+        let mut callers: Option<BTreeMap<&str, BTreeSet<&str>>> = None;
+        for history in snapshot.policy_histories.values().map(|at| &*at.value) {
+            let Some((policy, who, from, until)) = newest_of(history, newest) else { continue };
+            let governed = governed(snapshot, policy);
+            self.add(ActivityKind::Event { services: governed.clone() }, from, Some(from + POLICY_MOVES_MS));
+            if let Some(ended) = until {
+                self.add(ActivityKind::Event { services: governed.clone() }, ended, Some(ended + POLICY_MOVES_MS));
+            }
+            let of = match (&policy.service, &policy.business) {
+                (Some(service), _) => format!(" of {service}"),
+                (None, Some(business)) => format!(" of business {business}"),
+                (None, None) => String::new(),
+            };
+            let on = GoingOn {
+                kind: "policy".to_owned(),
+                name: policy.name.to_string(),
+                what: format!("policy {}: {}{of} (by {who})", policy.name, policy.action),
+                service: policy.service.as_ref().map(ToString::to_string),
+                from,
+            };
+            let services = with_callers(governed, callers.get_or_insert_with(|| callers_of(snapshot)));
+            self.going_on.push(Going { on, until: until.or(Some(policy.expires_at.unix_ms())), services });
+        }
     }
 }
+
+/// A policy in force, or ended not long ago, as it was last: whose, since when, and when it ended.
+fn newest_of(history: &PolicyHistory, newest: UnixMs) -> Option<(&Policy, &str, UnixMs, Option<UnixMs>)> {
+    let mut versions = history.versions.iter().rev();
+    let last = versions.next()?;
+    if let Some(policy) = &last.policy {
+        return Some((policy, last.who.as_str(), last.at, None));
+    }
+    let before = versions.next().filter(|_| last.at + ENDED_MS > newest)?;
+    Some((before.policy.as_ref()?, before.who.as_str(), before.at, Some(last.at)))
+}
+
+/// Services whose requests a policy may take.
+fn governed(snapshot: &Snapshot, policy: &Policy) -> Vec<String> {
+    if let Some(service) = &policy.service {
+        return vec![service.to_string()];
+    }
+    let of_business = |service: &&model::Service| policy.business.as_ref().is_none_or(|at| service.business == *at);
+    snapshot.services().filter(of_business).map(|service| service.name.to_string()).collect()
+}
+
+fn callers_of(snapshot: &Snapshot) -> BTreeMap<&str, BTreeSet<&str>> {
+    let mut callers = BTreeMap::<&str, BTreeSet<&str>>::new();
+    for service in snapshot.services() {
+        for called in &service.dependencies {
+            callers.entry(called.on.as_str()).or_default().insert(service.name.as_str());
+        }
+    }
+    callers
+}
+
+/// These and all that call them, at once or by others: what is turned away here may fail there.
+fn with_callers(services: Vec<String>, callers: &BTreeMap<&str, BTreeSet<&str>>) -> BTreeSet<String> {
+    let (mut open, mut all) = (services, BTreeSet::new());
+    while let Some(service) = open.pop() {
+        if all.contains(&service) {
+            continue;
+        }
+        open.extend(callers.get(service.as_str()).into_iter().flatten().map(ToString::to_string));
+        all.insert(service);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests;

@@ -104,3 +104,21 @@ fn only_silences_over_all_that_it_reaches_silence_an_incident() {
     assert_eq!(silenced(&incident, &[silence("pay", 500, &["pay-1"])], 100), None);
     assert_eq!(silenced(&incident, &[silence("pay", 500, &["pay-1", "pay-2"])], 100), Some(500));
 }
+
+#[test]
+fn a_policy_is_named_beside_an_incident_of_its_service_and_of_a_caller() {
+    let going = |kind: &str, name: &str, services: &[&str]| Going {
+        on: GoingOn { kind: kind.to_owned(), name: name.to_owned(), from: 50, ..GoingOn::default() },
+        until: None,
+        services: services.iter().map(ToString::to_string).collect(),
+    };
+    let mut all: Vec<Going> = (0..30).map(|at| going("operation", &format!("op-{at}"), &[])).collect();
+    all.push(going("policy", "throttle-sso", &["sso", "web"]));
+    all.push(going("policy", "elsewhere", &["search"]));
+    let mut incident = blank(1, 100, 100);
+    incident.blast.services = vec!["web".to_owned()];
+    let mut beside = Vec::new();
+    note_beside(&mut beside, &incident, &all, 110);
+    assert_eq!((beside[0].name.as_str(), beside.len()), ("throttle-sso", GOING_ON_MAX));
+    assert!(beside.iter().all(|on| on.name != "elsewhere"));
+}
