@@ -208,10 +208,11 @@ impl Fusion {
         }
         let Some(live) = self.live.get_mut(&number) else { return };
         if live.incident.state == IncidentState::Resolved && opens {
-            live.incident.state = IncidentState::Open;
+            let seen_by = live.incident.acknowledged_by.is_some();
+            live.incident.state = if seen_by { IncidentState::Acknowledged } else { IncidentState::Open };
             live.incident.resolved_ms = None;
             live.incident.reopened += 1;
-            (live.opened_s, live.incident.acknowledged_by) = (second, None);
+            live.opened_s = second;
             live.recent.clear();
             live.strength = 0;
             changes.push(Change::Reopened(live.incident.id.clone()));

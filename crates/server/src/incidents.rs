@@ -229,21 +229,17 @@ fn concerns(receiver: &Receiver, told: &Told) -> bool {
     told.severity >= receiver.severity_min && (services.is_empty() || told.view.services.iter().any(reached))
 }
 
-/// Silences of an incident: one for each service that it reaches.
+/// Silences of an incident: one for each service that it reaches. By their ids they silence the incident itself too.
 pub fn silences(incident: &Incident, reason: &str, until: UnixMs) -> Vec<model::Silence> {
     let silence = |service: &String| {
-        let id = model::SilenceId::new(format!("{}{service}", silence_prefix(incident))).ok()?;
+        let id = model::SilenceId::new(format!("{}-{service}", incident.id)).ok()?;
         let service = model::ServiceName::new(service).ok()?;
         Some(model::Silence { id, service, instances: Vec::new(), reason: reason.to_owned(), until })
     };
     incident.services.iter().filter_map(silence).collect()
 }
 
-/// Whether a silence is one of an incident's.
-pub fn is_of(silence: &model::Silence, incident: &Incident) -> bool {
-    silence.id.as_str().starts_with(&silence_prefix(incident))
-}
-
-fn silence_prefix(incident: &Incident) -> String {
-    format!("{}-", incident.id)
+/// Whether a silence is one of the incident of this id: it covers that, whatever the incident reaches by now.
+pub fn is_of(silence: &model::Silence, incident: &str) -> bool {
+    silence.id.as_str().strip_prefix(incident).is_some_and(|rest| rest.starts_with('-'))
 }

@@ -86,7 +86,8 @@ fn an_incident_is_acknowledged_ends_by_itself_and_comes_back() {
     assert!(!watch.detector.acknowledge(&id, "ann", 6));
     watch.run(20, |_, frame| slow(frame, 9..10, 2.5));
     let incident = watch.detector.incident(&id).unwrap();
-    assert_eq!((incident.state, incident.reopened), (IncidentState::Open, 1));
+    assert_eq!((incident.state, incident.reopened), (IncidentState::Acknowledged, 1));
+    assert_eq!(incident.acknowledged_by.as_deref(), Some("ann"), "whoever looks after it still does");
     assert_eq!(watch.opened(), [id.clone(), id]);
 }
 

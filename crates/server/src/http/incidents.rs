@@ -113,7 +113,8 @@ fn going_on(incident: &Incident) -> Result<(), Failure> {
     }
 }
 
-/// Silences all that an incident reaches, until an end: nobody is told of it meanwhile.
+/// Silences an incident and the services that it reaches, until an end: nobody is told of it meanwhile, whatever it reaches
+/// later, and when it ends or comes back.
 #[utoipa::path(post, path = "/v1/incidents/{id}/silence", params(("id" = String, Path, description = "inc-7")),
     request_body = SilenceRequest, responses((status = 200, body = SilenceResponse), (status = 400, body = Problem),
     (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -164,7 +165,7 @@ pub async fn unsilence(
     let incident = find(&app, &id)?;
     let decided = app.control.decide(move |world, now| {
         let silences = world.snapshot.silences.values();
-        let ours = silences.filter(|at| at.value.until > now && incidents::is_of(&at.value, &incident));
+        let ours = silences.filter(|at| at.value.until > now && incidents::is_of(&at.value, &incident.id));
         let (mut commit, mut ids) = (Commit { who: who.clone(), ..Commit::default() }, Vec::new());
         for at in ours {
             let key = keys::silence(&at.value.id);

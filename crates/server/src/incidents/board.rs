@@ -429,10 +429,13 @@ fn tidy(incident: &mut Incident) {
     }
 }
 
-/// Silences that are in force over all that an incident reaches: until when.
+/// Until when nobody is told of an incident: its own silences cover it whatever it reaches, and its end; others while it goes
+/// on, when they are in force over all that it reaches.
 pub fn silenced(incident: &Incident, silences: &[model::Silence], now: UnixMs) -> Option<UnixMs> {
-    if incident.blast.services.is_empty() {
-        return None;
+    let own = silences.iter().filter(|silence| silence.until > now && super::is_of(silence, &incident.id));
+    let own = own.map(|silence| silence.until).max();
+    if own.is_some() || incident.blast.services.is_empty() || !incident.state.is_open() {
+        return own;
     }
     let of_service = |service: &String| {
         let mine = silences.iter().filter(|silence| silence.service.as_str() == service && silence.until > now);

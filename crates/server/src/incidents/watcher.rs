@@ -260,9 +260,11 @@ impl Watcher {
             open += usize::from(goes_on);
             let known = self.shown.get(number);
             let told = match known {
-                Some(known) if !goes_on && known.view.change == case.change => known.clone(),
+                Some(known) if !goes_on && known.view.change == case.change && known.view.silenced_until.is_none() => {
+                    known.clone()
+                }
                 _ => {
-                    let quiet = silenced(&case.incident, &self.intent.silences, now).filter(|_| goes_on);
+                    let quiet = silenced(&case.incident, &self.intent.silences, now);
                     let view = words::view(case, &self.whereabouts, quiet);
                     let told = Told { view, tell: case.tell, severity: words::severity(case) };
                     match known {

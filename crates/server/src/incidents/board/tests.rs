@@ -122,3 +122,25 @@ fn a_policy_is_named_beside_an_incident_of_its_service_and_of_a_caller() {
     assert_eq!((beside[0].name.as_str(), beside.len()), ("throttle-sso", GOING_ON_MAX));
     assert!(beside.iter().all(|on| on.name != "elsewhere"));
 }
+
+#[test]
+fn an_incidents_own_silence_covers_it_whatever_it_reaches_and_when_it_ends_or_comes_back() {
+    let mut incident = blank(1, 0, 0);
+    incident.blast.services = vec!["pay".to_owned()];
+    let silence = |id: &str, service: &str| model::Silence {
+        id: model::SilenceId::new(id).expect("a name"),
+        service: model::ServiceName::new(service).expect("a name"),
+        instances: Vec::new(),
+        reason: String::new(),
+        until: 500,
+    };
+    let own = [silence("inc-1-pay", "pay")];
+    incident.blast.services.push("web".to_owned());
+    assert_eq!(silenced(&incident, &own, 100), Some(500), "it has grown");
+    incident.state = IncidentState::Resolved;
+    assert_eq!(silenced(&incident, &own, 100), Some(500), "it has ended");
+    assert_eq!(silenced(&incident, &[silence("op-1", "pay"), silence("op-2", "web")], 100), None);
+    incident.state = IncidentState::Open;
+    assert_eq!(silenced(&incident, &own, 500), None, "the silence has ended");
+    assert_eq!(silenced(&incident, &[silence("inc-11-pay", "pay")], 100), None, "another's");
+}
