@@ -9,7 +9,7 @@ mod send;
 use super::{Shown, Told, concerns};
 use crate::clock::now_ms;
 use detect::{Attempt, NoticeConfig, Notifier};
-use model::{Receiver, UnixMs};
+use model::{Receiver, Severity, UnixMs};
 use payload::Payload;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -22,11 +22,13 @@ use tokio::sync::{mpsc, watch};
 const LOOK_MS: u64 = 200;
 /// Incidents remembered for each receiver.
 const REMEMBERED_MAX: usize = 2_000;
+/// A changed cause is told no sooner than this after the notice before of the same incident: ranking flaps while it is young.
+const CAUSE_EVERY_MS: u64 = 60_000;
 /// Sendings that may end while nobody looks: one for each receiver.
 const ENDINGS_MAX: usize = 64;
 
 /// What a receiver was told of an incident.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Last {
     /// The change.
     change: u64,
@@ -34,10 +36,33 @@ struct Last {
     at: UnixMs,
     /// It had ended.
     ended: bool,
+    /// How bad it was.
+    #[serde(default)]
+    severity: Severity,
+    /// What was said to be wrong; empty in what an older version wrote.
+    #[serde(default)]
+    title: String,
 }
 
-/// What a notice tells: of each incident its change, and whether it had ended.
-type Telling = Vec<(String, u64, bool)>;
+impl Last {
+    fn of(told: &Told, at: UnixMs) -> Self {
+        let view = &told.view;
+        let (ended, severity) = (view.ended_at.is_some(), told.severity);
+        Self { change: told.tell, at, ended, severity, title: view.title.clone() }
+    }
+
+    /// Whether a receiver that was told this is to be told how things stand now: of an end, a return and what is worse at once,
+    /// of another cause once a while.
+    fn is_outdated(&self, told: &Told, now: UnixMs) -> bool {
+        let is_turn = told.view.ended_at.is_some() != self.ended;
+        let is_worse = told.severity > self.severity && !self.title.is_empty();
+        let is_cause = told.view.title != self.title && now >= self.at + CAUSE_EVERY_MS;
+        (told.tell > self.change && (is_turn || (!self.ended && is_cause))) || (!self.ended && is_worse)
+    }
+}
+
+/// What a notice tells of each incident.
+type Telling = BTreeMap<String, Last>;
 
 /// What all receivers were told, by receiver and incident.
 type Memory = BTreeMap<String, BTreeMap<String, Last>>;
@@ -49,8 +74,10 @@ struct Desk {
     /// Changes that are owed or under way.
     owed: BTreeMap<String, u64>,
     last: BTreeMap<String, Last>,
-    /// What the notice under way tells: incident, change, whether it had ended.
-    under_way: Vec<(String, u64, bool)>,
+    /// What the notice under way tells.
+    under_way: Telling,
+    /// Incidents that the notice under way leaves out: they stand as they were told.
+    left_out: Vec<String>,
 }
 
 /// A sending that ended.
@@ -156,12 +183,13 @@ impl Desk {
         let mut notifier = Notifier::new(config(&receiver));
         let last = known.unwrap_or_else(|| {
             let ended = shown.incidents.values().filter(|told| told.view.ended_at.is_some());
-            ended.map(|told| (told.view.id.clone(), Last { change: told.tell, at: now, ended: true })).collect()
+            ended.map(|told| (told.view.id.clone(), Last::of(told, now))).collect()
         });
         for (id, last) in last.iter().filter(|(_, last)| !last.ended) {
             notifier.remember(id, last.at);
         }
-        Self { receiver, notifier, owed: BTreeMap::new(), last, under_way: Vec::new() }
+        let (owed, under_way, left_out) = (BTreeMap::new(), Telling::new(), Vec::new());
+        Self { receiver, notifier, owed, last, under_way, left_out }
     }
 
     /// Owes what the receiver has not been told.
@@ -174,9 +202,10 @@ impl Desk {
                 self.last.get_mut(id).into_iter().for_each(|last| last.ended = true);
                 continue;
             }
-            let known = self.last.get(id);
-            let newest = known.map(|last| last.change).max(self.owed.get(id).copied()).unwrap_or(0);
-            if told.tell > newest && self.wants(told, known) {
+            let is_waiting = self.owed.contains_key(id) && !self.under_way.contains_key(id);
+            let known = self.under_way.get(id).or_else(|| self.last.get(id));
+            let is_news = known.map_or(told.tell > 0, |last| last.is_outdated(told, now));
+            if !is_waiting && is_news && self.wants(told, known) {
                 self.owed.insert(id.clone(), told.tell);
                 self.notifier.owe(id, now);
             }
@@ -197,36 +226,45 @@ impl Desk {
         let notice = self.notifier.due(now)?;
         let number = |id: &String| id.strip_prefix("inc-")?.parse::<u64>().ok();
         let kept = |id: &String| shown.incidents.get(&number(id)?);
-        let quiet = |told: &&Arc<Told>| told.view.silenced_until.is_some();
-        let (silenced, found): (Vec<_>, Vec<_>) = notice.incidents.iter().filter_map(kept).partition(quiet);
-        for told in &silenced {
-            // Owed anew when the silence ends.
+        let (found, rest): (Vec<_>, Vec<_>) =
+            notice.incidents.iter().filter_map(kept).partition(|told| self.is_due(told, now));
+        for told in &rest {
+            // Owed anew when the silence ends, or when there is news.
             self.owed.remove(&told.view.id);
         }
+        let open = rest.iter().filter(|told| told.view.ended_at.is_none());
+        let left_out: Vec<String> = open.map(|told| told.view.id.clone()).collect();
         if found.is_empty() {
-            // They are silenced, or so old that nobody keeps them any more.
-            let silenced = |id: &str| silenced.iter().any(|told| told.view.id == id);
-            self.notifier.sent(Attempt::Taken, silenced, now);
+            // They are silenced, stand as they were told, or are so old that nobody keeps them any more.
+            self.notifier.sent(Attempt::Taken, |id| left_out.iter().any(|of| of == id), now);
             return None;
         }
-        let tells = found.iter().map(|told| (told.view.id.clone(), told.tell, told.view.ended_at.is_some())).collect();
+        self.left_out = left_out;
+        let tells = found.iter().map(|told| (told.view.id.clone(), Last::of(told, now))).collect();
         let views: Vec<_> = found.iter().map(|told| &told.view).collect();
         Some((tells, Payload::of(self.receiver.name.as_str(), &views, url)))
     }
 
+    /// Whether an incident that is owed, or whose repeat is due, is to be told as it stands now.
+    fn is_due(&self, told: &Told, now: UnixMs) -> bool {
+        let repeat_ms = config(&self.receiver).repeat_ms;
+        let due = |last: &Last| last.is_outdated(told, now) || (!last.ended && now >= last.at + repeat_ms);
+        told.view.silenced_until.is_none() && self.last.get(&told.view.id).is_none_or(due)
+    }
+
     /// Takes in how a sending went.
     fn ended(&mut self, taken: bool, now: UnixMs) {
-        let told = std::mem::take(&mut self.under_way);
-        let open = |id: &str| told.iter().any(|(of, _, ended)| of == id && !ended);
+        let (told, left_out) = (std::mem::take(&mut self.under_way), std::mem::take(&mut self.left_out));
+        let open = |id: &str| told.get(id).is_some_and(|last| !last.ended) || left_out.iter().any(|of| of == id);
         self.notifier.sent(if taken { Attempt::Taken } else { Attempt::Failed }, open, now);
         if !taken {
             return;
         }
-        for (id, change, ended) in &told {
-            self.last.insert(id.clone(), Last { change: *change, at: now, ended: *ended });
-            if self.owed.get(id).is_some_and(|owed| owed <= change) {
-                self.owed.remove(id);
+        for (id, last) in told {
+            if self.owed.get(&id).is_some_and(|owed| *owed <= last.change) {
+                self.owed.remove(&id);
             }
+            self.last.insert(id, Last { at: now, ..last });
         }
         while self.last.len() > REMEMBERED_MAX {
             let oldest = self.last.iter().min_by_key(|(_, last)| last.at).map(|(id, _)| id.clone());

@@ -191,3 +191,60 @@ fn a_new_receiver_is_told_of_what_goes_on_and_not_of_what_has_been() {
     step(&mut desk, &view, 0, true);
     assert_eq!(step(&mut desk, &view, 2_000, true), Some(vec!["inc-2".to_owned()]));
 }
+
+fn standing(title: &str, severity: Severity, ended: bool, tell: u64) -> Arc<Shown> {
+    let (number, told) = told(1, ended, tell);
+    let view = Incident { title: title.to_owned(), ..told.view.clone() };
+    shown(Vec::new(), [(number, Arc::new(Told { view, tell, severity }))])
+}
+
+/// Looks once; what was told, when anything was.
+fn look(desk: &mut Desk, shown: &Shown, now: UnixMs) -> Option<Last> {
+    desk.owe(shown, now);
+    let (told, _) = desk.due(shown, "", now)?;
+    desk.under_way = told;
+    desk.ended(true, now);
+    desk.last.get("inc-1").cloned()
+}
+
+#[test]
+fn a_cause_that_flaps_is_told_once_a_minute_and_never_the_same_twice_and_what_is_worse_or_over_at_once() {
+    let hook = receiver(serde_json::json!({ "name": "hook", "webhook": "http://127.0.0.1:1" }));
+    let mut desk = Desk::new(hook, None, &shown(Vec::new(), []), 0);
+    let titles = ["errors of service pay", "slowness of service sso", "errors of service pay"];
+    let mut notices = Vec::new();
+    let mut tell = 1;
+    for now in (0..1_320_000).step_by(200) {
+        tell += u64::from(now > 0 && now % 7_000 == 0);
+        let title = titles[tell as usize % titles.len()];
+        notices.extend(look(&mut desk, &standing(title, Severity::Warning, false, tell), now));
+    }
+    assert_eq!(notices[0].at, 1_000, "its begin at once");
+    assert!((10..=22).contains(&notices.len()), "{notices:?}");
+    for two in notices.windows(2) {
+        assert!(two[1].at >= two[0].at + CAUSE_EVERY_MS && two[1].title != two[0].title, "{two:?}");
+    }
+    let end = 1_320_000;
+    let worse =
+        |ended: bool| standing("slowness of service sso", Severity::Critical, ended, tell + 1 + u64::from(ended));
+    let more = (end..end + 10_000).step_by(200);
+    let more: Vec<Last> = more.filter_map(|now| look(&mut desk, &worse(now >= end + 4_000), now)).collect();
+    let about: Vec<_> = more.iter().map(|last| (last.severity, last.ended)).collect();
+    assert_eq!(about, [(Severity::Critical, false), (Severity::Critical, true)]);
+    assert!(more[0].at <= end + 1_000 && more[1].at == end + 5_000, "{more:?}");
+}
+
+#[test]
+fn a_cause_that_is_back_before_the_notice_leaves_is_no_news_and_the_repeat_stays() {
+    let hook = receiver(serde_json::json!({ "name": "hook", "webhook": "http://127.0.0.1:1", "repeat_minutes": 10 }));
+    let mut desk = Desk::new(hook, None, &shown(Vec::new(), []), 0);
+    let (pay, sso) = ("errors of service pay", "slowness of service sso");
+    let at = |title, tell| standing(title, Severity::Warning, false, tell);
+    assert!(look(&mut desk, &at(pay, 1), 0).is_none());
+    assert!(look(&mut desk, &at(pay, 1), 1_000).is_some());
+    assert!(look(&mut desk, &at(sso, 2), 70_000).is_none(), "it waits for what comes with it");
+    assert!(look(&mut desk, &at(pay, 3), 71_000).is_none());
+    assert!(look(&mut desk, &at(pay, 3), 600_000).is_none());
+    let repeated = (601_000..680_000).step_by(200).filter_map(|now| look(&mut desk, &at(pay, 3), now));
+    assert_eq!(repeated.count(), 1);
+}
