@@ -73,6 +73,8 @@ struct Call {
     origin: u32,
     service: usize,
     attempts: u32,
+    /// Whether its caller let one of them go.
+    was_sent: bool,
     key: u64,
     /// When its waiter has no more use for an answer.
     deadline_us: u64,

@@ -98,7 +98,7 @@ pub struct Report {
     pub goodput_rps: f64,
     /// Share of all work that went into tasks that failed, or into answers that nobody waited for.
     pub wasted_work: f64,
-    /// Attempts sent over calls sent.
+    /// Attempts sent over calls of which one was sent.
     pub attempts_per_call: f64,
     /// Calls made by measured tasks, each counted once however often it was tried.
     pub calls: u64,

@@ -80,7 +80,8 @@ impl Engine<'_> {
             self.record.refused(why, measured);
             return self.attempt_failed(id, &head, why);
         }
-        self.record.attempted(now_us, attempt > 0);
+        let was_sent = self.calls.get_mut(id).is_some_and(|call| std::mem::replace(&mut call.was_sent, true));
+        self.record.attempted(now_us, was_sent);
         let attempt = self.attempts.insert(Attempt {
             call: id,
             task: task_id,

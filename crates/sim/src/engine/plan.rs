@@ -104,7 +104,8 @@ impl Engine<'_> {
         task.calls += 1;
         let measured = task.measured;
         let key = mix_all(&[task.number, u64::from(task.calls)]);
-        let call = self.calls.insert(Call { waiter, task: task_id, origin, service, attempts: 0, key, deadline_us });
+        let call = Call { waiter, task: task_id, origin, service, attempts: 0, was_sent: false, key, deadline_us };
+        let call = self.calls.insert(call);
         self.record.called(measured);
         self.send(call);
     }
