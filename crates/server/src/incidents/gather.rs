@@ -195,11 +195,12 @@ impl Gather {
             room -= usize::from(is_new);
             let by_proxy = instance == u32::MAX;
             let all = proxy.edges.take(key, sample);
-            // What a policy answers in the service's place is no answer of the service.
-            let delta = if by_proxy { all.failed() } else { all };
-            let acts = delta != all || proxy.policies.acts(service, samples.time_unix_us);
+            // What a policy answers in the service's place is no answer of the service. Without one acting, an edge to no
+            // instance also is the way to what has none, such as an external.
+            let instead = by_proxy && proxy.policies.acts(service, samples.time_unix_us);
+            let delta = if instead { all.failed() } else { all };
             let pair = second.pairs.entry((caller, service)).or_default();
-            if by_proxy && acts {
+            if instead {
                 pair.count(delta, sample, scale);
             } else {
                 pair.add(delta, sample, scale);

@@ -313,13 +313,43 @@ fn what_a_proxy_answers_in_a_services_place_is_neither_its_answer_nor_its_latenc
             ..EdgeSample::default()
         };
         let edges = vec![edge("pay-1", 200), edge("", 5)];
-        gather.proxy("a", &ProxySamples { time_unix_us: now * 1_000, edges, ..ProxySamples::default() }, now);
+        let answers = ProtectionSample { policy_answers: 100 * second, ..ProtectionSample::default() };
+        let protection = vec![ProtectionSample { service: "pay".to_owned(), ..answers }];
+        let samples = ProxySamples { time_unix_us: now * 1_000, edges, protection, ..ProxySamples::default() };
+        gather.proxy("a", &samples, now);
         if let Some(due) = gather.due(now) {
             gather.close(due, &topology, &places, &mut frame);
         }
     }
     assert_eq!((frame.services.requests[0], frame.instances.requests[0], frame.pairs.requests[0]), (0.0, 100.0, 100.0));
     assert_eq!(frame.pairs.latency_ms[0], frame.instances.latency_ms[0]);
+}
+
+/// What has no instances, such as an external, answers itself.
+#[test]
+fn answers_of_what_has_no_instances_count_while_no_policy_acts() {
+    let mut gather = Gather::default();
+    let topology = topology();
+    let places = gather.places(&topology);
+    let mut frame = Frame::new(&topology);
+    for second in 1..4_u64 {
+        let now = BEGIN_MS + second * 1_000 + 50;
+        let edges = vec![EdgeSample {
+            caller: "web".to_owned(),
+            service: "pay".to_owned(),
+            requests: 100 * second,
+            errors: 5 * second,
+            bucket: vec![200],
+            bucket_count: vec![100],
+            ..EdgeSample::default()
+        }];
+        gather.proxy("a", &ProxySamples { time_unix_us: now * 1_000, edges, ..ProxySamples::default() }, now);
+        if let Some(due) = gather.due(now) {
+            gather.close(due, &topology, &places, &mut frame);
+        }
+    }
+    assert_eq!((frame.pairs.requests[0], frame.pairs.errors[0]), (100.0, 5.0));
+    assert!(frame.pairs.latency_ms[0] > 0.0);
 }
 
 #[test]
