@@ -95,7 +95,8 @@ pub fn restore(file: &Path, data: &Path, force: bool, now: UnixMs) -> Result<Res
     }
     let data = std::path::absolute(data).map_err(io(data))?;
     let parent = data.parent().ok_or_else(|| Error::MountPoint { data: data.clone() })?.to_owned();
-    make_folder(&parent)?;
+    // Only the data folder is private: instances of a `dev` restored here pass through those above it.
+    fs::create_dir_all(&parent).map_err(io(&parent))?;
     let first = first_in(&data)?;
     if let Some(first) = first.clone().filter(|_| !force) {
         return Err(Error::NotEmpty { data, first });
@@ -118,10 +119,6 @@ pub fn restore(file: &Path, data: &Path, force: bool, now: UnixMs) -> Result<Res
 fn aside_name(name: &str, now: UnixMs) -> String {
     let when: String = time::rfc3339(now).chars().filter(|c| c.is_ascii_alphanumeric()).collect();
     format!("{name}.before-restore-{when}")
-}
-
-fn make_folder(path: &Path) -> Result<(), Error> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io(path))
 }
 
 fn sync(folder: &Path) -> Result<(), Error> {

@@ -8,6 +8,7 @@ use model::OperationPhase;
 use server::restore::{Error, restore, verify};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -106,6 +107,14 @@ async fn a_restored_server_lets_the_fleet_go_on_and_numbers_go_on_behind_it() {
     assert_eq!(fresh.len(), 2);
     assert!(known.is_superset(&before));
     server.stop().await;
+
+    let new = server.data.path().with_extension("new");
+    restore(&file, &new.join("fleet/server"), false, 1).expect("makes the folders above it");
+    let mode = |path: &Path| std::fs::metadata(path).expect("is there").permissions().mode() & 0o777;
+    std::fs::create_dir(new.join("usual")).expect("a folder");
+    assert_eq!(mode(&new.join("fleet")), mode(&new.join("usual")), "others may pass through");
+    assert_eq!(mode(&new.join("fleet/server")), 0o700);
+    std::fs::remove_dir_all(&new).expect("is there");
     for path in [aside, file] {
         // Beside the test's own folder, which takes itself away.
         let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
