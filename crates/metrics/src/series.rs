@@ -222,8 +222,9 @@ impl SeriesStore {
         sum_us: u64,
     ) -> Result<(), Refused> {
         let due = self.set_buckets(row, name, time_ms, latency, sum_us).map_err(|why| self.refuse(why))?;
+        let Some(buckets) = due else { return Ok(()) };
         let labels: Vec<(&str, &str)> = borrowed(&self.rows.row(row).labels).collect();
-        due.map_or(Ok(()), |buckets| keep(&self.store, name, &labels, &buckets))
+        keep(&self.store, name, &labels, &buckets)
     }
 
     /// Counts what was refused before it reached the shared store, which counts its own.

@@ -124,7 +124,8 @@ impl Reservoir {
     }
 
     /// Offers a request; `headers` gives all of them and is asked only when the request is kept.
-    pub fn offer<'h, I>(&mut self, head: &Head<'_>, headers: impl FnOnce() -> I, now_us: u64)
+    #[cfg(test)]
+    pub(crate) fn offer<'h, I>(&mut self, head: &Head<'_>, headers: impl FnOnce() -> I, now_us: u64)
     where
         I: Iterator<Item = (&'h str, &'h str)>,
     {

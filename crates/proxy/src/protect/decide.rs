@@ -127,7 +127,7 @@ impl Protection {
         if context.deadline.expired(now_us) {
             return self.refuse(service, Why::Deadline);
         }
-        let keep = match self.under_policies(call, cluster, context, request) {
+        let keep = match self.under_policies(call, (cluster, service), context, request) {
             Ok(keep) => keep,
             Err(verdict) => return verdict,
         };
@@ -152,11 +152,10 @@ impl Protection {
     fn under_policies(
         &self,
         call: &Call<'_>,
-        cluster: &LocalCluster,
+        (cluster, service): (&LocalCluster, &Service),
         context: &Context,
         request: &Request<Incoming>,
     ) -> Result<Option<Key>, Verdict> {
-        let Some(service) = &cluster.service else { return Ok(None) };
         let (user, now_us) = (context.user.map(UserHash::as_u64), context.now_us);
         let place = locked(&self.sample).place(user, now_us);
         let policies = &call.local.table.policies;

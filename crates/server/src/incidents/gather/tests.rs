@@ -295,32 +295,45 @@ fn what_a_policy_rejects_is_excused_and_what_is_rejected_beyond_it_is_not() {
     }
 }
 
-#[test]
-fn what_a_proxy_answers_in_a_services_place_is_neither_its_answer_nor_its_latency() {
-    let mut gather = Gather::default();
+/// The frame after some seconds in each of which a proxy told this of `web`'s requests at `pay`.
+fn told_each_second(edges: fn(u64) -> Vec<EdgeSample>, policy_answers: u64) -> Frame {
     let topology = topology();
+    let mut gather = Gather::default();
     let places = gather.places(&topology);
     let mut frame = Frame::new(&topology);
     for second in 1..4_u64 {
         let now = BEGIN_MS + second * 1_000 + 50;
-        let edge = |instance: &str, bucket: u32| EdgeSample {
-            caller: "web".to_owned(),
-            service: "pay".to_owned(),
-            instance: instance.to_owned(),
-            requests: 100 * second,
-            bucket: vec![bucket],
-            bucket_count: vec![100],
-            ..EdgeSample::default()
-        };
-        let edges = vec![edge("pay-1", 200), edge("", 5)];
-        let answers = ProtectionSample { policy_answers: 100 * second, ..ProtectionSample::default() };
+        let answers = ProtectionSample { policy_answers: policy_answers * second, ..ProtectionSample::default() };
         let protection = vec![ProtectionSample { service: "pay".to_owned(), ..answers }];
-        let samples = ProxySamples { time_unix_us: now * 1_000, edges, protection, ..ProxySamples::default() };
-        gather.proxy("a", &samples, now);
+        let edges = edges(second);
+        gather.proxy(
+            "a",
+            &ProxySamples { time_unix_us: now * 1_000, edges, protection, ..ProxySamples::default() },
+            now,
+        );
         if let Some(due) = gather.due(now) {
             gather.close(due, &topology, &places, &mut frame);
         }
     }
+    frame
+}
+
+fn hundred_at(instance: &str, second: u64, errors: u64, bucket: u32) -> EdgeSample {
+    EdgeSample {
+        caller: "web".to_owned(),
+        service: "pay".to_owned(),
+        instance: instance.to_owned(),
+        requests: 100 * second,
+        errors: errors * second,
+        bucket: vec![bucket],
+        bucket_count: vec![100],
+        ..EdgeSample::default()
+    }
+}
+
+#[test]
+fn what_a_proxy_answers_in_a_services_place_is_neither_its_answer_nor_its_latency() {
+    let frame = told_each_second(|at| vec![hundred_at("pay-1", at, 0, 200), hundred_at("", at, 0, 5)], 100);
     assert_eq!((frame.services.requests[0], frame.instances.requests[0], frame.pairs.requests[0]), (0.0, 100.0, 100.0));
     assert_eq!(frame.pairs.latency_ms[0], frame.instances.latency_ms[0]);
 }
@@ -328,26 +341,7 @@ fn what_a_proxy_answers_in_a_services_place_is_neither_its_answer_nor_its_latenc
 /// What has no instances, such as an external, answers itself.
 #[test]
 fn answers_of_what_has_no_instances_count_while_no_policy_acts() {
-    let mut gather = Gather::default();
-    let topology = topology();
-    let places = gather.places(&topology);
-    let mut frame = Frame::new(&topology);
-    for second in 1..4_u64 {
-        let now = BEGIN_MS + second * 1_000 + 50;
-        let edges = vec![EdgeSample {
-            caller: "web".to_owned(),
-            service: "pay".to_owned(),
-            requests: 100 * second,
-            errors: 5 * second,
-            bucket: vec![200],
-            bucket_count: vec![100],
-            ..EdgeSample::default()
-        }];
-        gather.proxy("a", &ProxySamples { time_unix_us: now * 1_000, edges, ..ProxySamples::default() }, now);
-        if let Some(due) = gather.due(now) {
-            gather.close(due, &topology, &places, &mut frame);
-        }
-    }
+    let frame = told_each_second(|at| vec![hundred_at("", at, 5, 200)], 0);
     assert_eq!((frame.pairs.requests[0], frame.pairs.errors[0]), (100.0, 5.0));
     assert!(frame.pairs.latency_ms[0] > 0.0);
 }
