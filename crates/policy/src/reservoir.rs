@@ -124,8 +124,7 @@ impl Reservoir {
     }
 
     /// Offers a request; `headers` gives all of them and is asked only when the request is kept.
-    #[cfg(test)]
-    pub(crate) fn offer<'h, I>(&mut self, head: &Head<'_>, headers: impl FnOnce() -> I, now_us: u64)
+    pub fn offer<'h, I>(&mut self, head: &Head<'_>, headers: impl FnOnce() -> I, now_us: u64)
     where
         I: Iterator<Item = (&'h str, &'h str)>,
     {
