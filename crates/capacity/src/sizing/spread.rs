@@ -21,15 +21,20 @@ pub(super) fn weights(
 }
 
 /// Instances in each datacenter for a load of `erlangs` (load ÷ capacity of one). Never less than one in each.
+///
+/// Each need is seated by itself and the largest count taken: every seating alone grows with the load everywhere, and so
+/// does their maximum. Seats that one loss asks for must not count towards another's: rounding would then take them back.
 pub(super) fn needed(erlangs: f64, weights: &BTreeMap<DatacenterName, u32>) -> BTreeMap<DatacenterName, u32> {
-    let mut counts: BTreeMap<DatacenterName, u32> = weights.keys().map(|dc| (dc.clone(), 1)).collect();
-    if weights.is_empty() {
-        return counts;
-    }
     let aim = total(erlangs, if weights.len() == 1 { UTILISATION_LOST_MAX } else { UTILISATION_MAX });
-    seat(&mut counts, weights, aim, None);
+    let mut counts = seats(weights, aim);
     if weights.len() > 1 {
-        cover_loss(&mut counts, weights, ceiling(erlangs / UTILISATION_LOST_MAX));
+        let enough = ceiling(erlangs / UTILISATION_LOST_MAX);
+        for lost in weights.keys() {
+            let left = weights.iter().filter(|(dc, _)| *dc != lost).map(|(dc, weight)| (dc.clone(), *weight)).collect();
+            for (dc, seats) in seats(&left, enough) {
+                counts.entry(dc).and_modify(|count| *count = (*count).max(seats));
+            }
+        }
     }
     counts
 }
@@ -47,46 +52,22 @@ fn ceiling(value: f64) -> u32 {
     (value - 1e-9).ceil().clamp(0.0, f64::from(INSTANCES_MAX)) as u32
 }
 
-/// Raises the counts to `aim` in all along the weights, leaving out one datacenter (Jefferson's divisors: more in all never
-/// means fewer anywhere).
-fn seat(
-    counts: &mut BTreeMap<DatacenterName, u32>,
-    weights: &BTreeMap<DatacenterName, u32>,
-    aim: u32,
-    without: Option<&DatacenterName>,
-) {
-    let takes_part = |dc: &DatacenterName| Some(dc) != without;
-    let all: u64 = weights.iter().filter(|(dc, _)| takes_part(dc)).map(|(_, w)| u64::from(*w)).sum();
-    for (dc, weight) in weights.iter().filter(|(dc, _)| takes_part(dc)) {
-        let quota = (u64::from(aim) * u64::from(*weight) / all.max(1)) as u32;
-        let count = counts.get_mut(dc).expect("counts hold every weighted datacenter");
-        *count = (*count).max(quota);
+/// One seat each, then seats along the weights until there are `aim` (Jefferson's divisors: more in all never means fewer
+/// anywhere).
+fn seats(weights: &BTreeMap<DatacenterName, u32>, aim: u32) -> BTreeMap<DatacenterName, u32> {
+    let all: u64 = weights.values().map(|weight| u64::from(*weight)).sum();
+    // What the divisors give in any case, even when each of the others takes a seat beyond its share.
+    let sure = u64::from(aim).saturating_sub(weights.len() as u64);
+    let quota = |weight: u32| (sure * u64::from(weight) / all.max(1)) as u32;
+    let mut counts: BTreeMap<DatacenterName, u32> =
+        weights.iter().map(|(dc, weight)| (dc.clone(), quota(*weight).max(1))).collect();
+    for _ in counts.values().sum::<u32>()..aim {
+        let score = |(dc, count): &(&DatacenterName, &mut u32)| f64::from(weights[*dc]) / f64::from(**count + 1);
+        let next = counts.iter_mut().max_by(|a, b| score(a).total_cmp(&score(b)).then(b.0.cmp(a.0)));
+        let Some((_, count)) = next else { break };
+        *count += 1;
     }
-    let mut sum: u32 = counts.iter().filter(|(dc, _)| takes_part(dc)).map(|(_, n)| *n).sum();
-    // Quotas leave less than one seat a datacenter.
-    while sum < aim {
-        let next = weights
-            .iter()
-            .filter(|(dc, _)| takes_part(dc))
-            .max_by(|a, b| {
-                let score = |(dc, w): &(&DatacenterName, &u32)| f64::from(**w) / f64::from(counts[*dc] + 1);
-                score(a).total_cmp(&score(b)).then(b.0.cmp(a.0))
-            })
-            .map(|(dc, _)| dc.clone());
-        let Some(dc) = next else { return };
-        *counts.get_mut(&dc).expect("counts hold every weighted datacenter") += 1;
-        sum += 1;
-    }
-}
-
-/// Adds to the others until those left after the loss of any one datacenter are enough. Adding for one loss never
-/// unmakes another's cover.
-fn cover_loss(counts: &mut BTreeMap<DatacenterName, u32>, weights: &BTreeMap<DatacenterName, u32>, enough: u32) {
-    let mut order: Vec<DatacenterName> = weights.keys().cloned().collect();
-    order.sort_by_key(|dc| std::cmp::Reverse(counts[dc]));
-    for lost in order {
-        seat(counts, weights, enough, Some(&lost));
-    }
+    counts
 }
 
 /// Utilisation with all up, and with the worst one lost.

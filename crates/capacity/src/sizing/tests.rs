@@ -314,6 +314,16 @@ proptest! {
     }
 
     #[test]
+    fn one_more_never_needs_fewer_anywhere(a in 1_u32..400, weights in weights()) {
+        // Steps of a fraction of an instance: rounding shows here first.
+        for step in 0..20 {
+            let erlangs = f64::from(a) + f64::from(step) * 0.11;
+            let (less, more) = (spread::needed(erlangs, &weights), spread::needed(erlangs + 0.11, &weights));
+            prop_assert!(less.iter().all(|(dc, n)| more[dc] >= *n), "{less:?} then {more:?} at {erlangs}");
+        }
+    }
+
+    #[test]
     fn nothing_is_wasted(erlangs in 10.0_f64..5_000.0, count in 4_usize..8) {
         let weights: BTreeMap<DatacenterName, u32> =
             (0..count).map(|i| (format!("dc-{i}").parse().expect("a name"), 5)).collect();
@@ -322,6 +332,14 @@ proptest! {
         let grain = erlangs / (erlangs / 0.5 + count as f64);
         prop_assert!(up >= grain.min(0.49) || lost > UTILISATION_LOST_MAX * 0.85, "{up} up, {lost} lost");
     }
+}
+
+#[test]
+fn covering_one_loss_never_takes_from_another_s_cover() {
+    let weights = [194, 195, 193, 90].into_iter().enumerate();
+    let weights = weights.map(|(i, n)| (format!("dc-{i}").parse().expect("a name"), n)).collect();
+    let (less, more) = (spread::needed(254.104_708, &weights), spread::needed(255.248_725, &weights));
+    assert!(less.iter().all(|(dc, n)| more[dc] >= *n), "{less:?} then {more:?}");
 }
 
 #[test]
