@@ -6,11 +6,13 @@
 
 mod load;
 mod origin;
+mod pairs;
 pub mod peers;
 mod state;
 
 use anyhow::{Result, ensure};
 use load::Load;
+use pairs::PAIRS_MIN;
 use peers::{Kind, Peer, only};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -28,14 +30,6 @@ const CONNECTIONS: [usize; 2] = [64, 256];
 const WARM_UP: Duration = Duration::from_millis(500);
 /// Least share of nginx's requests for a CPU-second.
 const OF_NGINX_MIN: f64 = 0.9;
-/// Most that protection may add, as a share: the upper 95% bound.
-const PROTECTION_MAX: f64 = 0.05;
-/// The same, as a goal.
-const PROTECTION_GOAL: f64 = 0.03;
-/// Fewest pairs for that.
-const PAIRS_MIN: usize = 20;
-/// One-sided 95% of Student's t for 19 degrees of freedom; more pairs only lower it.
-const T_95: f64 = 1.729;
 /// Void rounds tried again, in all.
 const VOID_ROUNDS_MAX: u32 = 10;
 
@@ -91,19 +85,22 @@ pub async fn run(args: Args) -> Result<bool> {
     kinds.extend([Kind::Nginx, Kind::HaProxy, Kind::Envoy].into_iter().filter(wanted));
     if args.pairs > 0 {
         ensure!(args.pairs >= PAIRS_MIN, "--pairs is {}, expected 0 or at least {PAIRS_MIN}", args.pairs);
-        kinds.push(Kind::Unprotected);
     }
-    let started = kinds.iter().map(|kind| Peer::start(*kind, PROXY_CORE, origin, folder.path()));
-    let peers = started.collect::<Result<Vec<_>>>()?;
+    let start = |kind| Peer::start(kind, PROXY_CORE, origin, folder.path());
+    let peers = kinds.into_iter().map(start).collect::<Result<Vec<_>>>()?;
     let mut bench = Bench { length: Duration::from_secs_f64(args.seconds), voids: 0 };
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(args.seed);
     let cells = bench.compare(&peers, args.rounds, &mut random).await?;
     print_table(&cells, &peers)?;
+    drop(peers);
     let passed = judge(&cells);
-    let cost = if args.pairs > 0 { Some(bench.protection(&peers, args.pairs).await?) } else { None };
-    let cheap = cost.is_none_or(|(_, upper)| upper <= PROTECTION_MAX);
-    println!("{}", last_line(&cells, cost, passed && cheap));
-    Ok(passed && cheap)
+    let cost = match args.pairs {
+        0 => None,
+        pairs => Some(pairs::compare(start, (pairs, CONNECTIONS[0])).await?),
+    };
+    let passed = passed && cost.is_none_or(pairs::Cost::is_cheap);
+    println!("{}", last_line(&cells, cost, passed));
+    Ok(passed)
 }
 
 struct Bench {
@@ -118,10 +115,9 @@ impl Bench {
         rounds: usize,
         random: &mut rand_chacha::ChaCha8Rng,
     ) -> Result<Vec<Cell>> {
-        let compared: Vec<&Peer> = peers.iter().filter(|peer| peer.kind != Kind::Unprotected).collect();
         let mut cells: Vec<Cell> = CONNECTIONS
             .iter()
-            .flat_map(|connections| compared.iter().map(|peer| (peer.kind, *connections)))
+            .flat_map(|connections| peers.iter().map(|peer| (peer.kind, *connections)))
             .map(|(kind, connections)| Cell { kind, connections, samples: Vec::new() })
             .collect();
         println!("round  conns  proxy       cpu-s/100k  p99 ms   rps");
@@ -130,7 +126,7 @@ impl Bench {
             order.shuffle(random);
             for index in order {
                 let cell = &mut cells[index];
-                let peer = compared.iter().find(|peer| peer.kind == cell.kind);
+                let peer = peers.iter().find(|peer| peer.kind == cell.kind);
                 let sample = self.measure(peer.expect("each cell has its proxy"), cell.connections).await?;
                 let (name, connections) = (cell.kind.name(), cell.connections);
                 println!(
@@ -164,35 +160,6 @@ impl Bench {
             println!("       void: {:.0}% of the CPU was stolen", steal * 100.0);
             ensure!(self.voids <= VOID_ROUNDS_MAX, "{} rounds were void: this machine is too busy", self.voids);
         }
-    }
-
-    /// What protection adds, as a share: its mean over pairs, and the upper 95% bound of that.
-    async fn protection(&mut self, peers: &[Peer], pairs: usize) -> Result<(f64, f64)> {
-        let of = |kind| peers.iter().find(|peer| peer.kind == kind).expect("both run");
-        let (on, off) = (of(Kind::Ours), of(Kind::Unprotected));
-        println!("pair  protection on, off: cpu-s/100k   dearer");
-        let mut dearer = Vec::new();
-        for pair in 1..=pairs {
-            // Which goes first changes, so that a drift of the machine falls on both alike.
-            let (first, second) = if pair % 2 == 0 { (on, off) } else { (off, on) };
-            let one = self.measure(first, CONNECTIONS[0]).await?.cpu;
-            let two = self.measure(second, CONNECTIONS[0]).await?.cpu;
-            let (with, without) = if pair % 2 == 0 { (one, two) } else { (two, one) };
-            dearer.push(with / without - 1.0);
-            println!("{pair:>4}  {with:>20.3} {without:>8.3}  {:>+7.2}%", (with / without - 1.0) * 100.0);
-        }
-        let mean = dearer.iter().sum::<f64>() / dearer.len() as f64;
-        let squares: f64 = dearer.iter().map(|share| (share - mean).powi(2)).sum();
-        let error = (squares / (dearer.len() - 1) as f64 / dearer.len() as f64).sqrt();
-        let upper = mean + T_95 * error;
-        println!(
-            "protection adds {:+.2}%, at most {:+.2}% (95%); floor {:.0}%, goal {:.0}%",
-            mean * 100.0,
-            upper * 100.0,
-            PROTECTION_MAX * 100.0,
-            PROTECTION_GOAL * 100.0
-        );
-        Ok((mean, upper))
     }
 }
 
@@ -243,7 +210,7 @@ fn print_table(cells: &[Cell], peers: &[Peer]) -> Result<()> {
     Ok(())
 }
 
-fn last_line(cells: &[Cell], cost: Option<(f64, f64)>, passed: bool) -> String {
+fn last_line(cells: &[Cell], cost: Option<pairs::Cost>, passed: bool) -> String {
     let mut words = vec!["bench proxy:".to_owned()];
     for cell in cells {
         let (name, connections) = (cell.kind.name(), cell.connections);
@@ -254,7 +221,7 @@ fn last_line(cells: &[Cell], cost: Option<(f64, f64)>, passed: bool) -> String {
             words.push(format!("ahead_of_{name}_{connections}={ratio:.2}"));
         }
     }
-    if let Some((mean, upper)) = cost {
+    if let Some(pairs::Cost { mean, upper }) = cost {
         words.push(format!("protection_percent={:.2} protection_percent_upper={:.2}", mean * 100.0, upper * 100.0));
     }
     words.push(format!("passed={passed}"));

@@ -48,9 +48,7 @@ impl Load {
         let counted = Arc::new(Counted::default());
         let mut tasks = JoinSet::new();
         for _ in 0..connections {
-            let stream = TcpStream::connect(target).await.with_context(|| format!("cannot connect to {target}"))?;
-            stream.set_nodelay(true)?;
-            tasks.spawn(ask(stream, Arc::clone(&counted)));
+            tasks.spawn(ask(connect(target).await?, Arc::clone(&counted)));
         }
         Ok(Self { counted, tasks })
     }
@@ -87,20 +85,65 @@ impl Load {
     }
 }
 
+/// Connections that stay open and are silent between bursts, so that two targets can be asked in turns of a fraction of a
+/// second.
+pub struct Bursts {
+    streams: Vec<TcpStream>,
+}
+
+impl Bursts {
+    /// Opens the connections.
+    pub async fn open(target: SocketAddr, connections: usize) -> Result<Self> {
+        let mut streams = Vec::with_capacity(connections);
+        for _ in 0..connections {
+            streams.push(connect(target).await?);
+        }
+        Ok(Self { streams })
+    }
+
+    /// Asks so many times on each connection, all at once; returns when all answers are read.
+    pub async fn ask(&mut self, each: u64) -> Result<()> {
+        let mut tasks = JoinSet::new();
+        for mut stream in self.streams.drain(..) {
+            tasks.spawn(async move {
+                let mut answer = Vec::with_capacity(ANSWER_BYTES_MAX);
+                for _ in 0..each {
+                    ask_once(&mut stream, &mut answer).await?;
+                }
+                anyhow::Ok(stream)
+            });
+        }
+        while let Some(ended) = tasks.join_next().await {
+            self.streams.push(ended.context("a connection's task panicked")??);
+        }
+        Ok(())
+    }
+}
+
+async fn connect(target: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect(target).await.with_context(|| format!("cannot connect to {target}"))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 async fn ask(mut stream: TcpStream, counted: Arc<Counted>) -> Result<()> {
-    const REQUEST: &[u8] =
-        b"GET /bench/item?id=12345 HTTP/1.1\r\nhost: shop.example\r\nuser-agent: bench/1\r\naccept: */*\r\n\r\n";
     let mut answer = Vec::with_capacity(ANSWER_BYTES_MAX);
     while !counted.stop.load(Relaxed) {
         let began = Instant::now();
-        stream.write_all(REQUEST).await?;
-        answer.clear();
-        let read = tokio::time::timeout(ANSWER_TIMEOUT, whole(&mut stream, &mut answer));
-        read.await.with_context(|| format!("no answer in {ANSWER_TIMEOUT:?}"))??;
+        ask_once(&mut stream, &mut answer).await?;
         counted.latency.lock().expect("no holder panics").record(began.elapsed().as_micros() as u64);
         counted.requests.fetch_add(1, Relaxed);
     }
     Ok(())
+}
+
+async fn ask_once(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<()> {
+    const REQUEST: &[u8] =
+        b"GET /bench/item?id=12345 HTTP/1.1\r\nhost: shop.example\r\nuser-agent: bench/1\r\naccept: */*\r\n\r\n";
+    stream.write_all(REQUEST).await?;
+    answer.clear();
+    let read = tokio::time::timeout(ANSWER_TIMEOUT, whole(stream, answer));
+    read.await.with_context(|| format!("no answer in {ANSWER_TIMEOUT:?}"))?
 }
 
 async fn whole(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<()> {
