@@ -26,6 +26,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sources::Sources;
 use springtide_bench::machine::CpuTime;
+use springtide_bench::stats::quantile;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Businesses, each with faults of its own.
@@ -122,19 +123,26 @@ pub async fn run(args: &Args) -> Result<Found> {
     let all: Vec<Fault> = faults.iter().flatten().cloned().collect();
     let eyes = Eyes::open(side.handle(), server.client.clone(), all);
     let cpu = CpuTime::now()?;
+    let mut late_ms = Vec::new();
     for second in begin_s..end_s {
-        wait_until((second + 1) * 1_000).await;
+        // Laid out before its time comes, so that what is measured is the way of samples and not their making.
         for (business, faults) in businesses.iter_mut().zip(&faults) {
             business.second(second, faults);
             sources.take(business, second);
         }
+        let second_end_ms = (second + 1) * 1_000;
+        wait_until(second_end_ms).await;
         sources.send(second).await?;
+        late_ms.push(now_ms().saturating_sub(second_end_ms) as f64);
         peer.second(&businesses[0], second, &faults[0]).await;
         if (second - begin_s) % 60 == 59 {
             println!("  second {}: {}", second - begin_s + 1, server.health().await);
         }
     }
     println!("steal {:.1}% of the time", CpuTime::now()?.steal_since(cpu) * 100.0);
+    let late = |share| quantile(&late_ms, share);
+    let (p50, p99, max) = (late(0.5), late(0.99), late(1.0));
+    println!("all sources had sent a second {p50:.0} ms after its end (median; p99 {p99:.0}, most {max:.0} ms)");
     let said = eyes.close().await?;
     println!("{}", server.health().await);
     let series = server.series().await;

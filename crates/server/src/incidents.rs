@@ -14,6 +14,7 @@ mod thread;
 mod watcher;
 mod words;
 
+use crate::clock::now_ms;
 use crate::control_loop::Loop;
 use crate::http::problem::{self, Failure};
 use api::fleet::{AgentSamples, ProxySamples};
@@ -133,14 +134,14 @@ impl Incidents {
         Ok(Self { to, shown, dropped, stop })
     }
 
-    /// Hands on what an agent read; dropped and counted when the thread is behind.
+    /// Hands on what an agent read, as of now; dropped and counted when the thread is behind.
     pub fn agent(&self, host: &str, samples: &Arc<AgentSamples>) {
-        self.hand(Message::Agent(host.to_owned(), samples.clone()));
+        self.hand(Message::Agent(host.to_owned(), samples.clone(), now_ms()));
     }
 
-    /// Hands on what a proxy counted; dropped and counted when the thread is behind.
+    /// Hands on what a proxy counted, as of now; dropped and counted when the thread is behind.
     pub fn proxy(&self, proxy: &str, samples: &Arc<ProxySamples>) {
-        self.hand(Message::Proxy(proxy.to_owned(), samples.clone()));
+        self.hand(Message::Proxy(proxy.to_owned(), samples.clone(), now_ms()));
     }
 
     fn hand(&self, message: Message) -> bool {

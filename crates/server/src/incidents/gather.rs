@@ -2,7 +2,8 @@
 //!
 //! Each source speaks about once a second, at a moment of its own. A sample counts for the second that it mostly covers, and
 //! samples that follow one another count for seconds that do. A second is closed when every source that lives has spoken of
-//! it, at the latest [`GRACE_MS`] after its end. Time is that of arrival: a source's clock may be minutes off.
+//! it, at the latest [`GRACE_MS`] after its end; where most have not, the collection is held up, and it waits until
+//! [`HELD_UP_MS`]. Time is that of arrival, less what a sample was held up on its way: a source's clock may be minutes off.
 
 mod excuse;
 mod machine;
@@ -15,11 +16,16 @@ use detect::{Dropped, Frame, Topology};
 use excuse::{Counted, Excuses};
 use machine::Machine;
 use model::UnixMs;
-use rhythm::Rhythm;
+use rhythm::{Arrival, Rhythm};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// Time after a second's end for which it waits for those who have not spoken.
 pub const GRACE_MS: u64 = 800;
+/// The same when less than [`HEARD_SHARE`] of those who live have spoken: half a fleet does not fall silent in one second,
+/// but a network or a server may stop for that long.
+const HELD_UP_MS: u64 = 2_000;
+/// Share of the sources that must have spoken for the shorter wait.
+const HEARD_SHARE: f64 = 0.5;
 /// A source silent for this long is not waited for.
 const WAITED_FOR_MS: u64 = 3_000;
 /// A proxy silent for this long is forgotten with its edges.
@@ -155,7 +161,7 @@ impl Gather {
         if whole {
             proxy.whole_us = time_us;
         }
-        let at = proxy.rhythm.second(now, covered_ms);
+        let at = proxy.rhythm.second(Arrival { sent_ms: time_us / 1_000, now }, covered_ms);
         let scale = if covered_ms > COVERED_MS_MAX { 1_000.0 / covered_ms as f32 } else { 1.0 };
         let Some(mut second) = self.take_second(at) else { return };
         second.proxies.insert(number);
@@ -248,19 +254,26 @@ impl Gather {
         }
     }
 
-    /// The next second, once it is complete or its time is up.
+    /// The next second, once it is complete or its time is up. `now` is the time up to which all that arrived was given.
     pub fn due(&self, now: UnixMs) -> Option<u64> {
         let next = self.next.or_else(|| self.machine.first_second())?;
         let end_ms = (next + 1) * 1_000;
         if now < end_ms {
             return None;
         }
-        if now >= end_ms + GRACE_MS {
+        if now >= end_ms + HELD_UP_MS {
             return Some(next);
         }
-        let spoke = |rhythm: &Rhythm| rhythm.last() >= next || rhythm.heard_ms() + WAITED_FOR_MS < now;
-        let all = self.proxies.values().all(|proxy| spoke(&proxy.rhythm)) && self.machine.all(spoke);
-        all.then_some(next)
+        let rhythms = self.proxies.values().map(|proxy| &proxy.rhythm).chain(self.machine.rhythms());
+        let mut live = rhythms.filter(|rhythm| rhythm.heard_ms() + WAITED_FOR_MS >= now);
+        let spoke = |rhythm: &Rhythm| rhythm.last() >= next;
+        let is_due = if now < end_ms + GRACE_MS {
+            live.all(spoke)
+        } else {
+            let (live, heard) = live.fold((0, 0), |(all, heard), one| (all + 1, heard + u32::from(spoke(one))));
+            f64::from(heard) >= HEARD_SHARE * f64::from(live)
+        };
+        is_due.then_some(next)
     }
 
     /// After a long stop what lies between is left out: nobody can act on it any more.

@@ -37,10 +37,10 @@ const CHANGED_EARLY_MS: u64 = 3_000;
 
 /// What the thread is told.
 pub enum Message {
-    /// Host, and what its agent read.
-    Agent(String, Arc<AgentSamples>),
-    /// Proxy, and what it counted.
-    Proxy(String, Arc<ProxySamples>),
+    /// Host, what its agent read, and when that arrived.
+    Agent(String, Arc<AgentSamples>, UnixMs),
+    /// Proxy, what it counted, and when that arrived.
+    Proxy(String, Arc<ProxySamples>, UnixMs),
     /// What is intended has changed.
     Intent(Box<Intent>),
     /// Incident, who, and the incident as it is then.
@@ -66,6 +66,8 @@ pub struct Watcher {
     calls_moved: bool,
     shown: BTreeMap<u64, Arc<Told>>,
     late_ms: u64,
+    /// All that arrived up to here was taken.
+    heard_to_ms: UnixMs,
     saved_ms: UnixMs,
     shown_ms: UnixMs,
 }
@@ -105,6 +107,7 @@ impl Watcher {
             calls_moved: false,
             shown: BTreeMap::new(),
             late_ms: 0,
+            heard_to_ms: 0,
             saved_ms: now_ms(),
             shown_ms: 0,
         };
@@ -116,13 +119,19 @@ impl Watcher {
     /// Runs until it is stopped, or all who could tell it something are gone.
     pub fn run(mut self, inbox: &Inbox<Message>) {
         while !self.shared.stop.load(Ordering::Relaxed) {
-            match inbox.recv_timeout(Duration::from_millis(LOOK_MS)) {
+            // Whatever arrived before this is in the inbox by now.
+            let began = now_ms();
+            let is_empty = match inbox.recv_timeout(Duration::from_millis(LOOK_MS)) {
                 Ok(message) => {
                     self.take(message);
-                    inbox.try_iter().take(BATCH_MAX).for_each(|message| self.take(message));
+                    inbox.try_iter().take(BATCH_MAX).map(|message| self.take(message)).count() < BATCH_MAX
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => true,
                 Err(RecvTimeoutError::Disconnected) => break,
+            };
+            // A thread that was held up lives that time through again: no second is closed before what arrived for it.
+            if is_empty {
+                self.heard_to_ms = began;
             }
             self.look();
         }
@@ -132,8 +141,14 @@ impl Watcher {
     fn take(&mut self, message: Message) {
         let now = now_ms();
         match message {
-            Message::Agent(host, samples) => self.gather.agent(&host, &samples, now),
-            Message::Proxy(proxy, samples) => self.gather.proxy(&proxy, &samples, now),
+            Message::Agent(host, samples, at) => {
+                self.gather.agent(&host, &samples, at);
+                self.heard_to_ms = at;
+            }
+            Message::Proxy(proxy, samples, at) => {
+                self.gather.proxy(&proxy, &samples, at);
+                self.heard_to_ms = at;
+            }
             Message::Intent(intent) => self.follow(*intent),
             Message::Acknowledge(id, who, reply) => {
                 let done = self.acknowledge(&id, &who, now);
@@ -151,7 +166,7 @@ impl Watcher {
         self.gather.catch_up(now, BEHIND_S_MAX);
         // Before it is told what is intended, rules that hold would seem to be deleted.
         while self.intent.revision > 0
-            && let Some(second) = self.gather.due(now)
+            && let Some(second) = self.gather.due(self.heard_to_ms)
         {
             self.second(second);
         }
@@ -167,7 +182,7 @@ impl Watcher {
         let now = now_ms();
         self.gather.close(second, self.detector.topology(), &self.places, &mut self.frame);
         self.late_ms = now.saturating_sub((second + 1) * 1_000);
-        self.activities(now);
+        self.activities();
         let turns = self.rules.step(self.detector.topology(), &self.frame);
         let changes = self.detector.tick(&self.frame, now);
         let going_on = &self.intent.going_on;
@@ -184,9 +199,9 @@ impl Watcher {
     }
 
     /// Tells the detector what goes on by intent, and whether the proxies that report have changed.
-    fn activities(&mut self, now: UnixMs) {
+    fn activities(&mut self) {
         let mut activities = self.intent.activities.clone();
-        if let Some(changed) = self.gather.look_at_proxies(now) {
+        if let Some(changed) = self.gather.look_at_proxies(self.heard_to_ms) {
             let from_ms = changed.saturating_sub(CHANGED_EARLY_MS);
             activities.push(Activity { kind: ActivityKind::Reporting, from_ms, until_ms: Some(changed) });
         }

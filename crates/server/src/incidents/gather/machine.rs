@@ -1,6 +1,6 @@
 //! What agents read: use of slices and hosts, through `detect`'s intake (resets, duplicates, clocks minutes off).
 
-use super::rhythm::Rhythm;
+use super::rhythm::{Arrival, Rhythm};
 use crate::incidents::names::Names;
 use api::fleet::{AgentSamples, SliceSample};
 use detect::{Dropped, Frame, Intake};
@@ -57,7 +57,7 @@ impl Machine {
         let since_ms = now.saturating_sub(known.rhythm.heard_ms());
         let whole = samples.host.is_some() || since_ms >= BEAT_MS;
         let covered_ms = if whole { 1_000 } else { 100 };
-        let second = known.rhythm.second(now, covered_ms);
+        let second = known.rhythm.second(Arrival { sent_ms: samples.time_unix_ms, now }, covered_ms);
         if whole && (100..=INTERVAL_MS.1).contains(&since_ms) {
             known.interval_ms = since_ms.clamp(INTERVAL_MS.0, INTERVAL_MS.1);
         }
@@ -126,9 +126,9 @@ impl Machine {
         }
     }
 
-    /// True when all agents are as `spoke` says.
-    pub fn all(&self, spoke: impl Fn(&Rhythm) -> bool) -> bool {
-        self.hosts.values().all(|host| spoke(&host.rhythm))
+    /// The rhythm of each agent.
+    pub fn rhythms(&self) -> impl Iterator<Item = &Rhythm> {
+        self.hosts.values().map(|host| &host.rhythm)
     }
 
     /// A second to begin with, when only agents speak.

@@ -54,19 +54,33 @@ impl Source {
     }
 }
 
-/// Runs seconds with these sources; gives each second's frame.
+/// Runs seconds with these sources; gives each second's frame, and how long after the second's end it was closed.
 fn run(sources: &mut [Source], seconds: u64, requests: impl Fn(&str, u64) -> Option<u64>) -> Vec<(u64, Frame)> {
+    run_late(sources, seconds, requests, |_, at_ms| at_ms)
+}
+
+/// The same with samples that arrive later than they were sent: `arrives` has the source's name and both times.
+fn run_late(
+    sources: &mut [Source],
+    seconds: u64,
+    requests: impl Fn(&str, u64) -> Option<u64>,
+    arrives: impl Fn(&str, UnixMs) -> UnixMs,
+) -> Vec<(u64, Frame)> {
     let topology = topology();
     let mut gather = Gather::default();
     let places = gather.places(&topology);
     let mut frames = Vec::new();
+    let mut on_their_way: Vec<(UnixMs, &str, ProxySamples)> = Vec::new();
     for step in 0..seconds * 20 {
         let now = BEGIN_MS + step * 50;
         for source in sources.iter_mut().filter(|source| now % 1_000 == source.phase_ms) {
             if let Some(requests) = requests(source.name, step / 20) {
                 let samples = source.sample(now, requests, requests / 10);
-                gather.proxy(source.name, &samples, now);
+                on_their_way.push((arrives(source.name, now), source.name, samples));
             }
+        }
+        for (_, name, samples) in on_their_way.extract_if(.., |(at, ..)| *at <= now) {
+            gather.proxy(name, &samples, now);
         }
         while let Some(second) = gather.due(now) {
             let mut frame = Frame::new(&topology);
@@ -107,6 +121,50 @@ fn a_clock_minutes_off_changes_nothing() {
     ahead.clock_off_ms = 300_000;
     let frames = run(&mut [off, ahead], 20, |_, _| Some(100));
     assert!(frames[5..].iter().all(|(_, frame)| frame.instances.requests == [200.0, 200.0]));
+}
+
+/// From second 10 on nothing arrives for so long; then all of it does, at once.
+fn held_up(for_ms: u64) -> impl Fn(&str, UnixMs) -> UnixMs {
+    let from_ms = BEGIN_MS + 10_000;
+    move |_, at_ms| if at_ms >= from_ms { at_ms.max(from_ms + for_ms) } else { at_ms }
+}
+
+#[test]
+fn what_was_held_up_on_its_way_counts_for_the_second_in_which_it_was_sent() {
+    for clock_off_ms in [0, -300_000, 300_000] {
+        let mut sources = [Source::new("a", 50), Source::new("b", 300)];
+        sources[0].clock_off_ms = clock_off_ms;
+        // Each second brings another number, so that a sample of the wrong second shows.
+        let frames = run_late(&mut sources, 30, |_, second| Some(100 + second), held_up(1_600));
+        let base = BEGIN_MS / 1_000;
+        assert!(frames.len() >= 28, "{} seconds closed", frames.len());
+        for (_, frame) in &frames[5..] {
+            // What a source says just after a second's end is of that second.
+            let expected = (2 * (101 + frame.second - base)) as f32;
+            assert_eq!(frame.instances.requests[0], expected, "second {}", frame.second - base);
+        }
+        // And it is as prompt as before as soon as they are heard again.
+        let late: Vec<u64> = frames[14..].iter().map(|(late_ms, _)| *late_ms).collect();
+        assert!(late.iter().all(|late_ms| *late_ms == 300), "{late:?}");
+    }
+}
+
+#[test]
+fn one_that_is_late_is_not_waited_for_as_all_of_them_are() {
+    let only_a = |name: &str, at_ms| if name == "a" { held_up(1_600)(name, at_ms) } else { at_ms };
+    let mut sources = [Source::new("a", 50), Source::new("b", 100), Source::new("c", 150)];
+    let frames = run_late(&mut sources, 30, |_, _| Some(100), only_a);
+    let most = frames[5..].iter().map(|(late_ms, _)| *late_ms).max();
+    assert_eq!(most, Some(GRACE_MS), "a third that is late");
+}
+
+#[test]
+fn silence_of_all_is_waited_for_only_so_long() {
+    let quiet = |_: &str, second| (second < 10).then_some(100);
+    let mut sources = [Source::new("a", 50), Source::new("b", 100)];
+    let frames = run(&mut sources, 20, quiet);
+    let most = frames[5..].iter().map(|(late_ms, _)| *late_ms).max();
+    assert_eq!(most, Some(HELD_UP_MS), "{:?}", frames.iter().map(|at| at.0).collect::<Vec<_>>());
 }
 
 #[test]

@@ -103,7 +103,7 @@ async fn only_the_first_after_a_crash_believes_what_was_learnt() {
 fn what_arrives_in_a_pause_is_dropped_and_counted() {
     let (to, inbox) = std::sync::mpsc::sync_channel(4);
     let shared = Shared { show: watch::channel(Arc::default()).0, dropped: Arc::default(), stop: Arc::default() };
-    (0..3).for_each(|_| to.send(Message::Agent("h".to_owned(), Arc::default())).expect("there is room"));
+    (0..3).for_each(|_| to.send(Message::Agent("h".to_owned(), Arc::default(), 0)).expect("there is room"));
     assert!(pause(1, &shared, &inbox));
     assert_eq!(shared.dropped.load(Ordering::Relaxed), 3);
     shared.stop.store(true, Ordering::Relaxed);
