@@ -213,7 +213,7 @@ pub struct Write {
 /// A hook to run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HookRun {
-    /// Idempotency key, `<operation>/<step>/<when>/<index>`.
+    /// Idempotency key, `<operation>/<step>/<when>/<index>@<time of the operation, in ms>`.
     pub key: String,
     /// The operation.
     pub operation: OperationId,

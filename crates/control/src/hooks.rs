@@ -36,22 +36,23 @@ pub(crate) fn stand(
     let mut told = Vec::new();
     for (index, hook) in of(service, step, when).enumerate() {
         let name = name(when, index);
-        let key = match journal::step(op, step).and_then(|step| step.hooks.get(&name)) {
+        let shown = match journal::step(op, step).and_then(|step| step.hooks.get(&name)) {
             Some(HookMark::Skipped) => continue,
-            Some(HookMark::Failed(retries) | HookMark::Retried(retries)) => key(op, step, &name, *retries),
-            None => key(op, step, &name, 0),
+            Some(HookMark::Failed(retries) | HookMark::Retried(retries)) => shown(op, step, &name, *retries),
+            None => shown(op, step, &name, 0),
         };
+        let key = key(op, &shown);
         match recall.hooks.get(&key).map(|asked| (asked.ended.clone(), asked)) {
             Some((Some(Ok(())), _)) => {}
             Some((Some(Err(why)), _)) if when == HookWhen::Before => {
-                return Hooks::Failed(name, format!("hook {key} failed: {why}"));
+                return Hooks::Failed(name, format!("hook {shown} failed: {why}"));
             }
-            Some((Some(Err(why)), _)) => told.push(format!("hook {key} failed: {why}")),
+            Some((Some(Err(why)), _)) => told.push(format!("hook {shown} failed: {why}")),
             Some((None, asked)) if now < asked.at + u64::from(hook.timeout_ms) + HOOK_MARGIN_MS => {
                 return Hooks::Pending(None);
             }
             Some((None, asked)) if asked.asks >= HOOK_ASKS_MAX => {
-                let why = format!("hook {key} gave no answer, asked {HOOK_ASKS_MAX} times");
+                let why = format!("hook {shown} gave no answer, asked {HOOK_ASKS_MAX} times");
                 if when == HookWhen::Before {
                     return Hooks::Failed(name, why);
                 }
@@ -92,13 +93,19 @@ pub(crate) fn names(service: &Service, step: StepName) -> Vec<String> {
 
 /// `<operation>/<step>/<when>/<index>`; batches after the first add their number, since each walks the steps anew, and
 /// so does a retry: an operator wants it asked for once more, not answered from memory.
-fn key(op: &Operation, step: StepName, name: &str, retries: u32) -> String {
-    let mut key = format!("{}/{}/{name}", op.id, format!("{step:?}").to_lowercase());
+fn shown(op: &Operation, step: StepName, name: &str, retries: u32) -> String {
+    let mut shown = format!("{}/{}/{name}", op.id, format!("{step:?}").to_lowercase());
     if op.batch > 0 {
-        key.push_str(&format!("/batch-{}", op.batch));
+        shown.push_str(&format!("/batch-{}", op.batch));
     }
     if retries > 0 {
-        key.push_str(&format!("/retry-{retries}"));
+        shown.push_str(&format!("/retry-{retries}"));
     }
-    key
+    shown
+}
+
+/// The idempotency key. Numbers of operations come again after a restore from a backup, and a receiver would take the hook
+/// of another operation for done: the time at which the operation was opened tells them apart.
+fn key(op: &Operation, shown: &str) -> String {
+    format!("{shown}@{}", op.created_at)
 }

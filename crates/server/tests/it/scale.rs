@@ -227,7 +227,9 @@ async fn hooks_run_around_their_steps_and_a_failing_one_stops_the_operation() {
     apply(&client, &[("f.yaml", facilities(1)), ("p.yaml", hooked(&script))]).await;
     let agents = Agent::fleet(1, server.data.path());
     settled(&client, "pay", 1).await;
-    assert_eq!(std::fs::read_to_string(&keys).expect("it ran").trim(), "op-1/start/before/0");
+    let opened = client.operation("op-1").await.expect("is there").created_at;
+    let key = format!("op-1/start/before/0@{opened}");
+    assert_eq!(std::fs::read_to_string(&keys).expect("it ran").trim(), key);
     apply(&client, &[("p.yaml", hooked("echo no permission >&2; exit 1"))]).await;
     let scale = OperationRequest::Scale { service: "pay".to_owned(), to: Some(2), instances: BTreeMap::new() };
     let operation = client.open_operation(&scale).await.expect("opened");
