@@ -70,6 +70,13 @@ impl Operation {
         let failed = || self.steps.iter().find(|step| step.state == StepState::Failed);
         (self.phase == OperationPhase::Paused).then(failed).flatten()
     }
+
+    /// The one line that tells most of how it stands: why it holds, else the last failure, else the last of its log.
+    pub fn told(&self) -> &str {
+        let held = self.held_at().map(|step| &step.message).filter(|message| !message.is_empty());
+        let logged = || self.failures.last().or(self.log.last().map(|line| &line.text));
+        held.or_else(logged).map_or("", String::as_str)
+    }
 }
 
 /// What stood before an operation set a scale intent.

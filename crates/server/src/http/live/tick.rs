@@ -193,7 +193,7 @@ fn live(world: &World, operation: &Operation, now: UnixMs) -> LiveOperation {
                 total: step.total,
             })
             .collect(),
-        message: operation.failures.last().or(operation.log.last().map(|line| &line.text)).cloned().unwrap_or_default(),
+        message: operation.told().to_owned(),
         allowed: crate::http::operations::allowed(world, operation, now),
     }
 }

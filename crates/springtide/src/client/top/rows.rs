@@ -162,11 +162,6 @@ fn operation(view: &OperationView, now: UnixMs) -> Line {
     let held = operation.held_at();
     let running = operation.steps.iter().find(|step| step.state == StepState::Running);
     let step = held.or(running);
-    let logged = operation.failures.last().or(operation.log.last().map(|line| &line.text));
-    let message = match held {
-        Some(step) if !step.message.is_empty() => step.message.clone(),
-        _ => logged.cloned().unwrap_or_default(),
-    };
     let age_ms = now.saturating_sub(operation.created_at) as f64;
     let cells = vec![
         operation.id.to_string(),
@@ -176,7 +171,7 @@ fn operation(view: &OperationView, now: UnixMs) -> Line {
         step.map(|step| format!("{}/{}", step.done, step.total)).unwrap_or_default(),
         since(operation.created_at, now),
         operation.who.clone(),
-        message,
+        operation.told().to_owned(),
     ];
     // The youngest come first, as the largest do elsewhere.
     let numbers = vec![None, None, None, None, None, Some(-age_ms), None, None];
