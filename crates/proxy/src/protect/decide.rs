@@ -157,7 +157,8 @@ impl Protection {
         request: &Request<Incoming>,
     ) -> Result<Option<Key>, Verdict> {
         let (user, now_us) = (context.user.map(UserHash::as_u64), context.now_us);
-        let place = locked(&self.sample).place(user, now_us);
+        // A delivery of the slow lane was sampled when its caller sent it.
+        let place = if context.from_lane { None } else { locked(&self.sample).place(user, now_us) };
         let policies = &call.local.table.policies;
         if place.is_none() && policies.is_empty() {
             return Ok(None);
