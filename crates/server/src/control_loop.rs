@@ -1,4 +1,4 @@
-//! The control loop: one task owns the snapshot, what was observed and `control`, and does what `control` decides.
+//! The control loop: one thread owns the snapshot, what was observed and `control`, and does what `control` decides.
 //!
 //! Everything else talks to it over one bounded channel: agents and proxies report, the API reads and decides. Commits
 //! are made here and nowhere else, so a decision always sees the newest intent.

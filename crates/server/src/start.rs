@@ -31,7 +31,7 @@ use std::time::Duration;
 use store::records::{Blobs, Kind, Records};
 use store::{Compare, Op, RedbStore, Store, Txn, Watch};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 /// Version of the layout of keys and values.
@@ -122,6 +122,32 @@ impl Handle {
     }
 }
 
+/// Runs the control loop on a thread of its own. With 100,000 series a turn takes long enough that, on a worker of the
+/// runtime, streams and requests would wait behind it. Aborting the task that is returned ends the loop, too.
+fn on_own_thread(
+    run: impl Future<Output = Result<(), Error>> + Send + 'static,
+) -> Result<tokio::task::JoinHandle<Result<(), Error>>, Error> {
+    let (end, ended) = oneshot::channel();
+    let (wanted, unwanted) = oneshot::channel::<()>();
+    let runtime = tokio::runtime::Handle::current();
+    let body = move || {
+        let ended = runtime.block_on(async {
+            tokio::select! {
+                ended = run => Some(ended),
+                _ = unwanted => None,
+            }
+        });
+        // Where the task was aborted nobody asks how it ended.
+        ended.map(|ended| end.send(ended))
+    };
+    let thread = std::thread::Builder::new().name("control-loop".to_owned()).spawn(body);
+    thread.map_err(|error| Error::Stopped(format!("no thread for the control loop: {error}")))?;
+    Ok(tokio::spawn(async move {
+        let _wanted = wanted;
+        ended.await.unwrap_or_else(|_| Err(Error::Stopped("the control loop crashed: the log says why".to_owned())))
+    }))
+}
+
 /// Starts a server over the redb store in its data folder.
 pub async fn start(config: Config) -> Result<Handle, Error> {
     config.check()?;
@@ -183,7 +209,7 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
         fleet_token: fleet_token.clone(),
         api_token: api_token.clone(),
         stop,
-        control: tokio::spawn(Engine::new(parts).run(inputs, stopped)),
+        control: on_own_thread(Engine::new(parts).run(inputs, stopped))?,
         listeners: JoinSet::new(),
         beside: JoinSet::new(),
         incidents: incidents.clone(),

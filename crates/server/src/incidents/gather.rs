@@ -21,11 +21,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// Time after a second's end for which it waits for those who have not spoken.
 pub const GRACE_MS: u64 = 800;
-/// The same when less than [`HEARD_SHARE`] of those who live have spoken: half a fleet does not fall silent in one second,
-/// but a network or a server may stop for that long.
+/// The same when less than [`HEARD_SHARE`] of the proxies or of the agents that live have spoken: half a fleet does not fall
+/// silent in one second, but a network or a server may stop for that long.
 const HELD_UP_MS: u64 = 2_000;
-/// Share of the sources that must have spoken for the shorter wait.
+/// Share that must have spoken for the shorter wait.
 const HEARD_SHARE: f64 = 0.5;
+/// Names told of those who are late.
+const SILENT_NAMES_MAX: usize = 5;
 /// A source silent for this long is not waited for.
 const WAITED_FOR_MS: u64 = 3_000;
 /// A proxy silent for this long is forgotten with its edges.
@@ -264,16 +266,25 @@ impl Gather {
         if now >= end_ms + HELD_UP_MS {
             return Some(next);
         }
-        let rhythms = self.proxies.values().map(|proxy| &proxy.rhythm).chain(self.machine.rhythms());
-        let mut live = rhythms.filter(|rhythm| rhythm.heard_ms() + WAITED_FOR_MS >= now);
+        let live = |rhythm: &&Rhythm| rhythm.heard_ms() + WAITED_FOR_MS >= now;
+        let mut proxies = self.proxies.values().map(|proxy| &proxy.rhythm).filter(live);
+        let mut agents = self.machine.rhythms().filter(live);
         let spoke = |rhythm: &Rhythm| rhythm.last() >= next;
         let is_due = if now < end_ms + GRACE_MS {
-            live.all(spoke)
+            proxies.all(spoke) && agents.all(spoke)
         } else {
-            let (live, heard) = live.fold((0, 0), |(all, heard), one| (all + 1, heard + u32::from(spoke(one))));
-            f64::from(heard) >= HEARD_SHARE * f64::from(live)
+            are_most(proxies.map(spoke)) && are_most(agents.map(spoke))
         };
         is_due.then_some(next)
+    }
+
+    /// Who lives and has not spoken of a second yet: how many, and the names of some.
+    pub fn silent(&self, at: u64, now: UnixMs) -> (usize, Vec<&str>) {
+        let is_silent = |rhythm: &Rhythm| rhythm.heard_ms() + WAITED_FOR_MS >= now && rhythm.last() < at;
+        let proxies = || self.proxies.iter().filter(|(_, proxy)| is_silent(&proxy.rhythm)).map(|(number, _)| *number);
+        let names = proxies().filter_map(|number| self.proxy_names.name(number));
+        let names = names.chain(self.machine.names(is_silent)).take(SILENT_NAMES_MAX).collect();
+        (proxies().count() + self.machine.rhythms().filter(|rhythm| is_silent(rhythm)).count(), names)
     }
 
     /// After a long stop what lies between is left out: nobody can act on it any more.
@@ -363,6 +374,12 @@ impl Gather {
     pub fn dropped(&self) -> (Dropped, u64) {
         (self.machine.dropped(), self.refused)
     }
+}
+
+/// Whether enough have spoken for a second to be closed without the others; true of nobody at all.
+fn are_most(spoke: impl Iterator<Item = bool>) -> bool {
+    let (all, heard) = spoke.fold((0, 0), |(all, heard), spoke| (all + 1, heard + u32::from(spoke)));
+    f64::from(heard) >= HEARD_SHARE * f64::from(all)
 }
 
 fn fill_services(second: &mut Second, places: &Places, frame: &mut Frame) {

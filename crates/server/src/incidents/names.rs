@@ -23,4 +23,9 @@ impl Names {
             next as u32
         })
     }
+
+    /// The name of a number; looked for among all of them.
+    pub fn name(&self, number: u32) -> Option<&str> {
+        self.numbers.iter().find(|(_, known)| **known == number).map(|(name, _)| &**name)
+    }
 }

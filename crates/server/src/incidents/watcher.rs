@@ -180,6 +180,10 @@ impl Watcher {
 
     fn second(&mut self, second: u64) {
         let now = now_ms();
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let (count, names) = self.gather.silent(second, self.heard_to_ms);
+            tracing::debug!(second, count, ?names, "sources that are late with this second");
+        }
         self.gather.close(second, self.detector.topology(), &self.places, &mut self.frame);
         self.late_ms = now.saturating_sub((second + 1) * 1_000);
         self.activities();

@@ -131,6 +131,12 @@ impl Machine {
         self.hosts.values().map(|host| &host.rhythm)
     }
 
+    /// Names of the hosts whose agents are as `is` says.
+    pub fn names(&self, is: impl Fn(&Rhythm) -> bool) -> impl Iterator<Item = &str> {
+        let found = self.hosts.iter().filter(move |(_, host)| is(&host.rhythm));
+        found.filter_map(|(number, _)| self.host_names.name(*number))
+    }
+
     /// A second to begin with, when only agents speak.
     pub fn first_second(&self) -> Option<u64> {
         self.hosts.values().map(|host| host.rhythm.last()).min()

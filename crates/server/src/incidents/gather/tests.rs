@@ -159,6 +159,30 @@ fn one_that_is_late_is_not_waited_for_as_all_of_them_are() {
 }
 
 #[test]
+fn proxies_are_waited_for_however_many_agents_have_spoken() {
+    let mut gather = Gather::default();
+    let mut source = Source::new("a", 0);
+    for second in 0..12 {
+        let now = BEGIN_MS + second * 1_000 + 50;
+        for host in ["h1", "h2", "h3"] {
+            gather.agent(host, &reading(second, false), now);
+        }
+        if second < 11 {
+            gather.proxy("a", &source.sample(now, 10, 0), now);
+        }
+        while second < 11
+            && let Some(due) = gather.due(now)
+        {
+            gather.next = Some(due + 1);
+        }
+    }
+    let (next, end_ms) = (BEGIN_MS / 1_000 + 10, BEGIN_MS + 11_000);
+    assert_eq!(gather.due(end_ms + GRACE_MS), None);
+    assert_eq!(gather.silent(next, end_ms + GRACE_MS), (1, vec!["a"]));
+    assert_eq!(gather.due(end_ms + HELD_UP_MS), Some(next));
+}
+
+#[test]
 fn silence_of_all_is_waited_for_only_so_long() {
     let quiet = |_: &str, second| (second < 10).then_some(100);
     let mut sources = [Source::new("a", 50), Source::new("b", 100)];
