@@ -10,6 +10,7 @@ mod test;
 mod tidy;
 mod tools;
 mod ui;
+mod uml;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
