@@ -1,14 +1,12 @@
-//! Closed-loop load: so many keep-alive connections, each with one request under way at all times.
+//! Closed-loop load in bursts: so many keep-alive connections, each with one request under way at all times.
 //!
 //! The load knows its answers: status 200 and a body of the origin's length, or the run fails. What it measures is the
 //! cost of a request; an open loop (crate `loadgen`) is for latency under a given demand.
 
 use crate::proxy_bench::origin::BODY_BYTES;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use model::LatencyHistogram;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -19,74 +17,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer, head and body.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
 
-/// What came of a stretch of load.
-pub struct Measured {
-    /// Answers.
-    pub requests: u64,
-    /// How long.
-    pub seconds: f64,
-    /// From request to whole answer.
-    pub latency: LatencyHistogram,
-}
-
-/// Load under way on one target.
-pub struct Load {
-    counted: Arc<Counted>,
-    tasks: JoinSet<Result<()>>,
-}
-
-#[derive(Default)]
-struct Counted {
-    stop: AtomicBool,
-    requests: AtomicU64,
-    latency: Mutex<LatencyHistogram>,
-}
-
-impl Load {
-    /// Opens the connections and begins.
-    pub async fn start(target: SocketAddr, connections: usize) -> Result<Self> {
-        let counted = Arc::new(Counted::default());
-        let mut tasks = JoinSet::new();
-        for _ in 0..connections {
-            tasks.spawn(ask(connect(target).await?, Arc::clone(&counted)));
-        }
-        Ok(Self { counted, tasks })
-    }
-
-    /// Measures for a while; whatever came before is not counted.
-    pub async fn measure(&mut self, length: Duration) -> Result<Measured> {
-        *self.counted.latency.lock().expect("no holder panics") = LatencyHistogram::default();
-        let (began, before) = (Instant::now(), self.counted.requests.load(Relaxed));
-        self.run(length).await?;
-        let requests = self.counted.requests.load(Relaxed) - before;
-        let latency = std::mem::take(&mut *self.counted.latency.lock().expect("no holder panics"));
-        ensure!(requests > 0, "not one answer in {length:?}");
-        Ok(Measured { requests, seconds: began.elapsed().as_secs_f64(), latency })
-    }
-
-    /// Lets it run; fails when one of its connections did.
-    pub async fn run(&mut self, length: Duration) -> Result<()> {
-        tokio::select! {
-            () = tokio::time::sleep(length) => Ok(()),
-            Some(ended) = self.tasks.join_next() => {
-                ended.context("a connection's task panicked")??;
-                bail!("a connection ended by itself")
-            }
-        }
-    }
-
-    /// Ends it, with every answer read.
-    pub async fn stop(mut self) -> Result<()> {
-        self.counted.stop.store(true, Relaxed);
-        while let Some(ended) = self.tasks.join_next().await {
-            ended.context("a connection's task panicked")??;
-        }
-        Ok(())
-    }
-}
-
-/// Connections that stay open and are silent between bursts, so that two targets can be asked in turns of a fraction of a
-/// second.
+/// Connections to one target that stay open and are silent between bursts.
 pub struct Bursts {
     streams: Vec<TcpStream>,
 }
@@ -96,45 +27,36 @@ impl Bursts {
     pub async fn open(target: SocketAddr, connections: usize) -> Result<Self> {
         let mut streams = Vec::with_capacity(connections);
         for _ in 0..connections {
-            streams.push(connect(target).await?);
+            let stream = TcpStream::connect(target).await.with_context(|| format!("cannot connect to {target}"))?;
+            stream.set_nodelay(true)?;
+            streams.push(stream);
         }
         Ok(Self { streams })
     }
 
-    /// Asks so many times on each connection, all at once; returns when all answers are read.
-    pub async fn ask(&mut self, each: u64) -> Result<()> {
+    /// Asks so many times on each connection, all at once; gives the time from request to whole answer of each.
+    pub async fn ask(&mut self, each: usize) -> Result<LatencyHistogram> {
         let mut tasks = JoinSet::new();
         for mut stream in self.streams.drain(..) {
             tasks.spawn(async move {
                 let mut answer = Vec::with_capacity(ANSWER_BYTES_MAX);
+                let mut times_us = Vec::with_capacity(each);
                 for _ in 0..each {
+                    let began = Instant::now();
                     ask_once(&mut stream, &mut answer).await?;
+                    times_us.push(began.elapsed().as_micros() as u64);
                 }
-                anyhow::Ok(stream)
+                anyhow::Ok((stream, times_us))
             });
         }
+        let mut latency = LatencyHistogram::default();
         while let Some(ended) = tasks.join_next().await {
-            self.streams.push(ended.context("a connection's task panicked")??);
+            let (stream, times_us) = ended.context("a connection's task panicked")??;
+            times_us.into_iter().for_each(|us| latency.record(us));
+            self.streams.push(stream);
         }
-        Ok(())
+        Ok(latency)
     }
-}
-
-async fn connect(target: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect(target).await.with_context(|| format!("cannot connect to {target}"))?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-async fn ask(mut stream: TcpStream, counted: Arc<Counted>) -> Result<()> {
-    let mut answer = Vec::with_capacity(ANSWER_BYTES_MAX);
-    while !counted.stop.load(Relaxed) {
-        let began = Instant::now();
-        ask_once(&mut stream, &mut answer).await?;
-        counted.latency.lock().expect("no holder panics").record(began.elapsed().as_micros() as u64);
-        counted.requests.fetch_add(1, Relaxed);
-    }
-    Ok(())
 }
 
 async fn ask_once(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<()> {
