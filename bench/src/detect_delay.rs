@@ -57,6 +57,8 @@ pub struct Args {
     rounds: bool,
 }
 
+/// A delay that is told with its fault.
+const LATE_MS: u64 = 7_000;
 /// Faults of one fleet; more begin another fleet.
 const FAULTS_PER_FLEET: usize = 52;
 /// First second of a run: some noon.
@@ -128,7 +130,7 @@ fn report(verdicts: &[Verdict], rounds: bool) {
     let mut kinds: BTreeMap<FaultKind, Vec<&Verdict>> = BTreeMap::new();
     for verdict in verdicts {
         kinds.entry(verdict.fault.kind).or_default().push(verdict);
-        let bad = verdict.delay_ms.is_none_or(|ms| ms > 10_000)
+        let bad = verdict.delay_ms.is_none_or(|ms| ms > LATE_MS)
             || verdict.rank_later != Some(0)
             || verdict.duplicates > 0
             || verdict.lasted_ms.is_none_or(|ms| ms > 60_000);

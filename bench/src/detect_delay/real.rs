@@ -3,7 +3,8 @@
 //!
 //! The fleet is several businesses that share nothing but the server, so that faults of different ones may overlap; within
 //! one they follow one another. What each second brings is generated as in virtual time; sources send it shortly after the
-//! second's end, as agents and proxies do. Server, sources and bench share the machine's cores, which counts against us.
+//! second's end, as agents and proxies do. Whatever the clock says, the day's tide begins at noon, as in virtual time: what
+//! a fault is worth depends on the traffic that it hits. Server, sources and bench share the machine's cores, which counts against us.
 //! Not in it: bad releases, which need rollouts that simulated agents do not carry out; virtual time has them.
 
 mod api_view;
@@ -15,13 +16,13 @@ mod sources;
 
 use super::faults::{Fault, FaultKind};
 use super::fleet::Size;
-use super::run::{Said, Verdict, judge};
-use super::{Args, onset_ms};
+use super::run::{Run, Said, Verdict, judge};
+use super::{Args, BEGIN_S, onset_ms, play, report};
 use anyhow::{Result, ensure};
 use api_view::Eyes;
 use business::Business;
 use peer::Peer;
-use process::Server;
+use process::{Server, health};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sources::Sources;
@@ -100,9 +101,9 @@ pub async fn run(args: &Args) -> Result<Found> {
     let instances = args.real_instances / BUSINESSES;
     ensure!((100..=5_000).contains(&instances), "--real-instances {}: 1000 to 50000", args.real_instances);
     let size = Size { services: SERVICES.min(instances / 12), externals: EXTERNALS, instances };
-    let mut businesses: Vec<Business> = (0..BUSINESSES)
-        .map(|number| Business::new(number, args.seed * 1_000 + 500 + u64::from(number), size))
-        .collect();
+    let mut businesses = found_businesses(args, size);
+    println!("the faults of the real time, rehearsed in virtual time:");
+    report(&rehearse(args, size)?, args.rounds);
     let folder = tempfile::Builder::new().prefix("springtide-").tempdir()?;
     cmdb::write(&folder.path().join("data"), &businesses).await?;
     let server = Server::start(folder.path()).await?;
@@ -127,16 +128,18 @@ pub async fn run(args: &Args) -> Result<Found> {
     for second in begin_s..end_s {
         // Laid out before its time comes, so that what is measured is the way of samples and not their making.
         for (business, faults) in businesses.iter_mut().zip(&faults) {
-            business.second(second, faults);
+            business.second(second, second - begin_s + BEGIN_S, faults);
             sources.take(business, second);
         }
         let second_end_ms = (second + 1) * 1_000;
         wait_until(second_end_ms).await;
         sources.send(second).await?;
         late_ms.push(now_ms().saturating_sub(second_end_ms) as f64);
-        peer.second(&businesses[0], second, &faults[0]).await;
+        peer.second(&businesses[0], &faults[0]);
         if (second - begin_s) % 60 == 59 {
-            println!("  second {}: {}", second - begin_s + 1, server.health().await);
+            // Beside the sources: they must not wait for what is said of the server.
+            let (client, at) = (server.client.clone(), second - begin_s + 1);
+            side.handle().spawn(async move { println!("  second {at}: {}", health(&client).await) });
         }
     }
     println!("steal {:.1}% of the time", CpuTime::now()?.steal_since(cpu) * 100.0);
@@ -144,7 +147,7 @@ pub async fn run(args: &Args) -> Result<Found> {
     let (p50, p99, max) = (late(0.5), late(0.99), late(1.0));
     println!("all sources had sent a second {p50:.0} ms after its end (median; p99 {p99:.0}, most {max:.0} ms)");
     let said = eyes.close().await?;
-    println!("{}", server.health().await);
+    println!("{}", health(&server.client).await);
     let series = server.series().await;
     let mut found = Found { verdicts: Vec::new(), wrong: Vec::new(), series };
     for (business, faults) in businesses.iter().zip(&faults) {
@@ -157,6 +160,29 @@ pub async fn run(args: &Args) -> Result<Found> {
         found.wrong.extend(wrong);
     }
     Ok(found)
+}
+
+fn found_businesses(args: &Args, size: Size) -> Vec<Business> {
+    (0..BUSINESSES).map(|number| Business::new(number, seed(args, number), size)).collect()
+}
+
+fn seed(args: &Args, business: u32) -> u64 {
+    args.seed * 1_000 + 500 + u64::from(business)
+}
+
+/// The same faults of the same businesses in virtual time, each straight into a detector of its own: what of a delay is
+/// detection's, and what the way to it.
+fn rehearse(args: &Args, size: Size) -> Result<Vec<Verdict>> {
+    let businesses = found_businesses(args, size);
+    let faults = lay_out(args, &businesses, BEGIN_S)?;
+    let mut verdicts = Vec::new();
+    for (business, faults) in businesses.into_iter().zip(&faults) {
+        let end_s = faults.iter().map(|fault| fault.until_ms / 1_000).max().unwrap_or(BEGIN_S) + AFTER_S;
+        let mut run = Run::new(business.fleet, seed(args, business.number), BEGIN_S);
+        play(&mut run, faults, end_s);
+        verdicts.extend(judge(&run.fleet, faults, &run.said).0);
+    }
+    Ok(verdicts)
 }
 
 async fn wait_until(ms: u64) {

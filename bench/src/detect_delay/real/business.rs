@@ -28,14 +28,14 @@ impl Business {
         Self { number, fleet, topology, frame, prefix }
     }
 
-    /// Generates one second with these faults.
-    pub fn second(&mut self, second: u64, faults: &[Fault]) {
+    /// Generates one second with these faults; the traffic is that of the second `of_day`.
+    pub fn second(&mut self, second: u64, of_day: u64, faults: &[Fault]) {
         let fleet = &mut self.fleet;
         fleet.hurt_services.fill(Hurt::NONE);
         fleet.hurt_members.fill(Hurt::NONE);
         fleet.hurt_hosts.fill(false);
         faults.iter().for_each(|fault| fault.apply(fleet, second));
-        fleet.fill(&self.topology, second, &mut self.frame);
+        fleet.fill(&self.topology, of_day, &mut self.frame);
     }
 
     /// True when an incident is about this business.

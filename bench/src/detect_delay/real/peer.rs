@@ -15,8 +15,12 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Handle;
+
+/// Time between looks at what fires.
+const LOOK: Duration = Duration::from_secs(1);
 
 const RULES: &str = r#"groups:
 - name: all
@@ -45,11 +49,8 @@ pub struct Peer {
     process: Option<Child>,
     page: Arc<Mutex<String>>,
     sums: BTreeMap<String, (String, Sums)>,
-    alerts: String,
-    http: reqwest::Client,
-    /// Names that fire now, and when each began.
-    firing: BTreeSet<String>,
-    fired: Vec<(u64, String)>,
+    /// Names that fired, and when each began to.
+    fired: Arc<Mutex<Vec<(u64, String)>>>,
     found: Vec<(FaultKind, Option<f64>)>,
     faults: Vec<Fault>,
 }
@@ -72,10 +73,7 @@ impl Peer {
             process: None,
             page: page.clone(),
             sums: BTreeMap::new(),
-            alerts: String::new(),
-            http: reqwest::Client::new(),
-            firing: BTreeSet::new(),
-            fired: Vec::new(),
+            fired: Arc::default(),
             found: Vec::new(),
             faults: Vec::new(),
         };
@@ -104,39 +102,27 @@ impl Peer {
             .stderr(log)
             .spawn();
         match started {
-            Ok(process) => peer.process = Some(process),
+            Ok(process) => {
+                peer.process = Some(process);
+                // Beside the sources: an answer that takes long must not hold a second's samples up.
+                side.spawn(look(format!("http://{own}/api/v1/alerts"), peer.fired.clone()));
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 println!("no prometheus here: apt-get install prometheus; it is left out");
             }
             Err(error) => return Err(error).context("cannot start prometheus"),
         }
-        peer.alerts = format!("http://{own}/api/v1/alerts");
         Ok(peer)
     }
 
-    /// Shows it one second of a business, and looks what fires.
-    pub async fn second(&mut self, business: &Business, second: u64, faults: &[Fault]) {
+    /// Shows it one second of a business.
+    pub fn second(&mut self, business: &Business, faults: &[Fault]) {
         if self.process.is_none() {
             return;
         }
         self.faults = faults.to_vec();
         self.count(business);
         *self.page.lock().expect("no panic") = self.exposition();
-        let _ = second;
-        // Half a second later its rules have seen the last scrape; a failed look is looked again next second.
-        let Ok(answer) = self.http.get(&self.alerts).send().await else { return };
-        let Ok(alerts) = answer.json::<serde_json::Value>().await else { return };
-        let mut firing = BTreeSet::new();
-        for alert in alerts["data"]["alerts"].as_array().into_iter().flatten() {
-            if alert["state"] != "firing" {
-                continue;
-            }
-            let name = ["instance_id", "service"].iter().find_map(|label| alert["labels"][*label].as_str());
-            firing.extend(name.map(str::to_owned));
-        }
-        let now = now_ms();
-        self.fired.extend(firing.difference(&self.firing).map(|name| (now, name.clone())));
-        self.firing = firing;
     }
 
     fn count(&mut self, business: &Business) {
@@ -190,6 +176,7 @@ impl Peer {
             return;
         }
         println!("beside a Prometheus scraped and evaluated each second, on business 0:");
+        let fired = self.fired.lock().expect("no panic").clone();
         for verdict in ours {
             let fault = &verdict.fault;
             let names = |name: &String| {
@@ -198,7 +185,7 @@ impl Peer {
                     || name.ends_with(&fault.target)
             };
             let window = fault.onset_ms..fault.until_ms + 5_000;
-            let first = self.fired.iter().find(|(at, name)| window.contains(at) && names(name));
+            let first = fired.iter().find(|(at, name)| window.contains(at) && names(name));
             let theirs = first.map(|(at, _)| (at - fault.onset_ms) as f64 / 1e3);
             let shown = |delay: Option<f64>| delay.map_or_else(|| "missed".to_owned(), |delay| format!("{delay:.1} s"));
             println!(
@@ -210,15 +197,36 @@ impl Peer {
             self.found.push((fault.kind, theirs));
         }
         let quiet = |at: u64| self.faults.iter().all(|fault| !(fault.onset_ms..fault.until_ms + 130_000).contains(&at));
-        let alone = self.fired.iter().filter(|(at, _)| quiet(*at)).count();
+        let alone = fired.iter().filter(|(at, _)| quiet(*at)).count();
         let delays: Vec<f64> = self.found.iter().filter_map(|(_, delay)| *delay).collect();
         println!(
             "  prometheus: found {} of {}, p50 {:.1} s; {} alerts began in all, {alone} of them far from any fault",
             delays.len(),
             self.found.len(),
             quantile(&delays, 0.5),
-            self.fired.len(),
+            fired.len(),
         );
+    }
+}
+
+/// Looks each second what fires; a failed look is looked again in the next.
+async fn look(alerts: String, fired: Arc<Mutex<Vec<(u64, String)>>>) {
+    let http = reqwest::Client::new();
+    let mut firing = BTreeSet::new();
+    let mut beat = tokio::time::interval(LOOK);
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        beat.tick().await;
+        let Ok(answer) = http.get(&alerts).send().await else { continue };
+        let Ok(answer) = answer.json::<serde_json::Value>().await else { continue };
+        let fire = answer["data"]["alerts"].as_array().into_iter().flatten().filter(|alert| alert["state"] == "firing");
+        let name = |alert: &serde_json::Value| {
+            ["instance_id", "service"].iter().find_map(|label| alert["labels"][*label].as_str().map(str::to_owned))
+        };
+        let now: BTreeSet<String> = fire.filter_map(name).collect();
+        let at_ms = now_ms();
+        fired.lock().expect("no panic").extend(now.difference(&firing).map(|name| (at_ms, name.clone())));
+        firing = now;
     }
 }
 

@@ -58,35 +58,36 @@ impl Server {
         Ok((format!("http://{}", self.fleet), token.trim().to_owned()))
     }
 
-    async fn value(&self, name: &str) -> f64 {
-        let text = self.client.metrics().await.unwrap_or_default();
-        let line = text.lines().find(|line| line.split([' ', '{']).next() == Some(name));
-        line.and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap_or(f64::NAN)
-    }
-
     /// Series that detection watches.
     pub async fn series(&self) -> u64 {
-        self.value("springtide_detect_series").await as u64
+        value(&self.client.metrics().await.unwrap_or_default(), "springtide_detect_series") as u64
     }
+}
 
-    /// How it and its detection do, in a line.
-    pub async fn health(&self) -> String {
-        let mut said = Vec::new();
-        for (name, shown) in [
-            ("springtide_detect_series", "series"),
-            ("springtide_detect_frames_total", "frames"),
-            ("springtide_detect_frames_blind_total", "blind"),
-            ("springtide_detect_messages_dropped_total", "dropped"),
-            ("springtide_detect_frame_late_seconds", "late s"),
-            ("springtide_detect_cpu_seconds_total", "detect CPU s"),
-            ("springtide_server_cpu_seconds_total", "server CPU s"),
-            ("springtide_server_resident_memory_bytes", "resident MB"),
-            ("springtide_incidents_open", "open"),
-        ] {
-            let value = self.value(name).await;
-            let value = if shown == "resident MB" { value / 1e6 } else { value };
-            said.push(format!("{shown} {value:.1}"));
-        }
-        said.join(", ")
-    }
+/// How a server and its detection do, in a line.
+pub async fn health(client: &Client) -> String {
+    // Once for all: with 100,000 series an exposition is long.
+    let text = client.metrics().await.unwrap_or_default();
+    let shown = |(name, shown): (&str, &str)| {
+        let value = value(&text, name);
+        let value = if shown == "resident MB" { value / 1e6 } else { value };
+        format!("{shown} {value:.1}")
+    };
+    let all = [
+        ("springtide_detect_series", "series"),
+        ("springtide_detect_frames_total", "frames"),
+        ("springtide_detect_frames_blind_total", "blind"),
+        ("springtide_detect_messages_dropped_total", "dropped"),
+        ("springtide_detect_frame_late_seconds", "late s"),
+        ("springtide_detect_cpu_seconds_total", "detect CPU s"),
+        ("springtide_server_cpu_seconds_total", "server CPU s"),
+        ("springtide_server_resident_memory_bytes", "resident MB"),
+        ("springtide_incidents_open", "open"),
+    ];
+    all.map(shown).join(", ")
+}
+
+fn value(text: &str, name: &str) -> f64 {
+    let line = text.lines().find(|line| line.split([' ', '{']).next() == Some(name));
+    line.and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap_or(f64::NAN)
 }
