@@ -189,6 +189,10 @@ pub struct Stream {
     pub calls: Vec<Calls>,
     /// The rate over time; arrivals are Poisson.
     pub load: Vec<Load>,
+    /// Arrivals as they were recorded, in seconds, in their order: tasks come at these times, and `load` only says what rate
+    /// that was, for the optimum. Empty: drawn from `load`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arrivals_s: Vec<f64>,
 }
 
 /// From `at_s` on, the rate is `rps`.

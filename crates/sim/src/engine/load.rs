@@ -1,4 +1,4 @@
-//! Arrivals: a Poisson process whose rate follows the script's profile.
+//! Arrivals: a Poisson process whose rate follows the script's profile, or times that were recorded.
 
 use super::events::Event;
 use super::plan::finished;
@@ -10,17 +10,27 @@ use crate::script::{Load, Stream};
 /// The arrivals of one stream.
 pub(super) struct Arrivals {
     load: Vec<Load>,
+    recorded: Option<std::vec::IntoIter<f64>>,
     at_s: f64,
     rng: Rng,
 }
 
 impl Arrivals {
     pub fn new(stream: &Stream, seed: u64, number: u64) -> Self {
-        Self { load: stream.load.clone(), at_s: 0.0, rng: Rng::new(seed, 1_000 + number) }
+        let recorded = (!stream.arrivals_s.is_empty()).then(|| stream.arrivals_s.clone().into_iter());
+        Self { load: stream.load.clone(), recorded, at_s: 0.0, rng: Rng::new(seed, 1_000 + number) }
     }
 
-    /// The next arrival before `end_s`, in seconds: where the rate's integral since the last one reaches an exponential of mean 1.
+    /// The next arrival before `end_s`, in seconds.
     fn next(&mut self, end_s: f64) -> Option<f64> {
+        match &mut self.recorded {
+            Some(recorded) => recorded.next().filter(|at_s| *at_s < end_s),
+            None => self.drawn(end_s),
+        }
+    }
+
+    /// Where the rate's integral since the last arrival reaches an exponential of mean 1.
+    fn drawn(&mut self, end_s: f64) -> Option<f64> {
         let mut left = self.rng.exponential();
         loop {
             let here = self.load.iter().rposition(|load| load.at_s <= self.at_s);
@@ -111,6 +121,7 @@ mod tests {
                 load(11.0, 0.0, false),
                 load(21.0, 500.0, false),
             ],
+            arrivals_s: Vec::new(),
         };
         let mut arrivals = Arrivals::new(&stream, 3, 0);
         let mut counts = [0u32; 31];
@@ -122,5 +133,19 @@ mod tests {
         assert!((19_400..20_600).contains(&sum(1, 11)), "{}", sum(1, 11));
         assert!((4_700..5_300).contains(&sum(21, 31)), "{}", sum(21, 31));
         assert!(counts[10] > 2_700 && counts[1] < 1_300);
+    }
+
+    #[test]
+    fn recorded_arrivals_come_when_they_came() {
+        let stream = Stream {
+            name: "s".to_owned(),
+            class: 0,
+            calls: Vec::new(),
+            load: vec![Load { at_s: 0.0, rps: 1.0, ramp: false }],
+            arrivals_s: vec![0.5, 0.5, 2.0, 9.0],
+        };
+        let mut arrivals = Arrivals::new(&stream, 3, 0);
+        let came: Vec<f64> = std::iter::from_fn(|| arrivals.next(5.0)).collect();
+        assert_eq!(came, [0.5, 0.5, 2.0]);
     }
 }

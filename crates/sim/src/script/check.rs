@@ -132,6 +132,7 @@ impl Checker<'_> {
         if stream.load.is_empty() {
             self.say(format!("{at}.load"), "no load; begin with `{at_s: 0, rps: …}`");
         }
+        self.arrivals(at, &stream.arrivals_s);
         for (i, load) in stream.load.iter().enumerate() {
             self.within(format!("{at}.load[{i}].at_s"), load.at_s, 0.0, DURATION_S_MAX);
             self.within(format!("{at}.load[{i}].rps"), load.rps, 0.0, 1e7);
@@ -142,6 +143,15 @@ impl Checker<'_> {
             if load.ramp && before.is_none() {
                 self.say(format!("{at}.load[{i}].ramp"), "the first entry has nothing to ramp from");
             }
+        }
+    }
+
+    fn arrivals(&mut self, at: &str, arrivals_s: &[f64]) {
+        if !arrivals_s.is_sorted() || arrivals_s.iter().any(|at_s| !(0.0..=DURATION_S_MAX).contains(at_s)) {
+            self.say(
+                format!("{at}.arrivals_s"),
+                format!("times must be sorted and lie between 0 and {DURATION_S_MAX}"),
+            );
         }
     }
 
