@@ -2,10 +2,11 @@
 
 use crate::proxy_bench::peers::only;
 use anyhow::{Context, Result};
-use loadgen::{Arrivals, Plan, Profile, Report, Step, Users};
+use loadgen::{Arrivals, Ended, Handle, Plan, Profile, Report, Step, Users};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// Lag of the generator at its 99th percentile above which a run is void, in milliseconds.
 pub const LAG_P99_MS_MAX: f64 = 1.0;
@@ -20,6 +21,8 @@ const PRIORITY: &str = "10";
 pub struct Sent {
     /// From when on, in seconds, and how many calls a second.
     pub rates: Vec<(f64, f64)>,
+    /// When each call was to be sent, in seconds.
+    pub arrivals_s: Vec<f64>,
     /// When the measurement began, in seconds.
     pub measured_from_s: f64,
     /// When the last call was due.
@@ -76,6 +79,12 @@ impl Load {
         rustix::thread::sched_setaffinity(None, &only(core))?;
         take_precedence();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (began, due) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
+        let note = || {
+            let due = due.clone();
+            move |ended: Ended| due.lock().expect("no panic").push(ended.due.duration_since(began).as_secs_f64())
+        };
+        let run = async |plan| loadgen::run_watched(plan, &Handle::new(), |_| (), note()).await;
         runtime.block_on(async {
             let before_s = self.lead_s + self.warm_s;
             let lead = Step { rps: self.lead_rps, seconds: self.lead_s };
@@ -84,16 +93,19 @@ impl Load {
                 if before_s <= 0.0 {
                     return Ok::<_, loadgen::Error>(Report::default());
                 }
-                loadgen::run(self.plan(vec![lead, step(self.warm_s)], self.seed ^ (1 << 32)), |_| ()).await
+                run(self.plan(vec![lead, step(self.warm_s)], self.seed ^ (1 << 32))).await
             };
             let measured = async {
                 tokio::time::sleep(Duration::from_secs_f64(before_s)).await;
-                loadgen::run(self.plan(vec![step(self.seconds)], self.seed), |_| ()).await
+                run(self.plan(vec![step(self.seconds)], self.seed)).await
             };
             let (before, report) = tokio::try_join!(before, measured)?;
             let mut sent = rates(&before, 0.0, before_s);
             sent.extend(rates(&report, before_s, self.seconds));
-            Ok((Sent { rates: sent, measured_from_s: before_s, end_s: before_s + self.seconds }, report))
+            let mut arrivals_s = std::mem::take(&mut *due.lock().expect("no panic"));
+            arrivals_s.sort_by(f64::total_cmp);
+            let end_s = before_s + self.seconds;
+            Ok((Sent { rates: sent, arrivals_s, measured_from_s: before_s, end_s }, report))
         })
     }
 }
