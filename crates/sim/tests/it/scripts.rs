@@ -77,6 +77,20 @@ fn all_that_the_fields_say_wrongly_is_told_at_once() {
 }
 
 #[test]
+fn recorded_arrivals_are_times_in_their_order() {
+    let recorded = |times: &str| GOOD.replace("    load:\n", &format!("    arrivals_s: {times}\n    load:\n"));
+    assert_eq!(faults(&recorded("[0.5, 0.5, 9]")), Vec::<String>::new());
+    for wrong in ["[2, 1]", "[-1]", "[.nan]", "[.inf]"] {
+        let told = faults(&recorded(wrong));
+        assert_eq!(told.len(), 1, "{wrong}: {told:?}");
+        assert!(
+            told[0].starts_with("s.yaml:11: streams[0].arrivals_s: times must be sorted and lie between"),
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
 fn calls_in_a_circle_and_too_many_tasks_are_refused() {
     let told = faults(&GOOD.replace("    workers: 4", "    workers: 4\n    calls: [{to: m}]"));
     assert!(told[0].contains("services[0].calls[0].to: `m` must stand below `m`"), "{told:?}");
