@@ -1,7 +1,7 @@
 //! user-mode-linux, a kernel as a process: the distribution's, or a newer one where the processor asks for it.
 //!
-//! A processor with AMX has more state than kernels before 7.0 carry for their processes: they start none there. Debian's
-//! testing release has one that does. It wants a newer C library than this system's may be, so that lies beside it, in
+//! A processor with AMX has more state than 6.1 and 6.12 carry for their processes: they start none there. 7.2, of Debian's
+//! testing release, does. It wants a newer C library than this system's may be, so that lies beside it, in
 //! `target/tools`, and nothing of it is installed.
 
 use crate::run::run;

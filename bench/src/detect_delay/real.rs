@@ -101,7 +101,7 @@ pub async fn run(args: &Args) -> Result<Found> {
     let instances = args.real_instances / BUSINESSES;
     ensure!((100..=5_000).contains(&instances), "--real-instances {}: 1000 to 50000", args.real_instances);
     let size = Size { services: SERVICES.min(instances / 12), externals: EXTERNALS, instances };
-    let mut businesses = found_businesses(args, size);
+    let mut businesses = make_businesses(args, size);
     println!("the faults of the real time, rehearsed in virtual time:");
     report(&rehearse(args, size)?, args.rounds);
     let folder = tempfile::Builder::new().prefix("springtide-").tempdir()?;
@@ -162,7 +162,7 @@ pub async fn run(args: &Args) -> Result<Found> {
     Ok(found)
 }
 
-fn found_businesses(args: &Args, size: Size) -> Vec<Business> {
+fn make_businesses(args: &Args, size: Size) -> Vec<Business> {
     (0..BUSINESSES).map(|number| Business::new(number, seed(args, number), size)).collect()
 }
 
@@ -173,7 +173,7 @@ fn seed(args: &Args, business: u32) -> u64 {
 /// The same faults of the same businesses in virtual time, each straight into a detector of its own: what of a delay is
 /// detection's, and what the way to it.
 fn rehearse(args: &Args, size: Size) -> Result<Vec<Verdict>> {
-    let businesses = found_businesses(args, size);
+    let businesses = make_businesses(args, size);
     let faults = lay_out(args, &businesses, BEGIN_S)?;
     let mut verdicts = Vec::new();
     for (business, faults) in businesses.into_iter().zip(&faults) {

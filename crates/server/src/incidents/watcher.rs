@@ -182,7 +182,9 @@ impl Watcher {
         let now = now_ms();
         if tracing::enabled!(tracing::Level::DEBUG) {
             let (count, names) = self.gather.silent(second, self.heard_to_ms);
-            tracing::debug!(second, count, ?names, "sources that are late with this second");
+            if count > 0 {
+                tracing::debug!(second, count, ?names, "sources that are late with this second");
+            }
         }
         self.gather.close(second, self.detector.topology(), &self.places, &mut self.frame);
         self.late_ms = now.saturating_sub((second + 1) * 1_000);

@@ -181,8 +181,10 @@ impl Checker<'_> {
 
     fn tasks(&mut self) {
         let seconds = (self.script.duration_s * 10.0) as u64;
-        let rate = |at_s: f64| self.script.streams.iter().map(|stream| stream.rate(at_s)).sum::<f64>();
-        let tasks: f64 = (0..seconds).map(|tenth| rate(tenth as f64 / 10.0) / 10.0).sum();
+        let recorded: usize = self.script.streams.iter().map(|stream| stream.arrivals_s.len()).sum();
+        let drawn = || self.script.streams.iter().filter(|stream| stream.arrivals_s.is_empty());
+        let rate = |at_s: f64| drawn().map(|stream| stream.rate(at_s)).sum::<f64>();
+        let tasks = recorded as f64 + (0..seconds).map(|tenth| rate(tenth as f64 / 10.0) / 10.0).sum::<f64>();
         if tasks > TASKS_MAX {
             self.say("streams", format!("about {tasks:.0} tasks; a script offers at most {TASKS_MAX:.0}"));
         }
