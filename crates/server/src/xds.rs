@@ -100,7 +100,7 @@ async fn serve(
     to: mpsc::Sender<Result<DiscoveryResponse, Status>>,
 ) {
     let mut wakes = cache.wakes();
-    let mut state = stream::Stream::new(cache.version());
+    let mut state = stream::Stream::new(cache.view().version());
     let mut seat = None;
     // Its name and datacenter, which only the first request says.
     let mut node = (String::new(), String::new());
@@ -157,14 +157,22 @@ const MESH_ADDRESS: ([u8; 4], u16) = ([127, 0, 0, 1], 10_081);
 
 /// Puts the two listeners into the cache.
 pub fn set_listeners(cache: &Cache) {
-    cache.set(cache::Type::Listener, "entry", &encode::listener("entry", ENTRY_ADDRESS.into()));
-    cache.set(cache::Type::Listener, "mesh", &encode::listener("mesh", MESH_ADDRESS.into()));
+    let mut batch = cache.batch();
+    batch.set(cache::Type::Listener, "entry", &encode::listener("entry", ENTRY_ADDRESS.into()));
+    batch.set(cache::Type::Listener, "mesh", &encode::listener("mesh", MESH_ADDRESS.into()));
+    batch.commit();
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    fn set_endpoints(cache: &Cache, names: &[String]) {
+        let mut batch = cache.batch();
+        names.iter().for_each(|name| batch.set(cache::Type::Endpoints, name, &encode::endpoints(name, &[], None)));
+        batch.commit();
+    }
 
     fn request(of: cache::Type, names: &[String]) -> Result<DiscoveryRequest, Status> {
         Ok(DiscoveryRequest { type_url: of.url().to_owned(), resource_names: names.to_vec(), ..Default::default() })
@@ -178,9 +186,7 @@ mod tests {
         let serving = serve(cache.clone(), Default::default(), ReceiverStream::new(asked), to);
         let serving = tokio::spawn(serving);
         let names: Vec<String> = (0..20).map(|n| format!("service-{n}")).collect();
-        for name in &names {
-            cache.set(cache::Type::Endpoints, name, &encode::endpoints(name, &[], None));
-        }
+        set_endpoints(&cache, &names);
         // One answer each, of which only four have room: a server that waited for it would read no further.
         for n in 1..=names.len() {
             let asked = ask.send_timeout(request(cache::Type::Endpoints, &names[..n]), Duration::from_secs(10)).await;
@@ -204,9 +210,7 @@ mod tests {
         let (to, _answers) = mpsc::channel(ANSWERS_QUEUED_MAX);
         let serving = tokio::spawn(serve(cache.clone(), Default::default(), ReceiverStream::new(asked), to));
         let names: Vec<String> = (0..2 * ANSWERS_OWED_MAX).map(|n| format!("service-{n}")).collect();
-        for name in &names {
-            cache.set(cache::Type::Endpoints, name, &encode::endpoints(name, &[], None));
-        }
+        set_endpoints(&cache, &names);
         let mut read = 0;
         while ask.send(request(cache::Type::Endpoints, &names[..read + 1])).await.is_ok() {
             read += 1;

@@ -178,9 +178,9 @@ impl Engine {
             return;
         }
         let confirmed = self.followers.confirmed(now);
-        let (dirty, cache) = (&self.services_dirty, &self.cache);
+        let (dirty, view) = (&self.services_dirty, self.cache.view());
         let is_behind = |service: &ServiceName| {
-            let version = cache.version_of(Type::Endpoints, service.as_str());
+            let version = view.version_of(Type::Endpoints, service.as_str());
             dirty.contains(service) || version.is_some_and(|version| version > confirmed)
         };
         self.world.observed.proxies_behind.retain(is_behind);

@@ -6,7 +6,7 @@ use super::world::placements_on;
 use crate::clock::now_ms;
 use crate::config::Error;
 use crate::fleet::assign;
-use crate::xds::cache::Type;
+use crate::xds::cache::{Batch, Type};
 use crate::xds::encode;
 use api::fleet::{Assignments, agent_down};
 use control::{Event, Phase};
@@ -129,7 +129,9 @@ impl Engine {
 
     /// Publishes everything, as after a start.
     pub(super) fn publish_all(&mut self) {
-        self.publish_routes();
+        let mut batch = self.cache.batch();
+        self.publish_routes(&mut batch);
+        batch.commit();
         self.publish_dirty();
     }
 
@@ -139,40 +141,43 @@ impl Engine {
             return;
         }
         self.publish_policies();
+        // One batch: what was applied together reaches a client together.
+        let mut batch = self.cache.batch();
         let clusters = std::mem::take(&mut self.clusters_dirty);
-        clusters.iter().for_each(|name| self.publish_cluster(name));
+        clusters.iter().for_each(|name| self.publish_cluster(name, &mut batch));
         if !clusters.is_empty() {
-            self.publish_routes();
+            self.publish_routes(&mut batch);
         }
         let dirty = std::mem::take(&mut self.services_dirty);
         let leased = std::mem::take(&mut self.overrides_dirty);
         for service in dirty.union(&leased) {
-            self.publish_endpoints(service, leased.contains(service));
+            self.publish_endpoints(service, leased.contains(service), &mut batch);
         }
+        batch.commit();
         for host in std::mem::take(&mut self.hosts_dirty) {
             self.publish_assignments(&host);
         }
     }
 
-    fn publish_routes(&self) {
-        self.cache.set(Type::Routes, "entry", &encode::entry_routes(&self.world.snapshot));
-        self.cache.set(Type::Routes, "mesh", &encode::mesh_routes(&self.world.snapshot));
+    fn publish_routes(&self, batch: &mut Batch) {
+        batch.set(Type::Routes, "entry", &encode::entry_routes(&self.world.snapshot));
+        batch.set(Type::Routes, "mesh", &encode::mesh_routes(&self.world.snapshot));
     }
 
-    fn publish_cluster(&self, name: &str) {
+    fn publish_cluster(&self, name: &str, batch: &mut Batch) {
         let snapshot = &self.world.snapshot;
         let service = snapshot.service(name).filter(|service| !service.ports.is_empty()).map(encode::service_cluster);
         match service.or_else(|| snapshot.external(name).and_then(encode::external_cluster)) {
-            Some(cluster) => self.cache.set(Type::Cluster, name, &cluster),
-            None => self.cache.remove(Type::Cluster, name),
+            Some(cluster) => batch.set(Type::Cluster, name, &cluster),
+            None => batch.remove(Type::Cluster, name),
         }
     }
 
-    fn publish_endpoints(&mut self, service: &ServiceName, leased_anew: bool) {
+    fn publish_endpoints(&mut self, service: &ServiceName, leased_anew: bool, batch: &mut Batch) {
         let world = &self.world;
         if world.snapshot.service(service).is_none() {
             self.published.remove(service);
-            self.cache.remove(Type::Endpoints, service.as_str());
+            batch.remove(Type::Endpoints, service.as_str());
             return;
         }
         let endpoints = control::endpoints(&world.snapshot, &world.observed, service);
@@ -183,13 +188,11 @@ impl Engine {
         }
         match world.overrides.get(service) {
             Some(leased) => {
-                self.cache.set_leased(service.as_str(), &endpoints, leased.weights.clone(), leased.until);
+                batch.set_leased(service.as_str(), &endpoints, leased.weights.clone(), leased.until);
             }
-            None => self.cache.set(
-                Type::Endpoints,
-                service.as_str(),
-                &encode::endpoints(service.as_str(), &endpoints, None),
-            ),
+            None => {
+                batch.set(Type::Endpoints, service.as_str(), &encode::endpoints(service.as_str(), &endpoints, None))
+            }
         }
         self.published.insert(service.clone(), endpoints);
     }

@@ -1,6 +1,7 @@
 //! What every ADS stream is to see: each resource encoded once, with a version of its own, and a log of changes.
 //!
 //! Streams are woken by a counter and read the log from where they stood; one that fell behind it compares everything.
+//! What changes together is a [`Batch`], and what is read together a [`View`]: no client is told half of an apply.
 
 use super::encode::{self, LeasedWeights};
 use crate::clock::now_ms;
@@ -108,28 +109,54 @@ impl Cache {
         self.state.lock().expect("no holder of this lock panics")
     }
 
-    fn change(&self, at: Type, name: &str, body: Option<Body>) {
-        let version = {
-            let mut state = self.state();
-            state.version += 1;
-            let version = state.version;
-            let key = (at, name.to_owned());
-            match body {
-                Some(body) => drop(state.entries.insert(key, Entry { version, body })),
-                None => drop(state.entries.remove(&key)),
-            }
-            if state.changes.len() == CHANGES_MAX {
-                state.changes.pop_front();
-            }
-            state.changes.push_back((version, at, name.to_owned()));
-            version
-        };
-        self.woken.send_replace(version);
+    /// Begins a batch of changes.
+    pub fn batch(&self) -> Batch {
+        Batch { cache: self.clone(), changes: BTreeMap::new() }
+    }
+
+    /// Sets the policies; gives the version under which they are sent.
+    pub fn set_policies(&self, put: Arc<PoliciesPut>) -> u64 {
+        let mut batch = self.batch();
+        batch.change(Type::Policies, api::policies::RESOURCE, Some(Body::Policies(put)));
+        batch.commit();
+        self.view().version_of(Type::Policies, api::policies::RESOURCE).expect("just set")
+    }
+
+    /// What there is now. Nothing changes while it is held.
+    pub fn view(&self) -> View<'_> {
+        View(self.state())
+    }
+
+    /// A receiver that wakes with each change.
+    pub fn wakes(&self) -> watch::Receiver<u64> {
+        self.woken.subscribe()
+    }
+}
+
+/// Changes that streams see together: all of them, or none. One that is dropped changes nothing.
+#[derive(Debug)]
+pub struct Batch {
+    cache: Cache,
+    changes: BTreeMap<(Type, String), Option<Body>>,
+}
+
+impl Batch {
+    fn change(&mut self, at: Type, name: &str, body: Option<Body>) {
+        self.changes.insert((at, name.to_owned()), body);
+    }
+
+    /// The body as it will be when the batch is committed.
+    fn body(&self, at: Type, name: &str) -> Option<Body> {
+        let key = (at, name.to_owned());
+        match self.changes.get(&key) {
+            Some(changed) => changed.clone(),
+            None => self.cache.state().entries.get(&key).map(|entry| entry.body.clone()),
+        }
     }
 
     /// Sets a resource; does nothing when it says the same as before (its bytes may differ: maps have no order).
-    pub fn set<M: Message + Name + Default + PartialEq>(&self, at: Type, name: &str, resource: &M) {
-        let before = match self.state().entries.get(&(at, name.to_owned())).map(|entry| &entry.body) {
+    pub fn set<M: Message + Name + Default + PartialEq>(&mut self, at: Type, name: &str, resource: &M) {
+        let before = match self.body(at, name) {
             Some(Body::Shared(before)) => M::decode(before.value.as_slice()).ok(),
             _ => None,
         };
@@ -139,33 +166,55 @@ impl Cache {
     }
 
     /// Sets endpoints with leased overrides; each call is sent, since it carries a new life.
-    pub fn set_leased(&self, name: &str, endpoints: &[Endpoint], weights: BTreeMap<String, u32>, until: Instant) {
+    pub fn set_leased(&mut self, name: &str, endpoints: &[Endpoint], weights: BTreeMap<String, u32>, until: Instant) {
         let body = Body::Leased { endpoints: endpoints.into(), weights, until };
         self.change(Type::Endpoints, name, Some(body));
     }
 
-    /// Sets the policies; gives the version under which they are sent.
-    pub fn set_policies(&self, put: Arc<PoliciesPut>) -> u64 {
-        self.change(Type::Policies, api::policies::RESOURCE, Some(Body::Policies(put)));
-        self.version_of(Type::Policies, api::policies::RESOURCE).expect("just set")
-    }
-
     /// Removes a resource.
-    pub fn remove(&self, at: Type, name: &str) {
-        let there = self.state().entries.contains_key(&(at, name.to_owned()));
-        if there {
+    pub fn remove(&mut self, at: Type, name: &str) {
+        if self.body(at, name).is_some() {
             self.change(at, name, None);
         }
     }
 
-    /// A receiver that wakes with each change.
-    pub fn wakes(&self) -> watch::Receiver<u64> {
-        self.woken.subscribe()
+    /// Makes the changes, and wakes the streams when there are any.
+    pub fn commit(self) {
+        if self.changes.is_empty() {
+            return;
+        }
+        let version = {
+            let mut state = self.cache.state();
+            self.changes.into_iter().for_each(|(key, body)| state.change(key, body));
+            state.version
+        };
+        self.cache.woken.send_replace(version);
     }
+}
 
+impl State {
+    fn change(&mut self, key: (Type, String), body: Option<Body>) {
+        self.version += 1;
+        let version = self.version;
+        if self.changes.len() == CHANGES_MAX {
+            self.changes.pop_front();
+        }
+        self.changes.push_back((version, key.0, key.1.clone()));
+        match body {
+            Some(body) => drop(self.entries.insert(key, Entry { version, body })),
+            None => drop(self.entries.remove(&key)),
+        }
+    }
+}
+
+/// The cache at one moment.
+#[derive(Debug)]
+pub struct View<'a>(MutexGuard<'a, State>);
+
+impl View<'_> {
     /// What changed after `version`.
     pub fn since(&self, version: u64) -> Since {
-        let state = self.state();
+        let state = &self.0;
         let oldest = state.changes.front().map_or(state.version, |(at, ..)| at - 1);
         let changed = (version >= oldest).then(|| {
             let behind = (state.version - version) as usize;
@@ -177,37 +226,32 @@ impl Cache {
 
     /// Version of the newest change.
     pub fn version(&self) -> u64 {
-        self.state().version
+        self.0.version
     }
 
     /// All names of a type.
     pub fn names(&self, of: Type) -> Vec<String> {
-        let state = self.state();
         let from = (of, String::new());
-        state.entries.range(from..).take_while(|((at, _), _)| *at == of).map(|((_, name), _)| name.clone()).collect()
+        self.0.entries.range(from..).take_while(|((at, _), _)| *at == of).map(|((_, name), _)| name.clone()).collect()
     }
 
     /// Version of a resource.
     pub fn version_of(&self, of: Type, name: &str) -> Option<u64> {
-        self.state().entries.get(&(of, name.to_owned())).map(|entry| entry.version)
+        self.0.entries.get(&(of, name.to_owned())).map(|entry| entry.version)
     }
 
     /// A resource and its version, as it is to be sent now.
     pub fn get(&self, of: Type, name: &str) -> Option<(u64, Any)> {
-        let (version, body) = {
-            let state = self.state();
-            let entry = state.entries.get(&(of, name.to_owned()))?;
-            (entry.version, entry.body.clone())
-        };
-        let resource = match body {
-            Body::Shared(resource) => resource,
-            Body::Policies(put) => encode::policies(&put, now_ms()),
+        let entry = self.0.entries.get(&(of, name.to_owned()))?;
+        let resource = match &entry.body {
+            Body::Shared(resource) => resource.clone(),
+            Body::Policies(put) => encode::policies(put, now_ms()),
             Body::Leased { endpoints, weights, until } => {
                 let life_ms = until.saturating_duration_since(Instant::now()).as_millis() as u64;
-                let leased = LeasedWeights { weights, life_ms };
-                encode::any(&encode::endpoints(name, &endpoints, (life_ms > 0).then_some(&leased)))
+                let leased = LeasedWeights { weights: weights.clone(), life_ms };
+                encode::any(&encode::endpoints(name, endpoints, (life_ms > 0).then_some(&leased)))
             }
         };
-        Some((version, resource))
+        Some((entry.version, resource))
     }
 }

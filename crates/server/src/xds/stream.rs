@@ -2,7 +2,7 @@
 //!
 //! The state machine is [`Stream`], free of I/O but for reading the cache; [`super::Ads`] carries its messages.
 
-use super::cache::{Cache, Type};
+use super::cache::{Cache, Type, View};
 use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -114,12 +114,13 @@ impl Stream {
                 known.names = names;
             }
         }
-        Ok(self.answer(cache, of).into_iter().collect())
+        Ok(self.answer(&cache.view(), of).into_iter().collect())
     }
 
     /// Gives what changed in the cache and concerns this stream, in the order in which it is to be sent.
     pub fn changed(&mut self, cache: &Cache) -> Vec<DiscoveryResponse> {
-        let since = cache.since(self.seen);
+        let view = cache.view();
+        let since = view.since(self.seen);
         self.seen = since.version;
         let types: BTreeSet<Type> = match since.changed {
             Some(changed) => changed.into_iter().filter(|(at, name)| self.concerns(*at, name)).map(|at| at.0).collect(),
@@ -127,10 +128,10 @@ impl Stream {
         };
         let mut answers = Vec::new();
         for of in types {
-            answers.extend(self.answer(cache, of));
+            answers.extend(self.answer(&view, of));
             if of == Type::Cluster {
                 // Envoy warms a changed cluster anew and waits for its endpoints, changed or not.
-                answers.extend(self.answer(cache, Type::Endpoints));
+                answers.extend(self.answer(&view, Type::Endpoints));
             }
         }
         answers
@@ -141,25 +142,25 @@ impl Stream {
     }
 
     /// The answer for one type: nothing when the stream has all it asked for.
-    fn answer(&mut self, cache: &Cache, of: Type) -> Option<DiscoveryResponse> {
+    fn answer(&mut self, view: &View, of: Type) -> Option<DiscoveryResponse> {
         let subscription = self.subscriptions.get_mut(&of)?;
         let wanted: Vec<String> = match &subscription.names {
             Some(names) => names.iter().cloned().collect(),
-            None => cache.names(of),
+            None => view.names(of),
         };
         let stale = |name: &String| {
-            let version = cache.version_of(of, name);
+            let version = view.version_of(of, name);
             version.is_some() && version != subscription.sent.get(name).copied()
         };
         let lacking: Vec<String> = wanted.iter().filter(|name| stale(name)).cloned().collect();
-        let gone = subscription.sent.keys().any(|name| cache.version_of(of, name).is_none());
-        subscription.sent.retain(|name, _| cache.version_of(of, name).is_some());
+        let gone = subscription.sent.keys().any(|name| view.version_of(of, name).is_none());
+        subscription.sent.retain(|name, _| view.version_of(of, name).is_some());
         let whole = of.is_state_of_the_world();
         if lacking.is_empty() && !(whole && (gone || subscription.fresh)) {
             return None;
         }
         let names = if whole { &wanted } else { &lacking };
-        let found: Vec<_> = names.iter().filter_map(|name| Some((name, cache.get(of, name)?))).collect();
+        let found: Vec<_> = names.iter().filter_map(|name| Some((name, view.get(of, name)?))).collect();
         let version = found.iter().map(|(_, (version, _))| *version).max().unwrap_or(0).max(self.seen);
         self.nonce += 1;
         subscription.nonce = self.nonce;

@@ -1,6 +1,7 @@
 //! The stream's state machine, message by message.
 
 use super::*;
+use crate::xds::cache::Batch;
 use crate::xds::encode;
 use control::Endpoint;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
@@ -23,7 +24,13 @@ fn endpoint(number: u32) -> Endpoint {
 
 fn set(cache: &Cache, service: &str, count: u32) {
     let endpoints: Vec<Endpoint> = (0..count).map(endpoint).collect();
-    cache.set(Type::Endpoints, service, &encode::endpoints(service, &endpoints, None));
+    change(cache, |batch| batch.set(Type::Endpoints, service, &encode::endpoints(service, &endpoints, None)));
+}
+
+fn change(cache: &Cache, changes: impl FnOnce(&mut Batch)) {
+    let mut batch = cache.batch();
+    changes(&mut batch);
+    batch.commit();
 }
 
 fn ask(of: Type, names: &[&str], nonce: &str) -> DiscoveryRequest {
@@ -99,7 +106,7 @@ fn endpoints_that_never_were_are_not_answered_as_empty() {
     assert!(stream.request(&cache, &ask(Type::Endpoints, &["pay"], "")).expect("accepted").is_empty());
     set(&cache, "pay", 1);
     assert_eq!(names(&stream.changed(&cache)[0]), ["pay"]);
-    cache.remove(Type::Endpoints, "pay");
+    change(&cache, |batch| batch.remove(Type::Endpoints, "pay"));
     assert!(stream.changed(&cache).is_empty(), "a deleted service leaves by its cluster");
 }
 
@@ -111,19 +118,44 @@ fn clusters_are_sent_whole_and_bring_their_endpoints_along() {
     let empty = stream.request(&cache, &ask(Type::Cluster, &[], "")).expect("accepted");
     assert_eq!((empty.len(), empty[0].resources.len()), (1, 0), "a first answer comes even when there is nothing yet");
     set(&cache, "pay", 1);
-    cache.set(Type::Cluster, "pay", &cluster("one"));
-    cache.set(Type::Cluster, "gift", &cluster("one"));
+    change(&cache, |batch| {
+        batch.set(Type::Cluster, "pay", &cluster("one"));
+        batch.set(Type::Cluster, "gift", &cluster("one"));
+    });
     let sent = stream.changed(&cache);
     assert_eq!(sent.iter().map(|answer| answer.resources.len()).collect::<Vec<_>>(), [2]);
     let endpoints = stream.request(&cache, &ask(Type::Endpoints, &["pay"], "")).expect("accepted");
     assert_eq!(endpoints.len(), 1);
-    cache.set(Type::Cluster, "pay", &cluster("two"));
+    change(&cache, |batch| batch.set(Type::Cluster, "pay", &cluster("two")));
     let sent = stream.changed(&cache);
     assert_eq!(sent.len(), 2, "Envoy warms a changed cluster and waits for its endpoints");
     assert_eq!(sent[0].resources.len(), 2);
     assert_eq!(names(&sent[1]), ["pay"]);
-    cache.remove(Type::Cluster, "gift");
+    change(&cache, |batch| batch.remove(Type::Cluster, "gift"));
     assert_eq!(stream.changed(&cache)[0].resources.len(), 1);
+}
+
+#[test]
+fn what_changes_together_is_sent_together() {
+    let cache = Cache::default();
+    let mut stream = Stream::default();
+    let cluster = |text: &str| encode::listener(text, ([127, 0, 0, 1], 1).into());
+    stream.request(&cache, &ask(Type::Cluster, &[], "")).expect("accepted");
+    let wakes = cache.wakes();
+    let mut batch = cache.batch();
+    batch.set(Type::Cluster, "bank", &cluster("one"));
+    batch.set(Type::Cluster, "sso", &cluster("one"));
+    // Set and taken away again in the same batch: as if it had never been.
+    batch.set(Type::Cluster, "pay", &cluster("one"));
+    batch.remove(Type::Cluster, "pay");
+    assert!(stream.changed(&cache).is_empty() && !wakes.has_changed().expect("open"), "half of it is nobody's");
+    batch.commit();
+    assert!(wakes.has_changed().expect("open"));
+    assert_eq!(stream.changed(&cache)[0].resources.len(), 2);
+    let mut wakes = cache.wakes();
+    wakes.mark_unchanged();
+    change(&cache, |batch| batch.set(Type::Cluster, "sso", &cluster("one")));
+    assert!(!wakes.has_changed().expect("open"), "the same bytes are no change");
 }
 
 #[test]
@@ -146,8 +178,9 @@ fn the_life_of_an_override_is_written_when_it_is_sent() {
     let cache = Cache::default();
     let life = |left: Duration| {
         let until = Instant::now() + left;
-        cache.set_leased("pay", &[endpoint(1)], Map::from([("pay-1".to_owned(), 0)]), until);
-        let (_, any) = cache.get(Type::Endpoints, "pay").expect("set");
+        let weights = Map::from([("pay-1".to_owned(), 0)]);
+        change(&cache, |batch| batch.set_leased("pay", &[endpoint(1)], weights, until));
+        let (_, any) = cache.view().get(Type::Endpoints, "pay").expect("set");
         let read = ClusterLoadAssignment::decode(&*any.value).expect("an assignment");
         let metadata = read.endpoints[0].lb_endpoints[0].metadata.clone().expect("ours");
         match metadata.filter_metadata[encode::METADATA].fields.get("override_life_ms")?.kind {
@@ -164,16 +197,16 @@ fn the_life_of_an_override_is_written_when_it_is_sent() {
 fn only_what_the_client_took_is_confirmed() {
     let cache = Cache::default();
     set(&cache, "pay", 1);
-    let mut stream = Stream::new(cache.version());
+    let mut stream = Stream::new(cache.view().version());
     assert_eq!(stream.confirmed(), None, "it has not asked yet");
     let first = stream.request(&cache, &ask(Type::Endpoints, &["pay"], "")).expect("accepted");
     assert_eq!(stream.confirmed(), None, "the answer is on its way");
     stream.request(&cache, &ask(Type::Endpoints, &["pay"], &first[0].nonce)).expect("an ack");
-    assert_eq!(stream.confirmed(), Some(cache.version()));
+    assert_eq!(stream.confirmed(), Some(cache.view().version()));
     set(&cache, "gift", 1);
-    assert!(stream.confirmed() < Some(cache.version()), "it was not told of the newest change");
+    assert!(stream.confirmed() < Some(cache.view().version()), "it was not told of the newest change");
     assert!(stream.changed(&cache).is_empty(), "which does not concern it");
-    assert_eq!(stream.confirmed(), Some(cache.version()));
+    assert_eq!(stream.confirmed(), Some(cache.view().version()));
     set(&cache, "pay", 2);
     let second = stream.changed(&cache);
     assert_eq!(stream.confirmed(), None);
