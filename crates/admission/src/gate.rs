@@ -45,6 +45,9 @@ pub struct Config {
     pub task_timeout_us: u64,
     /// Requests admitted and not yet started (inferred: not yet answered), at most.
     pub waiting_max: u32,
+    /// Threads that offer and finish requests: each counts on cache lines of its own, of 4 KB in all. With more of them than
+    /// this, or than 16, some share.
+    pub threads: usize,
 }
 
 impl Default for Config {
@@ -55,6 +58,7 @@ impl Default for Config {
             queue_delay_target_us: 60_000,
             task_timeout_us: 500_000,
             waiting_max: 100_000,
+            threads: 4,
         }
     }
 }
@@ -97,7 +101,7 @@ pub struct Snapshot {
 }
 
 /// Admission for one instance (or, inferred, one endpoint or one service as a proxy sees it).
-/// `Sync`; every method takes `&self` and never waits. About 12 KB.
+/// `Sync`; every method takes `&self` and never waits. About 8 KB, and 4 KB for each thread ([`Config::threads`]).
 pub struct Gate {
     config: Config,
     /// Read by every offer, written once a window.
@@ -177,7 +181,7 @@ impl Gate {
                 offers_max: AtomicU32::new(controller::OFFERS_MIN),
                 floor_us: AtomicU64::new(0),
             }),
-            window: Window::new(),
+            window: Window::new(config.threads),
             controller: Mutex::new(controller),
             published: Published {
                 demand_rps: AtomicU32::new(0),
@@ -197,9 +201,12 @@ impl Gate {
     /// [`Gate::abandoned`], or to [`Gate::given_up`].
     pub fn offer(&self, priority: Priority, passes: bool, deadline_us: Option<u64>, now_us: u64) -> Verdict {
         let table = &self.table.0;
-        let (offers, waiting) = self.window.offered(passes);
-        let late = now_us.wrapping_sub(table.window_start_us.load(Relaxed)) >= self.config.window_us;
-        if late || offers >= table.offers_max.load(Relaxed) {
+        let here = self.window.here();
+        let (offers, waiting) = (here.offered(passes), self.window.waiting_from(here, now_us));
+        let elapsed_us = now_us.wrapping_sub(table.window_start_us.load(Relaxed));
+        let early =
+            || elapsed_us >= self.elapsed_us_min() && self.window.has_had(table.offers_max.load(Relaxed), offers);
+        if elapsed_us >= self.config.window_us || early() {
             self.close(now_us);
         }
         let remaining_us = match deadline_us {
@@ -208,7 +215,7 @@ impl Gate {
             None => self.config.task_timeout_us,
         };
         if !passes {
-            self.window.asked(priority, remaining_us, offers);
+            here.asked(priority, remaining_us, offers);
             if !table.admits(priority, table.levels[self.step(waiting)].load(Relaxed), offers) {
                 return Verdict::Reject(Reason::Overload);
             }
@@ -220,41 +227,42 @@ impl Gate {
         if self.wait_us(waiting) >= remaining_us && !self.window.probe() {
             return Verdict::Reject(Reason::Doomed);
         }
-        if self.window.admitted(passes) {
-            self.window.queue_begins(now_us);
-        }
+        self.window.admitted(here, passes, now_us);
         Verdict::Admit
     }
 
     /// Admitted work begins after waiting so long (exact signal).
     pub fn started(&self, queue_delay_us: u64, now_us: u64) {
-        self.leave(now_us);
-        self.window.started(queue_delay_us);
+        let here = self.window.here();
+        self.window.left(here, now_us);
+        here.started(queue_delay_us);
     }
 
     /// Begun work ended, after so much time of a worker (exact signal).
     pub fn finished(&self, work_us: u64, now_us: u64) {
-        self.window.finished(work_us);
+        self.window.here().finished(work_us);
         self.close_if_due(now_us);
     }
 
     /// An admitted request was answered (inferred signal): the requests of this gate then in flight, this one included,
     /// and the time from sending to answer.
     pub fn observed(&self, in_flight: u32, latency_us: u64, now_us: u64) {
-        self.leave(now_us);
+        let here = self.window.here();
+        self.window.left(here, now_us);
         let floor_us = self.table.0.floor_us.load(Relaxed);
         let queue_delay_us = if floor_us == 0 { 0 } else { latency_us.saturating_sub(floor_us) };
-        self.window.started(queue_delay_us);
-        self.window.finished(latency_us);
-        self.window.in_flight(in_flight);
+        here.started(queue_delay_us);
+        here.finished(latency_us);
+        here.in_flight(in_flight);
         self.close_if_due(now_us);
     }
 
     /// Admitted work that will never start and is known to be out of the service: its deadline passed in the queue, it was
     /// never sent, or it was refused at once.
     pub fn abandoned(&self, now_us: u64) {
-        self.leave(now_us);
-        self.window.abandoned();
+        let here = self.window.here();
+        self.window.left(here, now_us);
+        here.abandoned();
         self.close_if_due(now_us);
     }
 
@@ -265,13 +273,13 @@ impl Gate {
         if self.config.signal == Signal::Exact {
             return self.abandoned(now_us);
         }
-        self.window.given_up(waited_us);
+        self.window.here().given_up(waited_us);
         self.close_if_due(now_us);
     }
 
     /// Demand that callers shed before it came here.
     pub fn reported(&self, priority: Priority, count: u32, now_us: u64) {
-        self.window.reported(priority, count);
+        self.window.here().reported(priority, count);
         self.close_if_due(now_us);
     }
 
@@ -298,13 +306,6 @@ impl Gate {
         }
     }
 
-    /// One request waits no more.
-    fn leave(&self, now_us: u64) {
-        if self.window.left() {
-            self.window.queue_ends(now_us);
-        }
-    }
-
     /// Requests waiting beyond those that are merely being served.
     fn queued(&self, waiting: u64) -> u64 {
         (waiting * WAIT_SCALE).saturating_sub(self.table.0.base_waiting.load(Relaxed))
@@ -320,6 +321,11 @@ impl Gate {
 
     fn wait_us(&self, waiting: u64) -> u64 {
         self.queued(waiting).saturating_mul(self.table.0.wait_each.load(Relaxed)) / (WAIT_SCALE * WAIT_SCALE)
+    }
+
+    /// A window is never closed sooner, in microseconds.
+    fn elapsed_us_min(&self) -> u64 {
+        controller::ELAPSED_US_MIN.min(self.config.window_us)
     }
 
     fn close_if_due(&self, now_us: u64) {
@@ -344,7 +350,7 @@ impl Gate {
             return;
         }
         let elapsed_us = now_us - start_us;
-        if elapsed_us < controller::ELAPSED_US_MIN.min(self.config.window_us) {
+        if elapsed_us < self.elapsed_us_min() {
             return;
         }
         let Ok(mut controller) = self.controller.try_lock() else { return };
@@ -362,7 +368,7 @@ impl Gate {
     /// Requests waiting; a count that leaked (an admitted request never heard of again) is put right here.
     fn reconcile(&self, closed: &window::Closed, held: u64) -> u64 {
         // Work that began without waiting found the queue empty: nothing older than this window can still wait.
-        let newest = u64::from(closed.tally.admitted()) + u64::from(closed.tally.passes());
+        let newest = u64::from(closed.admitted) + u64::from(closed.passes);
         let most = match self.config.signal {
             _ if closed.delays.count() == 0 => u64::MAX,
             Signal::Exact if closed.delay_min_us < window::IDLE_DELAY_US => newest,

@@ -202,7 +202,6 @@ impl Controller {
 
     fn fold_tasks(&mut self, closed: &Closed, seconds: f64) {
         let keep = TASKS_S / (TASKS_S + seconds);
-        let tally = closed.tally;
         let work_us = match self.signal {
             Signal::Exact => closed.work.mean_us(),
             Signal::Inferred => self.floor.us(self.remaining_us / self.calls_per_task()),
@@ -211,14 +210,14 @@ impl Controller {
             let gain = if self.work_us == 0.0 { 1.0 } else { seconds / (WORK_S + seconds) };
             self.work_us += (work_us - self.work_us) * gain;
         }
-        self.first_calls = self.first_calls * keep + f64::from(tally.admitted());
-        self.calls = self.calls * keep + f64::from(tally.admitted()) + f64::from(tally.passes());
+        self.first_calls = self.first_calls * keep + f64::from(closed.admitted);
+        self.calls = self.calls * keep + f64::from(closed.admitted) + f64::from(closed.passes);
         if let Some(remaining_us) = closed.remaining.mean_us() {
             let patience_us = self.unanswered.patience_us().map(|us| us.max(self.target_us * PATIENCE_TARGETS));
             let remaining_us = patience_us.map_or(remaining_us, |us| us.min(remaining_us));
             self.remaining_us += (remaining_us.max(1.0) - self.remaining_us) * (1.0 - keep);
         }
-        let offers_rps = f64::from(tally.offers()) / seconds;
+        let offers_rps = f64::from(closed.offers) / seconds;
         self.offers_rps += (offers_rps - self.offers_rps) * seconds / (1.0 + seconds);
         self.offers_rps = self.offers_rps.max(offers_rps * 0.5);
     }

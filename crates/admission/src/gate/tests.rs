@@ -204,6 +204,61 @@ fn nonsense_measures_overflow_nothing() {
     assert!(advert.level <= LEVEL_ALL);
 }
 
+/// A thread that does one thing after the other as it is told, each before `tell` returns.
+struct Helper<T> {
+    tell: std::sync::mpsc::Sender<T>,
+    done: std::sync::mpsc::Receiver<()>,
+}
+
+impl<T: Send + 'static> Helper<T> {
+    fn new(mut act: impl FnMut(T) + Send + 'static) -> Self {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (say, done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            told.into_iter().for_each(|what| {
+                act(what);
+                let _ = say.send(());
+            })
+        });
+        Self { tell, done }
+    }
+
+    fn tell(&self, what: T) {
+        self.tell.send(what).expect("the thread lives");
+        self.done.recv().expect("it did not panic");
+    }
+}
+
+/// One thread lets requests in, another serves them: four workers of 8 ms each, so 500 a second, asked for 750.
+#[test]
+fn what_one_thread_lets_in_another_serves() {
+    let gate = Arc::new(Gate::new(Config::default(), 0));
+    let served = Arc::clone(&gate);
+    let server = Helper::new(move |(start_us, since_us): (u64, u64)| {
+        served.started(start_us - since_us, start_us);
+        served.finished(8 * MS, start_us);
+    });
+    let (mut queue, mut free_us) = (std::collections::VecDeque::new(), 0);
+    let mut waited_most = 0;
+    for at in 0..7_500_u64 {
+        let now_us = at * 1_000_000 / 750;
+        while let Some(&since_us) = queue.front().filter(|&&since_us| free_us.max(since_us) <= now_us) {
+            let start_us = free_us.max(since_us);
+            server.tell((start_us, since_us));
+            waited_most = waited_most.max(start_us - since_us);
+            free_us = start_us + 2 * MS;
+            queue.pop_front();
+        }
+        if gate.offer(priority((at * 619) as u16), false, Some(now_us + 500 * MS), now_us) == Verdict::Admit {
+            queue.push_back(now_us);
+        }
+        assert_eq!(u64::from(gate.snapshot(now_us).waiting), queue.len() as u64, "at {now_us}");
+    }
+    let snapshot = gate.snapshot(10_000 * MS);
+    assert!((snapshot.advert.capacity_rps - 500.0).abs() < 15.0, "{snapshot:?}");
+    assert!(snapshot.overloaded && waited_most < 400 * MS, "{waited_most} µs, {snapshot:?}");
+}
+
 #[test]
 fn threads_lose_no_count() {
     const THREADS: u64 = 4;

@@ -1,22 +1,27 @@
-//! The counters of the running window, all atomics, few and apart: two threads that count on one cache line pay for it.
+//! The counters of the running window: each thread has a shard of its own, added up when the window closes, because a
+//! cache line that another core wrote costs as much as the whole decision.
 //!
-//! What is counted together is packed into one word, so that an offer adds to three words at most. Absent: what the
-//! counts mean (`controller`).
+//! Only the number of waiting requests is wanted in between: a thread knows its own part, and the others' as it was
+//! 100 µs ago at most. Absent: what the counts mean (`controller`).
 
-use crate::priority::{BUCKETS, Priority};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+mod shard;
 
-/// Queue delays below this mean that work found the queue empty.
-pub(super) const IDLE_DELAY_US: u64 = 1_000;
+pub(super) use shard::{IDLE_DELAY_US, Shard, Times};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
 /// A window is closed early from this many offers on, so that no packed count runs over.
 pub(super) const OFFERS_MAX: u32 = 1_000_000;
-/// Single times are cut to ten seconds in sums.
-const TIME_US_MAX: u64 = 10_000_000;
-/// Shed calls of one priority believed of one report.
-const REPORTED_MAX: u32 = 100_000;
-/// The first offers of a window tell their remaining time, and then one of sixteen.
-const REMAINING_FIRST: u32 = 64;
-const REMAINING_EVERY: u32 = 16;
+
+/// A thread looks at what the others let in and saw leave when so much time has passed since it last did.
+const OTHERS_US: u64 = 100;
+/// A thread looks at how many offers the others had once in so many parts of what is to come.
+const LOOKS: u32 = 16;
+/// A queue longer than this does not vanish meanwhile, so that its end is looked for without the others.
+const LONG_QUEUE: i64 = 1_000;
+/// Most shards of a window.
+const SHARDS_MAX: usize = 16;
+/// Readings of all shards of which two must be the same for a count to be corrected by them.
+const READINGS_MAX: usize = 3;
 
 /// Keeps what it holds on cache lines of its own (two: processors fetch them in pairs).
 #[repr(align(128))]
@@ -24,98 +29,37 @@ pub(super) struct Apart<T>(pub(super) T);
 
 /// Counts since the window began.
 pub(super) struct Window {
-    /// Tasks asked for by bucket: first calls that came, and those that callers shed.
-    asked: Box<[AtomicU32]>,
-    hot: Apart<Hot>,
-    remaining: Apart<AtomicU64>,
-    started: Apart<Started>,
-    finished: Apart<Finished>,
+    /// A power of two.
+    shards: Box<[Apart<Shard>]>,
     queue: Apart<Queue>,
     probed: AtomicBool,
 }
 
-/// What every offer touches: side by side, so that a thread that fetched the line for one has it for all.
-struct Hot {
-    tally: AtomicU64,
-    waiting: AtomicI64,
-}
-
-struct Started {
-    /// Count and sum of queue delays.
-    delays: AtomicU64,
-    delay_min_us: AtomicU64,
-    /// Starts out of a queue.
-    queued: AtomicU32,
-}
-
-struct Finished {
-    /// Count and sum of work.
-    work: AtomicU64,
-    work_min_us: AtomicU64,
-    in_flight_max: AtomicU32,
-}
-
+/// The queue of all threads; written when it begins and when it ends.
 struct Queue {
-    /// Since when the queue has not been empty; 0: it is.
+    /// Since when it has not been empty; 0: it is.
     since_us: AtomicU64,
     /// How long it was not before.
     passed_us: AtomicU64,
-    /// Requests that left it unserved.
-    abandoned: AtomicU32,
-    /// Count and sum of the times after which callers gave up requests that may be in it still.
-    given_up: AtomicU64,
 }
 
-/// 22 bits of offers, 21 of first calls that were admitted, 21 of sub-calls that came.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tally(u64);
-
-const FIRST: u32 = 22;
-const PASSES: u32 = 43;
-
-impl Tally {
-    pub(super) const fn offers(self) -> u32 {
-        (self.0 & ((1 << FIRST) - 1)) as u32
-    }
-
-    pub(super) const fn admitted(self) -> u32 {
-        (self.0 >> FIRST & ((1 << (PASSES - FIRST)) - 1)) as u32
-    }
-
-    pub(super) const fn passes(self) -> u32 {
-        (self.0 >> PASSES) as u32
-    }
-}
-
-/// Times in one word: 24 bits of count, 40 of their sum in microseconds.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Times(u64);
-
-const COUNT: u32 = 40;
-
-impl Times {
-    fn one(us: u64) -> u64 {
-        1 << COUNT | us.min(TIME_US_MAX)
-    }
-
-    pub(super) const fn count(self) -> u32 {
-        (self.0 >> COUNT) as u32
-    }
-
-    pub(super) fn sum_us(self) -> f64 {
-        (self.0 & ((1 << COUNT) - 1)) as f64
-    }
-
-    /// `None` where there are none.
-    pub(super) fn mean_us(self) -> Option<f64> {
-        (self.count() > 0).then(|| self.sum_us() / f64::from(self.count()))
-    }
+thread_local! {
+    /// Threads are numbered as they come, so that those of one pool fall on different shards.
+    static THREAD: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Relaxed)
+    };
 }
 
 /// A window's counts, closed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Closed {
-    pub(super) tally: Tally,
+    /// All that came.
+    pub(super) offers: u32,
+    /// First calls that were admitted.
+    pub(super) admitted: u32,
+    /// Sub-calls that came.
+    pub(super) passes: u32,
     /// Remaining times of first calls, a sample.
     pub(super) remaining: Times,
     pub(super) delays: Times,
@@ -131,125 +75,126 @@ pub(super) struct Closed {
     pub(super) in_flight_max: u32,
 }
 
-impl Window {
-    pub(super) fn new() -> Self {
+impl Default for Closed {
+    fn default() -> Self {
         Self {
-            asked: (0..BUCKETS).map(|_| AtomicU32::new(0)).collect(),
-            hot: Apart(Hot { tally: AtomicU64::new(0), waiting: AtomicI64::new(0) }),
-            remaining: Apart(AtomicU64::new(0)),
-            started: Apart(Started {
-                delays: AtomicU64::new(0),
-                delay_min_us: AtomicU64::new(u64::MAX),
-                queued: AtomicU32::new(0),
-            }),
-            finished: Apart(Finished {
-                work: AtomicU64::new(0),
-                work_min_us: AtomicU64::new(u64::MAX),
-                in_flight_max: AtomicU32::new(0),
-            }),
-            queue: Apart(Queue {
-                since_us: AtomicU64::new(0),
-                passed_us: AtomicU64::new(0),
-                abandoned: AtomicU32::new(0),
-                given_up: AtomicU64::new(0),
-            }),
+            offers: 0,
+            admitted: 0,
+            passes: 0,
+            remaining: Times(0),
+            delays: Times(0),
+            delay_min_us: u64::MAX,
+            queued_us: 0,
+            queued_starts: 0,
+            abandoned: 0,
+            given_up: Times(0),
+            work: Times(0),
+            work_min_us: u64::MAX,
+            in_flight_max: 0,
+        }
+    }
+}
+
+impl Window {
+    /// For so many threads.
+    pub(super) fn new(threads: usize) -> Self {
+        let shards = threads.clamp(1, SHARDS_MAX).next_power_of_two();
+        Self {
+            shards: (0..shards).map(|_| Apart(Shard::new())).collect(),
+            queue: Apart(Queue { since_us: AtomicU64::new(0), passed_us: AtomicU64::new(0) }),
             probed: AtomicBool::new(false),
         }
     }
 
-    /// Counts an offer; how many there were before it, and how many requests wait.
-    ///
-    /// A sub-call counts whatever becomes of it: those that come too late belong to their tasks as well, and leaving
-    /// them out lets more tasks in just when there are too many.
-    pub(super) fn offered(&self, passes: bool) -> (u32, u64) {
-        let before = Tally(self.hot.0.tally.fetch_add(if passes { 1 | 1 << PASSES } else { 1 }, Relaxed));
-        (before.offers(), self.waiting())
+    /// Where this thread counts.
+    pub(super) fn here(&self) -> &Shard {
+        &self.shards[THREAD.with(|number| *number) & (self.shards.len() - 1)].0
     }
 
-    /// The offer is admitted; `true` where nobody waited before it.
-    pub(super) fn admitted(&self, passes: bool) -> bool {
-        if !passes {
-            self.hot.0.tally.fetch_add(1 << FIRST, Relaxed);
+    /// Whether all threads had so many offers, when this one had `offers` before its last. The others are asked only now
+    /// and then, and only where this one has had its share.
+    pub(super) fn has_had(&self, all: u32, offers: u32) -> bool {
+        let threads = self.shards.len() as u32;
+        if threads == 1 {
+            return offers >= all;
         }
-        self.hot.0.waiting.fetch_add(1, Relaxed) <= 0
+        let step = (all / LOOKS).max(1).next_power_of_two();
+        let had = || self.shards.iter().map(|shard| shard.0.offers()).sum::<u32>();
+        offers & (step - 1) == 0 && offers >= all / threads && had() > all
     }
 
-    /// One request waits no more; `true` where it was the last.
-    pub(super) fn left(&self) -> bool {
-        self.hot.0.waiting.fetch_sub(1, Relaxed) <= 1
+    /// An offer on this thread is admitted.
+    pub(super) fn admitted(&self, here: &Shard, passes: bool, now_us: u64) {
+        here.admitted(passes);
+        let since_us = &self.queue.0.since_us;
+        if since_us.load(Relaxed) == 0 {
+            // Where another thread was first, the queue began with its request.
+            let _ = since_us.compare_exchange(0, now_us.max(1), Relaxed, Relaxed);
+        }
+    }
+
+    /// One request waits no more, as this thread found.
+    pub(super) fn left(&self, here: &Shard, now_us: u64) {
+        here.left(1);
+        if self.seen_from(here, now_us) < LONG_QUEUE && self.sum() <= 0 {
+            self.queue_ends(now_us);
+        }
+    }
+
+    /// Requests waiting as this thread sees them.
+    pub(super) fn waiting_from(&self, here: &Shard, now_us: u64) -> u64 {
+        self.seen_from(here, now_us).max(0) as u64
+    }
+
+    fn seen_from(&self, here: &Shard, now_us: u64) -> i64 {
+        if self.shards.len() > 1 && now_us.abs_diff(here.others_us.load(Relaxed)) >= OTHERS_US {
+            here.others.store(self.sum() - here.waiting(), Relaxed);
+            here.others_us.store(now_us, Relaxed);
+        }
+        here.waiting() + here.others.load(Relaxed)
+    }
+
+    /// The sum where two readings of all parts in a row are the same.
+    fn settled(&self) -> Option<i64> {
+        let mut before = self.parts();
+        for _ in 1..READINGS_MAX {
+            let parts = self.parts();
+            if parts == before {
+                return Some(parts.iter().sum());
+            }
+            before = parts;
+        }
+        None
+    }
+
+    fn parts(&self) -> [i64; SHARDS_MAX] {
+        std::array::from_fn(|at| self.shards.get(at).map_or(0, |shard| shard.0.waiting()))
+    }
+
+    fn sum(&self) -> i64 {
+        self.shards.iter().map(|shard| shard.0.waiting()).sum()
     }
 
     /// Requests admitted and not yet started (inferred: answered). A start may overtake its admission for an instant.
     pub(super) fn waiting(&self) -> u64 {
-        self.hot.0.waiting.load(Relaxed).max(0) as u64
+        self.sum().max(0) as u64
     }
 
-    /// Puts right a count that leaked: at most `most` requests wait, and at least none.
+    /// Puts right a count that leaked: at most `most` requests wait, and at least none. Where threads count meanwhile it is
+    /// left to the next window: parts read one after the other need not fit together.
     pub(super) fn put_right(&self, most: u64) {
-        let waiting = self.hot.0.waiting.load(Relaxed);
+        let Some(waiting) = self.settled() else { return };
         let right = waiting.clamp(0, i64::try_from(most).unwrap_or(i64::MAX));
         if right != waiting {
-            self.hot.0.waiting.fetch_sub(waiting - right, Relaxed);
+            self.here().left(waiting - right);
         }
-    }
-
-    /// A first call came, after so many other offers.
-    pub(super) fn asked(&self, priority: Priority, remaining_us: u64, offers: u32) {
-        self.asked[usize::from(priority.bucket().number())].fetch_add(1, Relaxed);
-        if offers < REMAINING_FIRST || offers.is_multiple_of(REMAINING_EVERY) {
-            self.remaining.0.fetch_add(Times::one(remaining_us), Relaxed);
-        }
-    }
-
-    pub(super) fn reported(&self, priority: Priority, count: u32) {
-        self.asked[usize::from(priority.bucket().number())].fetch_add(count.min(REPORTED_MAX), Relaxed);
-    }
-
-    pub(super) fn started(&self, queue_delay_us: u64) {
-        let started = &self.started.0;
-        started.delays.fetch_add(Times::one(queue_delay_us), Relaxed);
-        if queue_delay_us < started.delay_min_us.load(Relaxed) {
-            started.delay_min_us.fetch_min(queue_delay_us, Relaxed);
-        }
-        if queue_delay_us >= IDLE_DELAY_US {
-            started.queued.fetch_add(1, Relaxed);
-        }
-    }
-
-    pub(super) fn finished(&self, work_us: u64) {
-        let finished = &self.finished.0;
-        finished.work.fetch_add(Times::one(work_us), Relaxed);
-        if work_us < finished.work_min_us.load(Relaxed) {
-            finished.work_min_us.fetch_min(work_us, Relaxed);
-        }
-    }
-
-    pub(super) fn in_flight(&self, in_flight: u32) {
-        let max = &self.finished.0.in_flight_max;
-        if in_flight > max.load(Relaxed) {
-            max.fetch_max(in_flight, Relaxed);
-        }
-    }
-
-    pub(super) fn abandoned(&self) {
-        self.queue.0.abandoned.fetch_add(1, Relaxed);
-    }
-
-    /// A caller gave up after so long; its request still counts as waiting.
-    pub(super) fn given_up(&self, waited_us: u64) {
-        self.queue.0.given_up.fetch_add(Times::one(waited_us), Relaxed);
     }
 
     /// So many requests that were given up are not in the service any more.
     pub(super) fn forget(&self, calls: u64) {
         if calls > 0 {
-            self.hot.0.waiting.fetch_sub(i64::try_from(calls).unwrap_or(i64::MAX), Relaxed);
+            self.here().left(i64::try_from(calls).unwrap_or(i64::MAX));
         }
-    }
-
-    /// The first request began to wait.
-    pub(super) fn queue_begins(&self, now_us: u64) {
-        self.queue.0.since_us.store(now_us.max(1), Relaxed);
     }
 
     /// The last waiting request was taken.
@@ -262,7 +207,7 @@ impl Window {
 
     /// A window ends while requests wait: the span so far belongs to it.
     fn queue_goes_on(&self, now_us: u64) {
-        let Queue { since_us: since, passed_us, .. } = &self.queue.0;
+        let Queue { since_us: since, passed_us } = &self.queue.0;
         let since_us = since.load(Relaxed);
         if since_us != 0 && since.compare_exchange(since_us, now_us.max(1), Relaxed, Relaxed).is_ok() {
             passed_us.fetch_add(now_us.saturating_sub(since_us), Relaxed);
@@ -271,7 +216,7 @@ impl Window {
 
     /// Whether this is the window's one request that may go through in spite of the estimate.
     pub(super) fn probe(&self) -> bool {
-        !self.probed.swap(true, Relaxed)
+        !self.probed.load(Relaxed) && !self.probed.swap(true, Relaxed)
     }
 
     /// Takes everything counted, leaving zeros; the demand goes into `asked`.
@@ -279,23 +224,10 @@ impl Window {
     /// Threads go on counting meanwhile: a count lands in this window or in the next, never in both or neither.
     pub(super) fn take(&self, asked: &mut [u32], now_us: u64) -> Closed {
         self.queue_goes_on(now_us);
-        for (into, count) in asked.iter_mut().zip(&self.asked) {
-            *into = if count.load(Relaxed) == 0 { 0 } else { count.swap(0, Relaxed) };
-        }
         self.probed.store(false, Relaxed);
-        let Self { hot, remaining, started: Apart(started), finished: Apart(finished), queue, .. } = self;
-        Closed {
-            tally: Tally(hot.0.tally.swap(0, Relaxed)),
-            remaining: Times(remaining.0.swap(0, Relaxed)),
-            delays: Times(started.delays.swap(0, Relaxed)),
-            delay_min_us: started.delay_min_us.swap(u64::MAX, Relaxed),
-            queued_us: queue.0.passed_us.swap(0, Relaxed),
-            queued_starts: started.queued.swap(0, Relaxed),
-            abandoned: queue.0.abandoned.swap(0, Relaxed),
-            given_up: Times(queue.0.given_up.swap(0, Relaxed)),
-            work: Times(finished.work.swap(0, Relaxed)),
-            work_min_us: finished.work_min_us.swap(u64::MAX, Relaxed),
-            in_flight_max: finished.in_flight_max.swap(0, Relaxed),
-        }
+        asked.fill(0);
+        let mut closed = Closed { queued_us: self.queue.0.passed_us.swap(0, Relaxed), ..Closed::default() };
+        self.shards.iter().for_each(|shard| shard.0.take(&mut closed, asked));
+        closed
     }
 }

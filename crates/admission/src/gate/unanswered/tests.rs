@@ -9,10 +9,10 @@ const WINDOW_US: u64 = 100 * MS;
 
 /// A window in which `answers` came after `latency_us` and `given_up` were given up after `waited_us`.
 fn window(answers: u32, latency_us: u64, given_up: u32, waited_us: u64) -> Closed {
-    let window = Window::new();
-    (0..answers).for_each(|_| window.finished(latency_us));
-    (0..given_up).for_each(|_| window.given_up(waited_us));
-    window.asked(Priority::FIRST, 1, 0);
+    let window = Window::new(1);
+    (0..answers).for_each(|_| window.here().finished(latency_us));
+    (0..given_up).for_each(|_| window.here().given_up(waited_us));
+    window.here().asked(Priority::FIRST, 1, 0);
     window.take(&mut vec![0; crate::BUCKETS], 0)
 }
 
