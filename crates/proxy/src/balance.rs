@@ -162,6 +162,11 @@ impl Shares {
         first.map(|(_, member)| member)
     }
 
+    /// Whether any endpoint that has a weight is so.
+    pub fn any(&self, is: impl Fn(u32) -> bool) -> bool {
+        self.classes.iter().flat_map(|class| &class.members).any(|member| is(*member))
+    }
+
     fn at(&self, point: u64) -> (&Class, u32) {
         let class = &self.classes[self.classes.partition_point(|class| class.end <= point)];
         let from_end = (class.end - 1 - point) / class.weight;

@@ -5,7 +5,7 @@
 use crate::balance::Points;
 use crate::carried::Carried;
 use crate::edge::{Edge, EdgeKey};
-use crate::endpoint::EndpointState;
+use crate::endpoint::{EndpointState, LEVEL_ALL};
 use crate::multiplex::Sessions;
 use crate::pool::{Opened, Pool};
 use crate::protect::{Protection, Service};
@@ -182,6 +182,15 @@ impl LocalCluster {
         }
         self.points.set(points);
         upstream
+    }
+
+    /// Whether another endpoint than `refused` gets requests, is well and sheds nothing as far as is known.
+    pub fn has_room_beside(&self, refused: &Rc<Upstream>, now_ms: u64) -> bool {
+        self.shared.balance.shares(now_ms).any(|index| {
+            let upstream = &self.upstreams[index as usize];
+            let has_room = upstream.state.available(now_ms) && upstream.state.level(now_ms) >= LEVEL_ALL;
+            has_room && !Rc::ptr_eq(upstream, refused)
+        })
     }
 }
 

@@ -46,6 +46,7 @@ pub struct Shared {
     services: Mutex<BTreeMap<Arc<str>, Arc<Service>>>,
     lane: Option<Arc<Lane>>,
     datacenter: Arc<str>,
+    workers: usize,
     clock: Clock,
 }
 
@@ -54,8 +55,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    /// Of a proxy in `datacenter` whose fleet has this token.
-    pub fn new(settings: Settings, token: &str, datacenter: &str, lane: Option<Arc<Lane>>, clock: Clock) -> Self {
+    /// Of a proxy of so many workers in `datacenter`, whose fleet has this token.
+    pub fn new(
+        settings: Settings,
+        token: &str,
+        datacenter: &str,
+        lane: Option<Arc<Lane>>,
+        workers: usize,
+        clock: Clock,
+    ) -> Self {
         let half = |salt: u8| UserKey::from_bytes([salt; 16]).hash(token.as_bytes()).as_u64().to_le_bytes();
         let mut key = [0; 16];
         key[..8].copy_from_slice(&half(1));
@@ -66,6 +74,7 @@ impl Shared {
             services: Mutex::default(),
             lane,
             datacenter: datacenter.into(),
+            workers,
             clock,
         }
     }
@@ -79,7 +88,7 @@ impl Shared {
         if services.len() >= SERVICES_MAX {
             services.retain(|_, service| Arc::strong_count(service) > 1);
         }
-        let service = Arc::new(Service::new(Arc::clone(name), self.settings.tenant.as_ref(), self.clock));
+        let service = Arc::new(Service::new(Arc::clone(name), self.settings.tenant.as_ref(), self.workers, self.clock));
         if services.len() < SERVICES_MAX {
             services.insert(Arc::clone(name), Arc::clone(&service));
         }

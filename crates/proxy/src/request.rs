@@ -157,8 +157,8 @@ impl Call<'_> {
             if result.is_ok() {
                 flight.answered(now);
             }
-            if let Some(wait) = self.again(cluster, context.as_mut(), &mut ticket, attempt, repeatable, (&result, now))
-            {
+            let at = (cluster, &upstream);
+            if let Some(wait) = self.again(at, context.as_mut(), &mut ticket, attempt, repeatable, (&result, now)) {
                 spent(flight, result, now);
                 Box::pin(tokio::time::sleep(wait)).await;
                 now = self.worker.clock.now();
@@ -242,7 +242,7 @@ impl Call<'_> {
     /// The wait before another attempt, if there is to be one.
     fn again(
         &self,
-        cluster: &LocalCluster,
+        (cluster, upstream): (&LocalCluster, &Rc<Upstream>),
         context: Option<&mut Context>,
         ticket: &mut Ticket,
         attempt: u32,
@@ -267,7 +267,8 @@ impl Call<'_> {
         if let Came::Answer(answer) = &came {
             protection.hear(service, &answer.headers, now_us);
         }
-        let wait = protection.again(service, context, attempt, &came, now_us)?;
+        let elsewhere = || cluster.has_room_beside(upstream, now.ms());
+        let wait = protection.again(service, context, attempt, &came, elsewhere, now_us)?;
         context.attempt += 1;
         ticket.sent_again(now_us + wait.as_micros() as u64);
         Some(wait)

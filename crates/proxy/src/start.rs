@@ -319,7 +319,7 @@ fn share_out(
 fn protection(config: &Config, mesh: SocketAddr, clock: Clock) -> Result<Option<Arc<Shared>>, Error> {
     let Some(settings) = &config.protection else { return Ok(None) };
     let lane = Lane::start(&settings.lane, &config.name, mesh)?;
-    Ok(Some(Arc::new(Shared::new(settings.clone(), &config.token, &config.datacenter, lane, clock))))
+    Ok(Some(Arc::new(Shared::new(settings.clone(), &config.token, &config.datacenter, lane, config.threads, clock))))
 }
 
 fn taken(config: &Config) -> Result<Option<Taken>, Error> {

@@ -154,6 +154,7 @@ impl Sdk {
         let admission = admission::Config {
             signal: Signal::Exact,
             task_timeout_us: config.timeout_ms.saturating_mul(1_000),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
             ..admission::Config::default()
         };
         let policies = Policies::new(&place, clock);

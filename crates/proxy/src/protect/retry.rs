@@ -27,7 +27,7 @@ fn may_help(came: &Came<'_>) -> bool {
             StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => true,
             StatusCode::SERVICE_UNAVAILABLE => {
                 let reason = answer.headers.get(REJECT).and_then(|value| value.to_str().ok());
-                // Another endpoint may have room; what a policy or a deadline refused it refuses again.
+                // Another endpoint may have room; what a policy or a deadline refused they all refuse.
                 match reason.map(wire::parse_reject) {
                     Some(Ok((why, _))) => matches!(why, Why::Overload | Why::Overflow | Why::NoEndpoint),
                     Some(Err(_)) | None => true,
@@ -38,20 +38,33 @@ fn may_help(came: &Came<'_>) -> bool {
     }
 }
 
+/// The service that has more to do than it can, where that is why: the one that was called, or one that it calls.
+fn shed_by<'a>(came: &Came<'a>) -> Option<&'a str> {
+    let Came::Answer(answer) = came else { return None };
+    match wire::parse_reject(answer.headers.get(REJECT)?.to_str().ok()?) {
+        Ok((Why::Overload | Why::Overflow, by)) => Some(by),
+        _ => None,
+    }
+}
+
 impl Protection {
-    /// The wait before the attempt after number `attempt` (0 is the first), if there is to be one.
+    /// The wait before the attempt after number `attempt` (0 is the first), if there is to be one. `elsewhere`: another
+    /// endpoint sheds nothing. Where all shed, what is sent again takes the place of somebody's first attempt, and waits
+    /// twice for it.
     pub fn again(
         &self,
         service: &Service,
         context: &Context,
         attempt: u32,
         came: &Came<'_>,
+        elsewhere: impl FnOnce() -> bool,
         now_us: u64,
     ) -> Option<Duration> {
         if !may_help(came) {
             return None;
         }
-        let allowed = service.allows(context.priority, now_us);
+        let allowed = service.allows(context.priority, now_us)
+            && shed_by(came).is_none_or(|by| by == &*service.name && elsewhere());
         let remaining_us = Some(context.deadline.remaining_us(now_us));
         match service.budget.retry(attempt, allowed, remaining_us, rand::random(), now_us) {
             Ok(wait_us) => {

@@ -81,10 +81,11 @@ pub struct Service {
 }
 
 impl Service {
-    /// One that nothing is known about.
-    pub fn new(name: Arc<str>, tenant: Option<&TenantLimit>, clock: Clock) -> Self {
+    /// One that nothing is known about, for so many workers.
+    pub fn new(name: Arc<str>, tenant: Option<&TenantLimit>, workers: usize, clock: Clock) -> Self {
         let now_us = clock.now_us();
-        let config = Config { signal: Signal::Inferred, task_timeout_us: TASK_US, ..Config::default() };
+        let config =
+            Config { signal: Signal::Inferred, task_timeout_us: TASK_US, threads: workers, ..Config::default() };
         Self {
             name,
             counted: Counted::default(),

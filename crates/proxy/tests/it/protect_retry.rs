@@ -32,7 +32,7 @@ fn the_budget_bounds_the_storm() {
     const ASKED: u64 = 400;
     let (fixture, upstream) = (Fixture::start(), Upstream::start());
     fixture.tell(World::web(vec![endpoint("w-1", upstream.address, 1000)]));
-    upstream.seen.rejecting.store(true, SeqCst);
+    upstream.seen.unavailable.store(true, SeqCst);
     let mut client = Client::connect(fixture.mesh);
     for _ in 0..ASKED {
         assert_eq!(client.get("web", "/").status, 503);
@@ -45,7 +45,7 @@ fn the_budget_bounds_the_storm() {
         told.retries > 10 && told.retries_refused > 40 && told.rejects_throttle > ASKED / 4
     });
     // A service that only refuses is soon asked less, and served again once it is well.
-    upstream.seen.rejecting.store(false, SeqCst);
+    upstream.seen.unavailable.store(false, SeqCst);
     until("it is tried now and then", || client.get("web", "/").status == 200);
 }
 
@@ -66,6 +66,34 @@ fn what_must_not_be_sent_twice_is_not_and_an_overloaded_level_gets_no_retry() {
     // The level dooms this one: at most the probe goes through, and it is not repeated.
     assert_eq!(client.get_with("web", "/", "x-springtide-priority: 30000\r\n").status, 503);
     assert!(upstream.requests() <= before + 1, "no retry against an overloaded level");
+}
+
+#[test]
+fn what_an_overloaded_endpoint_sheds_is_tried_again_only_where_another_sheds_nothing() {
+    const SHEDDING: &str = "TEXT named_metrics.springtide_level=60000";
+    let fixture = Fixture::start();
+    let (first, second) = (Upstream::start(), Upstream::start());
+    fixture.tell(World::web(vec![endpoint("w-1", first.address, 1000), endpoint("w-2", second.address, 1000)]));
+    for upstream in [&first, &second] {
+        upstream.seen.rejecting.store(true, SeqCst);
+        *upstream.seen.load.lock().expect("not poisoned") = Some(SHEDDING);
+    }
+    let mut client = Client::connect(fixture.mesh);
+    let get = |client: &mut Client| client.get_with("web", "/", "x-springtide-priority: 5\r\n").status;
+    // Both tell their level first.
+    until("both were asked", || get(&mut client) == 503 && first.requests() > 0 && second.requests() > 0);
+    let before = first.requests() + second.requests();
+    for _ in 0..10 {
+        assert_eq!(get(&mut client), 503);
+    }
+    assert_eq!(first.requests() + second.requests(), before + 10, "its level admits it, and yet it is sent once");
+    // Now the second has room, and says so as soon as it is asked.
+    second.seen.rejecting.store(false, SeqCst);
+    *second.seen.load.lock().expect("not poisoned") = Some("TEXT named_metrics.springtide_level=65536");
+    until("the second was asked", || get(&mut client) == 200);
+    let refused = first.requests();
+    let served = (0..10).filter(|_| get(&mut client) == 200).count();
+    assert_eq!(served, 10, "{} of them came to the first, which sheds", first.requests() - refused);
 }
 
 #[test]

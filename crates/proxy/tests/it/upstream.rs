@@ -28,6 +28,8 @@ pub struct Seen {
     pub checks: AtomicU64,
     pub failing: AtomicBool,
     pub rejecting: AtomicBool,
+    /// 503 without a reason.
+    pub unavailable: AtomicBool,
     /// A policy answers inside the service, as the SDK has it.
     pub instead: AtomicBool,
     /// Idempotency keys, one for each time that one came.
@@ -133,8 +135,12 @@ async fn respond(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response
     *seen.last.lock().expect("not poisoned") = Some((request.uri().to_string(), request.headers().clone()));
     *seen.last_version.lock().expect("not poisoned") = Some(request.version());
     if seen.rejecting.load(SeqCst) {
-        let response = Response::builder().status(503).header("x-springtide-reject", "overload").body(full("no"));
+        let response =
+            Response::builder().status(503).header("x-springtide-reject", "overload; by=web").body(full("no"));
         return Ok(response.expect("valid"));
+    }
+    if seen.unavailable.load(SeqCst) {
+        return Ok(Response::builder().status(503).body(full("not now")).expect("valid"));
     }
     if seen.instead.load(SeqCst) {
         let response = Response::builder().header("x-springtide-instead", "quiet").body(full("later"));

@@ -4,8 +4,12 @@
 
 use super::{Advert, Caller, Guard, Head, Queue, Refusal, Scheme};
 use crate::rng::Rng;
-use admission::{Bucket, Callee, Config, Gate, Priority, Reason, RetryBudget, RetryConfig, Signal, UserKey, Verdict};
+use admission::{
+    Bucket, Callee, Config, Gate, LEVEL_ALL, Priority, Reason, RetryBudget, RetryConfig, Signal, UserKey, Verdict,
+};
 
+/// How long a proxy believes what an endpoint told.
+const LEVEL_LIFE_US: u64 = 2_000_000;
 /// What a proxy takes for a task's time where nothing says otherwise.
 const UNTOLD_TIMEOUT_US: u64 = 15_000_000;
 
@@ -29,14 +33,14 @@ pub struct Ours {
 impl Ours {
     /// As shipped.
     pub fn shipped(rotation_us: u64) -> Self {
-        let (gate, retry) = (Config::default(), RetryConfig::default());
+        let (gate, retry) = (Config { threads: 1, ..Config::default() }, RetryConfig::default());
         Self { label: "springtide", gate, retry, rotation_us, keep_back: true, told_deadlines: true }
     }
 
     /// As shipped, before a service that tells nothing: the gate sees calls come and answers go, and cannot take a call
     /// back that waits inside.
     pub fn inferred(rotation_us: u64) -> Self {
-        let gate = Config { signal: Signal::Inferred, ..Config::default() };
+        let gate = Config { signal: Signal::Inferred, threads: 1, ..Config::default() };
         Self { label: "springtide-inferred", gate, ..Self::shipped(rotation_us) }
     }
 
@@ -67,9 +71,10 @@ impl Scheme for Ours {
             }
         }
     }
-    fn caller(&self, _origin: u32, _endpoints: usize) -> Box<dyn Caller> {
+    fn caller(&self, _origin: u32, endpoints: usize) -> Box<dyn Caller> {
         let budget = RetryBudget::new(self.retry.clone(), 0);
-        Box::new(View { callee: Callee::new(), budget, keep_back: self.keep_back })
+        let endpoints = vec![Endpoint { level: LEVEL_ALL, heard_us: 0 }; endpoints];
+        Box::new(View { callee: Callee::new(), budget, keep_back: self.keep_back, endpoints, refused_by: 0 })
     }
 }
 
@@ -161,6 +166,24 @@ struct View {
     callee: Callee,
     budget: RetryBudget,
     keep_back: bool,
+    endpoints: Vec<Endpoint>,
+    /// The one that last refused a call.
+    refused_by: usize,
+}
+
+/// What an endpoint told.
+#[derive(Clone)]
+struct Endpoint {
+    level: u32,
+    heard_us: u64,
+}
+
+impl View {
+    /// Another endpoint than the one that refused sheds nothing, as far as is known.
+    fn has_room_elsewhere(&self, now_us: u64) -> bool {
+        let has_room = |at: &Endpoint| at.level >= LEVEL_ALL || now_us >= at.heard_us + LEVEL_LIFE_US;
+        self.endpoints.iter().enumerate().any(|(number, at)| number != self.refused_by && has_room(at))
+    }
 }
 
 impl Caller for View {
@@ -177,7 +200,11 @@ impl Caller for View {
         head.report = shed.pairs().iter().map(|(bucket, count)| (u32::from(bucket.number()), *count)).collect();
         Ok(())
     }
-    fn heard(&mut self, _endpoint: usize, advert: &Advert, _refused: bool, now_us: u64) {
+    fn heard(&mut self, endpoint: usize, advert: &Advert, refused: bool, now_us: u64) {
+        self.endpoints[endpoint] = Endpoint { level: advert.level, heard_us: now_us };
+        if refused {
+            self.refused_by = endpoint;
+        }
         let told = admission::Advert {
             level: advert.level,
             demand_rps: advert.demand_rps,
@@ -186,7 +213,10 @@ impl Caller for View {
         };
         self.callee.heard(told, now_us);
     }
-    fn retry(&mut self, head: &Head, _why: Refusal, _wait_us: u64, now_us: u64, rng: &mut Rng) -> Option<u64> {
+    fn retry(&mut self, head: &Head, why: Refusal, _wait_us: u64, now_us: u64, rng: &mut Rng) -> Option<u64> {
+        if matches!(why, Refusal::Rejected | Refusal::Overflow) && !self.has_room_elsewhere(now_us) {
+            return None;
+        }
         // Not `allows`, whose now and then a probe is meant for first attempts.
         let allowed = head.admitted || priority_of(head).within(self.callee.level(now_us));
         let remaining_us = Some(head.task_deadline_us.saturating_sub(now_us));

@@ -12,7 +12,7 @@ const SECOND_US: u64 = 1_000_000;
 
 fn protection() -> Protection {
     Protection::new(
-        Arc::new(Shared::new(Settings::default(), "token", "east", None, Clock::start())),
+        Arc::new(Shared::new(Settings::default(), "token", "east", None, 1, Clock::start())),
         WorkerSample::default(),
     )
 }
