@@ -45,8 +45,8 @@ pub struct Config {
     pub task_timeout_us: u64,
     /// Requests admitted and not yet started (inferred: not yet answered), at most.
     pub waiting_max: u32,
-    /// Threads that offer and finish requests: each counts on cache lines of its own, of 4 KB in all. With more of them than
-    /// this, or than 16, some share.
+    /// Threads that offer and finish requests (rounded up to a power of two, 16 at most). Each counts on cache lines of its
+    /// own where no more than these ever touch a gate of the process; others share.
     pub threads: usize,
 }
 
@@ -101,7 +101,8 @@ pub struct Snapshot {
 }
 
 /// Admission for one instance (or, inferred, one endpoint or one service as a proxy sees it).
-/// `Sync`; every method takes `&self` and never waits. About 8 KB, and 4 KB for each thread ([`Config::threads`]).
+/// `Sync`; every method takes `&self` and never waits. About 8 KB, and 4 KB more from a thread's first
+/// request on ([`Config::threads`]).
 pub struct Gate {
     config: Config,
     /// Read by every offer, written once a window.
@@ -147,12 +148,12 @@ impl Table {
 
     /// Whether a level admits a priority. Where many requests share one, the level within their bucket is a share of them,
     /// spread evenly over the offers; or a tenth too much of one priority would be all of it or nothing.
-    fn admits(&self, priority: Priority, level: u32, offers: u32) -> bool {
+    fn admits(&self, priority: Priority, level: u32, turn: u32) -> bool {
         let bucket = priority.bucket();
         if level < bucket.level_at(0.0) || level >= bucket.level_at(1.0) || !self.lump(bucket) {
             return priority.within(level);
         }
-        let spread = offers.wrapping_mul(GOLDEN_STEP) as f32 / u32::MAX as f32;
+        let spread = turn.wrapping_mul(GOLDEN_STEP) as f32 / u32::MAX as f32;
         bucket.level_at(spread) < level
     }
 
@@ -216,7 +217,7 @@ impl Gate {
         };
         if !passes {
             here.asked(priority, remaining_us, offers);
-            if !table.admits(priority, table.levels[self.step(waiting)].load(Relaxed), offers) {
+            if !table.admits(priority, table.levels[self.step(waiting)].load(Relaxed), here.turn(offers)) {
                 return Verdict::Reject(Reason::Overload);
             }
         }

@@ -7,7 +7,7 @@
 //! ([`Callee`]) shed doomed calls before they cost anything, and report what they shed.
 //!
 //! Pure on purpose: time is a `now_us: u64` parameter of one monotonic clock, randomness a parameter. No thread, no
-//! I/O, no lock that waits, no allocation after construction (only the text forms in [`wire`] allocate). Absent on purpose:
+//! I/O, no lock that waits, no allocation after a thread's first request (only the text forms in [`wire`] allocate). Absent on purpose:
 //! queues, executors and adapters for frameworks; operators' policies.
 //!
 //! ```

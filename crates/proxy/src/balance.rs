@@ -162,7 +162,7 @@ impl Shares {
         first.map(|(_, member)| member)
     }
 
-    /// Whether any endpoint that has a weight is so.
+    /// Whether `is` holds for any endpoint that gets requests.
     pub fn any(&self, is: impl Fn(u32) -> bool) -> bool {
         self.classes.iter().flat_map(|class| &class.members).any(|member| is(*member))
     }

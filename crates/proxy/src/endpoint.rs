@@ -211,6 +211,13 @@ impl EndpointState {
         (under_way + 1) * u64::from(LEVEL_ALL) / u64::from(level)
     }
 
+    /// It would surely take a request of this priority: it is well, and either sheds nothing as far as is known, or only
+    /// what matters much less. The margin is for what its queue refuses below the level that it tells.
+    pub fn has_room(&self, priority: u16, now_ms: u64) -> bool {
+        let level = self.level(now_ms);
+        self.available(now_ms) && (level >= LEVEL_ALL || u32::from(priority) * 2 < level)
+    }
+
     /// Neither ejected nor failing its checks.
     pub fn available(&self, now_ms: u64) -> bool {
         self.ejected_until_ms.load(Relaxed) <= now_ms
@@ -357,6 +364,14 @@ mod tests {
         assert_eq!(state.load(0, 0), 16);
         assert_eq!(state.load((LEVEL_ALL / 4) as u16, 0), u64::MAX, "it would reject that");
         assert_eq!(state.load(u16::MAX, LEVEL_LIFE_MS), 3, "forgotten");
+        let half = (LEVEL_ALL / 8) as u16;
+        assert!(
+            state.has_room(half - 1, 0) && !state.has_room(half, 0),
+            "what is near the level may find a full queue"
+        );
+        assert!(state.has_room(half, LEVEL_LIFE_MS));
+        assert!((0..FAILURES_MAX).any(|_| state.failed(0)));
+        assert!(!state.has_room(0, 0), "ejected");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use crate::balance::Points;
 use crate::carried::Carried;
 use crate::edge::{Edge, EdgeKey};
-use crate::endpoint::{EndpointState, LEVEL_ALL};
+use crate::endpoint::EndpointState;
 use crate::multiplex::Sessions;
 use crate::pool::{Opened, Pool};
 use crate::protect::{Protection, Service};
@@ -20,9 +20,6 @@ use std::time::Instant;
 
 /// Callers told apart on one endpoint; further ones count as `other`.
 const CALLERS_MAX: usize = 256;
-
-/// Draws for an endpoint other than the one that just failed.
-const OTHER_DRAWS_MAX: u32 = 8;
 
 /// The edges into one instance, or into the proxy's own answers.
 pub struct Edges {
@@ -169,27 +166,31 @@ impl LocalCluster {
 }
 
 impl LocalCluster {
-    /// Chooses another endpoint than the one that just failed, where there is one. The sequence of first choices stays as
-    /// it is: drawing from it would send every other request to the one that fails.
+    /// Chooses another endpoint than the one that just failed, where there is one: one that has room, if any has. The
+    /// sequence of first choices stays as it is: drawing from it would send every other request to the one that fails.
     pub fn pick_other(&self, failed: &Rc<Upstream>, priority: u16, now_ms: u64) -> Option<&Rc<Upstream>> {
-        let points = self.points.get();
-        let mut upstream = self.pick(priority, None, now_ms);
-        for _ in 0..OTHER_DRAWS_MAX {
-            if !upstream.is_some_and(|upstream| Rc::ptr_eq(upstream, failed)) {
-                break;
-            }
-            upstream = self.pick(priority, None, now_ms);
-        }
-        self.points.set(points);
-        upstream
+        let other = |index: u32| !Rc::ptr_eq(&self.upstreams[index as usize], failed);
+        let state = |index: u32| &self.upstreams[index as usize].state;
+        let shares = self.shared.balance.shares(now_ms);
+        let has_room = |index| other(index) && state(index).has_room(priority, now_ms);
+        let is_fit = |index| other(index) && state(index).available(now_ms);
+        let mut points = self.points.get();
+        let load = |index| state(index).load(priority, now_ms);
+        let index = if shares.any(has_room) {
+            shares.pick(&mut points, load, has_room)
+        } else if shares.any(is_fit) {
+            shares.pick(&mut points, load, is_fit)
+        } else {
+            shares.pick(&mut points, load, |index| state(index).available(now_ms))
+        };
+        index.map(|index| &self.upstreams[index as usize])
     }
 
-    /// Whether another endpoint than `refused` gets requests, is well and sheds nothing as far as is known.
-    pub fn has_room_beside(&self, refused: &Rc<Upstream>, now_ms: u64) -> bool {
+    /// Whether another endpoint than `refused` gets requests and has room for this priority.
+    pub fn has_room_beside(&self, refused: &Rc<Upstream>, priority: u16, now_ms: u64) -> bool {
         self.shared.balance.shares(now_ms).any(|index| {
             let upstream = &self.upstreams[index as usize];
-            let has_room = upstream.state.available(now_ms) && upstream.state.level(now_ms) >= LEVEL_ALL;
-            has_room && !Rc::ptr_eq(upstream, refused)
+            !Rc::ptr_eq(upstream, refused) && upstream.state.has_room(priority, now_ms)
         })
     }
 }

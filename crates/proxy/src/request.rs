@@ -264,10 +264,12 @@ impl Call<'_> {
         };
         let now_us = now.us;
         // A refusal tells the level that a retry is weighed by; what a good answer tells is heard once, when it is passed on.
-        if let Came::Answer(answer) = &came {
-            protection.hear(service, &answer.headers, now_us);
+        if let Came::Answer(answer) = &came
+            && let Some(advert) = protection.hear(service, &answer.headers, now_us)
+        {
+            upstream.state.hear(advert, now.ms());
         }
-        let elsewhere = || cluster.has_room_beside(upstream, now.ms());
+        let elsewhere = || cluster.has_room_beside(upstream, context.priority.as_u16(), now.ms());
         let wait = protection.again(service, context, attempt, &came, elsewhere, now_us)?;
         context.attempt += 1;
         ticket.sent_again(now_us + wait.as_micros() as u64);

@@ -204,39 +204,47 @@ fn nonsense_measures_overflow_nothing() {
     assert!(advert.level <= LEVEL_ALL);
 }
 
-/// A thread that does one thing after the other as it is told, each before `tell` returns.
-struct Helper<T> {
+/// A thread that counts on a shard of its own and does one thing after the other as it is told.
+struct Helper<T, R> {
     tell: std::sync::mpsc::Sender<T>,
-    done: std::sync::mpsc::Receiver<()>,
+    done: std::sync::mpsc::Receiver<R>,
 }
 
-impl<T: Send + 'static> Helper<T> {
-    fn new(mut act: impl FnMut(T) + Send + 'static) -> Self {
-        let (tell, told) = std::sync::mpsc::channel();
-        let (say, done) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            told.into_iter().for_each(|what| {
-                act(what);
-                let _ = say.send(());
-            })
-        });
-        Self { tell, done }
+impl<T: Send + 'static, R: Send + 'static> Helper<T, R> {
+    /// On another shard of the gate than those `taken`.
+    fn new(gate: &Arc<Gate>, taken: &mut Vec<usize>, act: impl Fn(&Gate, T) -> R + Clone + Send + 'static) -> Self {
+        loop {
+            let (tell, told) = std::sync::mpsc::channel::<T>();
+            let (say, done) = std::sync::mpsc::channel();
+            let (say_shard, shard) = std::sync::mpsc::channel();
+            let (gate, act) = (Arc::clone(gate), act.clone());
+            std::thread::spawn(move || {
+                say_shard.send(std::ptr::from_ref(gate.window.here()).addr()).expect("somebody asks");
+                // Nobody listens once the test is over.
+                told.into_iter().for_each(|what| drop(say.send(act(&gate, what))));
+            });
+            let shard = shard.recv().expect("the thread lives");
+            if !taken.contains(&shard) {
+                taken.push(shard);
+                return Self { tell, done };
+            }
+        }
     }
 
-    fn tell(&self, what: T) {
+    fn tell(&self, what: T) -> R {
         self.tell.send(what).expect("the thread lives");
-        self.done.recv().expect("it did not panic");
+        self.done.recv().expect("it did not panic")
     }
 }
 
-/// One thread lets requests in, another serves them: four workers of 8 ms each, so 500 a second, asked for 750.
+/// One thread lets requests in, another serves them: 500 a second can be, 750 are asked for.
 #[test]
 fn what_one_thread_lets_in_another_serves() {
     let gate = Arc::new(Gate::new(Config::default(), 0));
-    let served = Arc::clone(&gate);
-    let server = Helper::new(move |(start_us, since_us): (u64, u64)| {
-        served.started(start_us - since_us, start_us);
-        served.finished(8 * MS, start_us);
+    let mut shards = vec![std::ptr::from_ref(gate.window.here()).addr()];
+    let server = Helper::new(&gate, &mut shards, |gate, (start_us, since_us): (u64, u64)| {
+        gate.started(start_us - since_us, start_us);
+        gate.finished(8 * MS, start_us);
     });
     let (mut queue, mut free_us) = (std::collections::VecDeque::new(), 0);
     let mut waited_most = 0;
@@ -257,6 +265,41 @@ fn what_one_thread_lets_in_another_serves() {
     let snapshot = gate.snapshot(10_000 * MS);
     assert!((snapshot.advert.capacity_rps - 500.0).abs() < 15.0, "{snapshot:?}");
     assert!(snapshot.overloaded && waited_most < 400 * MS, "{waited_most} µs, {snapshot:?}");
+}
+
+/// All have one priority, and few come on each thread in a window: the level lets in a share of them all the same.
+#[test]
+fn threads_share_out_a_single_priority() {
+    const THREADS: usize = 8;
+    let gate = Arc::new(Gate::new(Config { threads: THREADS, ..Config::default() }, 0));
+    let mut shards = vec![std::ptr::from_ref(gate.window.here()).addr()];
+    let offer = |gate: &Gate, now_us: u64| gate.offer(priority(7), false, Some(now_us + 500 * MS), now_us);
+    let threads: Vec<_> = (1..THREADS).map(|_| Helper::new(&gate, &mut shards, offer)).collect();
+    let (mut queue, mut free_us, mut at_random) = (std::collections::VecDeque::new(), 0, 1_u64);
+    let (mut admitted, mut waited_us) = (0, Vec::new());
+    // 100 a second can be served, 300 are asked for.
+    for at in 0..6_000_u64 {
+        let now_us = at * 1_000_000 / 300;
+        while let Some(&since_us) = queue.front().filter(|&&since_us| free_us.max(since_us) <= now_us) {
+            let start_us = free_us.max(since_us);
+            gate.started(start_us - since_us, start_us);
+            gate.finished(10 * MS, start_us);
+            waited_us.push(start_us - since_us);
+            free_us = start_us + 10 * MS;
+            queue.pop_front();
+        }
+        at_random = at_random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let thread = (at_random >> 33) as usize % threads.len();
+        if threads[thread].tell(now_us) == Verdict::Admit {
+            queue.push_back(now_us);
+            admitted += u64::from(at >= 3_000);
+        }
+    }
+    let settled = &mut waited_us[1_000..];
+    settled.sort_unstable();
+    let p99_us = settled[settled.len() * 99 / 100];
+    assert!((950..1_080).contains(&admitted), "{admitted} of 1,000 in ten seconds");
+    assert!(p99_us < 200 * MS, "{p99_us} µs");
 }
 
 #[test]

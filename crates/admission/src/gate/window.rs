@@ -1,23 +1,25 @@
 //! The counters of the running window: each thread has a shard of its own, added up when the window closes, because a
 //! cache line that another core wrote costs as much as the whole decision.
 //!
-//! Only the number of waiting requests is wanted in between: a thread knows its own part, and the others' as it was
+//! In between, an offer wants the number of waiting requests: a thread knows its own part, and the others' as it was
 //! 100 µs ago at most. Absent: what the counts mean (`controller`).
 
 mod shard;
 
+use shard::total;
 pub(super) use shard::{IDLE_DELAY_US, Shard, Times};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// A window is closed early from this many offers on, so that no packed count runs over.
+/// A window is closed early soon after this many offers, long before a packed count runs over.
 pub(super) const OFFERS_MAX: u32 = 1_000_000;
 
 /// A thread looks at what the others let in and saw leave when so much time has passed since it last did.
 const OTHERS_US: u64 = 100;
 /// A thread looks at how many offers the others had once in so many parts of what is to come.
-const LOOKS: u32 = 16;
-/// A queue longer than this does not vanish meanwhile, so that its end is looked for without the others.
-const LONG_QUEUE: i64 = 1_000;
+const LOOKS: u32 = 64;
+/// Where more wait than this, the last of them does not leave before the others are looked at again.
+const LONG_QUEUE: i64 = 256;
 /// Most shards of a window.
 const SHARDS_MAX: usize = 16;
 /// Readings of all shards of which two must be the same for a count to be corrected by them.
@@ -29,8 +31,8 @@ pub(super) struct Apart<T>(pub(super) T);
 
 /// Counts since the window began.
 pub(super) struct Window {
-    /// A power of two.
-    shards: Box<[Apart<Shard>]>,
+    /// A power of two; each is made when its thread first counts, so that services that nobody calls cost little.
+    shards: Box<[OnceLock<Box<Apart<Shard>>>]>,
     queue: Apart<Queue>,
     probed: AtomicBool,
 }
@@ -100,7 +102,7 @@ impl Window {
     pub(super) fn new(threads: usize) -> Self {
         let shards = threads.clamp(1, SHARDS_MAX).next_power_of_two();
         Self {
-            shards: (0..shards).map(|_| Apart(Shard::new())).collect(),
+            shards: (0..shards).map(|_| OnceLock::new()).collect(),
             queue: Apart(Queue { since_us: AtomicU64::new(0), passed_us: AtomicU64::new(0) }),
             probed: AtomicBool::new(false),
         }
@@ -108,7 +110,12 @@ impl Window {
 
     /// Where this thread counts.
     pub(super) fn here(&self) -> &Shard {
-        &self.shards[THREAD.with(|number| *number) & (self.shards.len() - 1)].0
+        let number = THREAD.with(|number| *number) & (self.shards.len() - 1);
+        &self.shards[number].get_or_init(|| Box::new(Apart(Shard::new(number)))).0
+    }
+
+    fn shards(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.iter().filter_map(|shard| Some(&shard.get()?.0))
     }
 
     /// Whether all threads had so many offers, when this one had `offers` before its last. The others are asked only now
@@ -119,15 +126,16 @@ impl Window {
             return offers >= all;
         }
         let step = (all / LOOKS).max(1).next_power_of_two();
-        let had = || self.shards.iter().map(|shard| shard.0.offers()).sum::<u32>();
+        let had = || self.shards().map(Shard::offers).sum::<u32>();
         offers & (step - 1) == 0 && offers >= all / threads && had() > all
     }
 
-    /// An offer on this thread is admitted.
+    /// An offer on this thread is admitted. A queue begins where nobody waited before.
     pub(super) fn admitted(&self, here: &Shard, passes: bool, now_us: u64) {
-        here.admitted(passes);
         let since_us = &self.queue.0.since_us;
-        if since_us.load(Relaxed) == 0 {
+        let begins = since_us.load(Relaxed) == 0 && self.sum() <= 0;
+        here.admitted(passes);
+        if begins {
             // Where another thread was first, the queue began with its request.
             let _ = since_us.compare_exchange(0, now_us.max(1), Relaxed, Relaxed);
         }
@@ -151,7 +159,7 @@ impl Window {
             here.others.store(self.sum() - here.waiting(), Relaxed);
             here.others_us.store(now_us, Relaxed);
         }
-        here.waiting() + here.others.load(Relaxed)
+        total([here.waiting(), here.others.load(Relaxed)])
     }
 
     /// The sum where two readings of all parts in a row are the same.
@@ -160,7 +168,7 @@ impl Window {
         for _ in 1..READINGS_MAX {
             let parts = self.parts();
             if parts == before {
-                return Some(parts.iter().sum());
+                return Some(total(parts));
             }
             before = parts;
         }
@@ -168,11 +176,13 @@ impl Window {
     }
 
     fn parts(&self) -> [i64; SHARDS_MAX] {
-        std::array::from_fn(|at| self.shards.get(at).map_or(0, |shard| shard.0.waiting()))
+        let mut parts = [0; SHARDS_MAX];
+        parts.iter_mut().zip(self.shards()).for_each(|(part, shard)| *part = shard.waiting());
+        parts
     }
 
     fn sum(&self) -> i64 {
-        self.shards.iter().map(|shard| shard.0.waiting()).sum()
+        total(self.shards().map(Shard::waiting))
     }
 
     /// Requests admitted and not yet started (inferred: answered). A start may overtake its admission for an instant.
@@ -208,6 +218,10 @@ impl Window {
     /// A window ends while requests wait: the span so far belongs to it.
     fn queue_goes_on(&self, now_us: u64) {
         let Queue { since_us: since, passed_us } = &self.queue.0;
+        if self.sum() <= 0 {
+            // It ended and no thread saw it; nobody knows when.
+            since.store(0, Relaxed);
+        }
         let since_us = since.load(Relaxed);
         if since_us != 0 && since.compare_exchange(since_us, now_us.max(1), Relaxed, Relaxed).is_ok() {
             passed_us.fetch_add(now_us.saturating_sub(since_us), Relaxed);
@@ -227,7 +241,7 @@ impl Window {
         self.probed.store(false, Relaxed);
         asked.fill(0);
         let mut closed = Closed { queued_us: self.queue.0.passed_us.swap(0, Relaxed), ..Closed::default() };
-        self.shards.iter().for_each(|shard| shard.0.take(&mut closed, asked));
+        self.shards().for_each(|shard| shard.take(&mut closed, asked));
         closed
     }
 }

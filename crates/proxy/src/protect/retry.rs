@@ -38,7 +38,7 @@ fn may_help(came: &Came<'_>) -> bool {
     }
 }
 
-/// The service that has more to do than it can, where that is why: the one that was called, or one that it calls.
+/// The overloaded service that a rejection names: the one that was called, or one that it calls.
 fn shed_by<'a>(came: &Came<'a>) -> Option<&'a str> {
     let Came::Answer(answer) = came else { return None };
     match wire::parse_reject(answer.headers.get(REJECT)?.to_str().ok()?) {
@@ -49,8 +49,8 @@ fn shed_by<'a>(came: &Came<'a>) -> Option<&'a str> {
 
 impl Protection {
     /// The wait before the attempt after number `attempt` (0 is the first), if there is to be one. `elsewhere`: another
-    /// endpoint sheds nothing. Where all shed, what is sent again takes the place of somebody's first attempt, and waits
-    /// twice for it.
+    /// endpoint has room. Where none has, what is sent again takes the place of somebody's first attempt, and waits twice
+    /// for it.
     pub fn again(
         &self,
         service: &Service,

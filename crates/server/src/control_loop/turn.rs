@@ -129,23 +129,23 @@ impl Engine {
 
     /// Publishes everything, as after a start.
     pub(super) fn publish_all(&mut self) {
-        let mut batch = self.cache.batch();
-        self.publish_routes(&mut batch);
-        batch.commit();
-        self.publish_dirty();
+        self.publish(true);
     }
 
     /// Tells agents and the data plane what changed.
     pub(super) fn publish_dirty(&mut self) {
-        if self.staged {
-            return;
+        if !self.staged {
+            self.publish(false);
         }
+    }
+
+    fn publish(&mut self, with_routes: bool) {
         self.publish_policies();
         // One batch: what was applied together reaches a client together.
         let mut batch = self.cache.batch();
         let clusters = std::mem::take(&mut self.clusters_dirty);
         clusters.iter().for_each(|name| self.publish_cluster(name, &mut batch));
-        if !clusters.is_empty() {
+        if with_routes || !clusters.is_empty() {
             self.publish_routes(&mut batch);
         }
         let dirty = std::mem::take(&mut self.services_dirty);

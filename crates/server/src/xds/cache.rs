@@ -1,7 +1,7 @@
 //! What every ADS stream is to see: each resource encoded once, with a version of its own, and a log of changes.
 //!
 //! Streams are woken by a counter and read the log from where they stood; one that fell behind it compares everything.
-//! What changes together is a [`Batch`], and what is read together a [`View`]: no client is told half of an apply.
+//! What changes together is a [`Batch`], and what is read together a [`View`]: no answer holds half of an apply.
 
 use super::encode::{self, LeasedWeights};
 use crate::clock::now_ms;
@@ -10,7 +10,7 @@ use control::Endpoint;
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -85,7 +85,7 @@ struct State {
 /// All resources. Cheap to clone: clones share.
 #[derive(Debug, Clone)]
 pub struct Cache {
-    state: Arc<Mutex<State>>,
+    state: Arc<RwLock<State>>,
     woken: watch::Sender<u64>,
 }
 
@@ -105,8 +105,8 @@ impl Default for Cache {
 }
 
 impl Cache {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no holder of this lock panics")
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().expect("no writer panics")
     }
 
     /// Begins a batch of changes.
@@ -165,7 +165,7 @@ impl Batch {
         }
     }
 
-    /// Sets endpoints with leased overrides; each call is sent, since it carries a new life.
+    /// Sets endpoints with leased overrides; sent each time, since it carries a new life.
     pub fn set_leased(&mut self, name: &str, endpoints: &[Endpoint], weights: BTreeMap<String, u32>, until: Instant) {
         let body = Body::Leased { endpoints: endpoints.into(), weights, until };
         self.change(Type::Endpoints, name, Some(body));
@@ -184,7 +184,7 @@ impl Batch {
             return;
         }
         let version = {
-            let mut state = self.cache.state();
+            let mut state = self.cache.state.write().expect("no writer panics");
             self.changes.into_iter().for_each(|(key, body)| state.change(key, body));
             state.version
         };
@@ -207,9 +207,9 @@ impl State {
     }
 }
 
-/// The cache at one moment.
+/// The cache at one moment; streams read it side by side.
 #[derive(Debug)]
-pub struct View<'a>(MutexGuard<'a, State>);
+pub struct View<'a>(RwLockReadGuard<'a, State>);
 
 impl View<'_> {
     /// What changed after `version`.

@@ -179,9 +179,12 @@ struct Endpoint {
 }
 
 impl View {
-    /// Another endpoint than the one that refused sheds nothing, as far as is known.
-    fn has_room_elsewhere(&self, now_us: u64) -> bool {
-        let has_room = |at: &Endpoint| at.level >= LEVEL_ALL || now_us >= at.heard_us + LEVEL_LIFE_US;
+    /// Another endpoint than the one that refused has room, by the proxy's rule.
+    fn has_room_elsewhere(&self, priority: Priority, now_us: u64) -> bool {
+        let has_room = |at: &Endpoint| {
+            let is_old = now_us >= at.heard_us + LEVEL_LIFE_US;
+            is_old || at.level >= LEVEL_ALL || u32::from(priority.as_u16()) * 2 < at.level
+        };
         self.endpoints.iter().enumerate().any(|(number, at)| number != self.refused_by && has_room(at))
     }
 }
@@ -214,7 +217,7 @@ impl Caller for View {
         self.callee.heard(told, now_us);
     }
     fn retry(&mut self, head: &Head, why: Refusal, _wait_us: u64, now_us: u64, rng: &mut Rng) -> Option<u64> {
-        if matches!(why, Refusal::Rejected | Refusal::Overflow) && !self.has_room_elsewhere(now_us) {
+        if matches!(why, Refusal::Rejected | Refusal::Overflow) && !self.has_room_elsewhere(priority_of(head), now_us) {
             return None;
         }
         // Not `allows`, whose now and then a probe is meant for first attempts.

@@ -2,7 +2,7 @@
 
 use super::Closed;
 use crate::priority::{BUCKETS, Priority};
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
 /// Queue delays below this mean that work found the queue empty.
 pub(in crate::gate) const IDLE_DELAY_US: u64 = 1_000;
@@ -17,6 +17,8 @@ const REMAINING_EVERY: u32 = 16;
 /// What one thread counts (several, where there are more threads than shards).
 pub(in crate::gate) struct Shard {
     offers: AtomicU64,
+    /// Offers of all windows before, so that what is spread over offers goes on evenly.
+    offers_before: AtomicU32,
     held: AtomicI64,
     /// [`Shard::waiting`] of all other shards, as it was at `others_us`.
     pub(super) others: AtomicI64,
@@ -42,8 +44,8 @@ pub(in crate::gate) struct Shard {
 /// Offers, and of them sub-calls: 32 bits each.
 const PASSES: u32 = 32;
 
-/// Requests that were let in here, less those that left here (below zero where others let them in), in 40 bits; above
-/// them the first calls that were admitted in this window: an admission adds to both at once.
+/// Requests that were let in here, less those that left here (below zero where others let them in), in 40 bits; in the 24
+/// above them the first calls that were admitted in this window: an admission adds to both at once.
 #[derive(Clone, Copy)]
 struct Held(i64);
 
@@ -55,8 +57,13 @@ impl Held {
     }
 
     const fn admitted(self) -> u32 {
-        (self.0.wrapping_sub(self.waiting()) >> ADMITTED) as u32
+        (self.0.wrapping_sub(self.waiting()) >> ADMITTED) as u32 & 0xff_ffff
     }
+}
+
+/// What waits in all, from its parts: each may have run over, where for years one thread let in and another served.
+pub(super) fn total(parts: impl IntoIterator<Item = i64>) -> i64 {
+    Held(parts.into_iter().fold(0, i64::wrapping_add)).waiting()
 }
 
 /// Times in one word: 24 bits of count, 40 of their sum in microseconds.
@@ -85,9 +92,12 @@ impl Times {
 }
 
 impl Shard {
-    pub(super) fn new() -> Self {
+    /// Number `number`, below 16.
+    pub(super) fn new(number: usize) -> Self {
         Self {
             offers: AtomicU64::new(0),
+            // Far apart, so that shards do not spread in step.
+            offers_before: AtomicU32::new((number as u32) << 28),
             held: AtomicI64::new(0),
             others: AtomicI64::new(0),
             others_us: AtomicU64::new(0),
@@ -112,6 +122,11 @@ impl Shard {
         self.offers.fetch_add(1 | u64::from(passes) << PASSES, Relaxed) as u32
     }
 
+    /// The number of an offer before which the window had so many, in a sequence that goes on over windows.
+    pub(in crate::gate) fn turn(&self, offers: u32) -> u32 {
+        self.offers_before.load(Relaxed).wrapping_add(offers)
+    }
+
     /// Offers so far.
     pub(super) fn offers(&self) -> u32 {
         self.offers.load(Relaxed) as u32
@@ -134,17 +149,18 @@ impl Shard {
     }
 
     pub(super) fn admitted(&self, passes: bool) {
-        self.held.fetch_add(1 | i64::from(!passes) << ADMITTED, Relaxed);
+        self.held.fetch_add(1 | i64::from(!passes) << ADMITTED, SeqCst);
     }
 
     /// So many requests wait no more.
     pub(super) fn left(&self, requests: i64) {
-        self.held.fetch_sub(requests, Relaxed);
+        self.held.fetch_sub(requests, SeqCst);
     }
 
-    /// Requests that were let in here, less those that left here.
+    /// Requests that were let in here, less those that left here. In one order for all threads, so that of two that take the
+    /// last two requests one sees that none is left.
     pub(super) fn waiting(&self) -> i64 {
-        Held(self.held.load(Relaxed)).waiting()
+        Held(self.held.load(SeqCst)).waiting()
     }
 
     pub(in crate::gate) fn started(&self, queue_delay_us: u64) {
@@ -187,6 +203,7 @@ impl Shard {
             }
         }
         let offers = self.offers.swap(0, Relaxed);
+        self.offers_before.fetch_add(offers as u32, Relaxed);
         closed.offers += offers as u32;
         closed.passes += (offers >> PASSES) as u32;
         let admitted = Held(self.held.load(Relaxed)).admitted();
@@ -214,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_waits_and_what_was_admitted_share_a_word_also_below_zero() {
-        let (lets_in, serves) = (Shard::new(), Shard::new());
+        let (lets_in, serves) = (Shard::new(0), Shard::new(1));
         for at in 0..1_000 {
             lets_in.admitted(at % 4 == 0);
             serves.left(1);
@@ -224,6 +241,8 @@ mod tests {
         lets_in.take(&mut closed, &mut []);
         serves.take(&mut closed, &mut []);
         assert_eq!((closed.admitted, lets_in.waiting(), serves.waiting()), (751, 1_000, -999));
+        assert_eq!(total([lets_in.waiting(), serves.waiting()]), 1);
+        assert_eq!(total([(1 << (ADMITTED - 1)) - 1, 3, -(1 << (ADMITTED - 1)), -1]), 1, "parts that ran over");
         lets_in.left(1_001);
         let mut closed = Closed::default();
         lets_in.take(&mut closed, &mut []);
