@@ -182,7 +182,7 @@ impl Gate {
                 offers_max: AtomicU32::new(controller::OFFERS_MIN),
                 floor_us: AtomicU64::new(0),
             }),
-            window: Window::new(config.threads),
+            window: Window::new(config.threads, config.signal == Signal::Exact),
             controller: Mutex::new(controller),
             published: Published {
                 demand_rps: AtomicU32::new(0),

@@ -33,7 +33,8 @@ pub(super) struct Apart<T>(pub(super) T);
 pub(super) struct Window {
     /// A power of two; each is made when its thread first counts, so that services that nobody calls cost little.
     shards: Box<[OnceLock<Box<Apart<Shard>>>]>,
-    queue: Apart<Queue>,
+    /// `None` where nobody asks how long the queue stood.
+    queue: Option<Apart<Queue>>,
     probed: AtomicBool,
 }
 
@@ -98,12 +99,12 @@ impl Default for Closed {
 }
 
 impl Window {
-    /// For so many threads.
-    pub(super) fn new(threads: usize) -> Self {
+    /// For so many threads; `times_queue`: it is wanted how long requests wait without a gap.
+    pub(super) fn new(threads: usize, times_queue: bool) -> Self {
         let shards = threads.clamp(1, SHARDS_MAX).next_power_of_two();
         Self {
             shards: (0..shards).map(|_| OnceLock::new()).collect(),
-            queue: Apart(Queue { since_us: AtomicU64::new(0), passed_us: AtomicU64::new(0) }),
+            queue: times_queue.then(|| Apart(Queue { since_us: AtomicU64::new(0), passed_us: AtomicU64::new(0) })),
             probed: AtomicBool::new(false),
         }
     }
@@ -132,19 +133,19 @@ impl Window {
 
     /// An offer on this thread is admitted. A queue begins where nobody waited before.
     pub(super) fn admitted(&self, here: &Shard, passes: bool, now_us: u64) {
-        let since_us = &self.queue.0.since_us;
-        let begins = since_us.load(Relaxed) == 0 && self.sum() <= 0;
+        let Some(Apart(queue)) = &self.queue else { return here.admitted(passes) };
+        let begins = queue.since_us.load(Relaxed) == 0 && self.sum() <= 0;
         here.admitted(passes);
         if begins {
             // Where another thread was first, the queue began with its request.
-            let _ = since_us.compare_exchange(0, now_us.max(1), Relaxed, Relaxed);
+            let _ = queue.since_us.compare_exchange(0, now_us.max(1), Relaxed, Relaxed);
         }
     }
 
     /// One request waits no more, as this thread found.
     pub(super) fn left(&self, here: &Shard, now_us: u64) {
         here.left(1);
-        if self.seen_from(here, now_us) < LONG_QUEUE && self.sum() <= 0 {
+        if self.queue.is_some() && self.seen_from(here, now_us) < LONG_QUEUE && self.sum() <= 0 {
             self.queue_ends(now_us);
         }
     }
@@ -209,15 +210,16 @@ impl Window {
 
     /// The last waiting request was taken.
     pub(super) fn queue_ends(&self, now_us: u64) {
-        let since_us = self.queue.0.since_us.swap(0, Relaxed);
+        let Some(Apart(queue)) = &self.queue else { return };
+        let since_us = queue.since_us.swap(0, Relaxed);
         if since_us != 0 {
-            self.queue.0.passed_us.fetch_add(now_us.saturating_sub(since_us), Relaxed);
+            queue.passed_us.fetch_add(now_us.saturating_sub(since_us), Relaxed);
         }
     }
 
-    /// A window ends while requests wait: the span so far belongs to it.
-    fn queue_goes_on(&self, now_us: u64) {
-        let Queue { since_us: since, passed_us } = &self.queue.0;
+    /// How long the queue stood in the window that ends. While requests wait, the span so far belongs to it.
+    fn take_queued_us(&self, now_us: u64) -> u64 {
+        let Some(Apart(Queue { since_us: since, passed_us })) = &self.queue else { return 0 };
         if self.sum() <= 0 {
             // It ended and no thread saw it; nobody knows when.
             since.store(0, Relaxed);
@@ -226,6 +228,7 @@ impl Window {
         if since_us != 0 && since.compare_exchange(since_us, now_us.max(1), Relaxed, Relaxed).is_ok() {
             passed_us.fetch_add(now_us.saturating_sub(since_us), Relaxed);
         }
+        passed_us.swap(0, Relaxed)
     }
 
     /// Whether this is the window's one request that may go through in spite of the estimate.
@@ -237,10 +240,9 @@ impl Window {
     ///
     /// Threads go on counting meanwhile: a count lands in this window or in the next, never in both or neither.
     pub(super) fn take(&self, asked: &mut [u32], now_us: u64) -> Closed {
-        self.queue_goes_on(now_us);
         self.probed.store(false, Relaxed);
         asked.fill(0);
-        let mut closed = Closed { queued_us: self.queue.0.passed_us.swap(0, Relaxed), ..Closed::default() };
+        let mut closed = Closed { queued_us: self.take_queued_us(now_us), ..Closed::default() };
         self.shards().for_each(|shard| shard.take(&mut closed, asked));
         closed
     }

@@ -9,7 +9,7 @@ const WINDOW_US: u64 = 100 * MS;
 
 /// A window in which `answers` came after `latency_us` and `given_up` were given up after `waited_us`.
 fn window(answers: u32, latency_us: u64, given_up: u32, waited_us: u64) -> Closed {
-    let window = Window::new(1);
+    let window = Window::new(1, false);
     (0..answers).for_each(|_| window.here().finished(latency_us));
     (0..given_up).for_each(|_| window.here().given_up(waited_us));
     window.here().asked(Priority::FIRST, 1, 0);
