@@ -2,7 +2,7 @@
 
 /// Busy time over which completions are averaged, in seconds.
 const BUSY_S: f64 = 8.0;
-/// Busy time that earlier spans count for when overload begins, in seconds.
+/// Busy time that earlier spans count for when overload begins, or a guess, in seconds.
 const YIELDED_S: f64 = 0.3;
 /// Shortest busy span that is judged, in seconds.
 const SPAN_S_MIN: f64 = 0.01;
@@ -65,8 +65,7 @@ impl Capacity {
     /// Overload begins: spans of moderate load were picked by chance (those in which work went slowly), so they yield
     /// to what comes now.
     pub(super) fn yield_to_overload(&mut self) {
-        let keep = (YIELDED_S / self.kept.seconds.max(YIELDED_S)).min(1.0);
-        self.kept = Span { completions: self.kept.completions * keep, seconds: self.kept.seconds * keep };
+        self.lighten();
     }
 
     /// Folds in a window's throughput, busy or not.
@@ -84,8 +83,16 @@ impl Capacity {
         self.kept = Span { completions: rps * YIELDED_S, seconds: YIELDED_S };
     }
 
-    /// Capacity was believed too small: work is shed, and yet the queue is empty.
+    /// Capacity was believed too small. What was measured is refuted and the new figure is a guess, which what comes next
+    /// may soon correct.
     pub(super) fn raise(&mut self, factor: f64) {
+        self.lighten();
         self.kept.completions *= factor;
+    }
+
+    /// Earlier spans count for little from now on.
+    fn lighten(&mut self) {
+        let keep = (YIELDED_S / self.kept.seconds.max(YIELDED_S)).min(1.0);
+        self.kept = Span { completions: self.kept.completions * keep, seconds: self.kept.seconds * keep };
     }
 }

@@ -44,11 +44,17 @@ const TRICKLE: f64 = 0.02;
 const CORRECTION_PER_S: f64 = 0.1;
 const CORRECTION_MIN: f64 = 0.8;
 const CORRECTION_MAX: f64 = 1.25;
-/// Work is shed, and yet for so long (seconds) the queue is below this share of its target: capacity was believed too
-/// small, and is raised by so much per second.
+/// Work is shed, and yet for so long (seconds) the queue is below this share of its target, and what is completed is not
+/// what was believed possible: capacity was believed too small, and is raised by so much per second.
 const EMPTY_TARGET: f64 = 0.1;
 const EMPTY_S: f64 = 0.5;
 const RAISE_PER_S: f64 = 1.5;
+/// Completions of such a time are averaged over so long (seconds). They are as believed within two standard deviations, and
+/// this share below: with a queue that happens to be short, a service that is fully used is no faster than before.
+const EMPTY_AVERAGE_S: f64 = 1.0;
+const EMPTY_SHARE: f64 = 0.8;
+/// Where fewer are completed than that, too little is let in: for so long (seconds) because demand has just changed.
+const EMPTY_LONG_S: f64 = 3.0;
 /// A window longer than this (seconds) is a leap of the clock, or silence: it says nothing of capacity.
 const SILENCE_S_MAX: f64 = 60.0;
 /// Memory of calls per task and of deadlines, in seconds.
@@ -93,8 +99,9 @@ pub(super) struct Controller {
     work_us: f64,
     offers_rps: f64,
     correction: f64,
-    /// How long the queue has been nearly empty while overloaded.
+    /// How long the queue has been nearly empty while overloaded, and what was completed meanwhile.
     idle_s: f64,
+    idle: Span,
     /// How long demand has been below capacity.
     calm_s: f64,
     overloaded: bool,
@@ -139,6 +146,7 @@ impl Controller {
             offers_rps: 0.0,
             correction: 1.0,
             idle_s: 0.0,
+            idle: Span::default(),
             calm_s: 0.0,
             overloaded: false,
             queue_delay_us: 0.0,
@@ -183,6 +191,7 @@ impl Controller {
         let one_us = self.remaining_us * LIMIT_SHARE_ONE;
         let limit_overloaded_us = limit_us.min(one_us).max(target_us * 1.5).min(target_us * LIMIT_TARGETS);
         self.judge(target_us, limit_calm_us, seconds);
+        self.raise_if_idle(closed, target_us, seconds);
         let limit_us = if self.overloaded { limit_overloaded_us } else { limit_calm_us };
         if let Some(rps) = self.capacity.rps() {
             self.demand.watch(rps / calls_per_task);
@@ -314,8 +323,24 @@ impl Controller {
         let error = ((target_us - self.queue_delay_us) / target_us).clamp(-1.0, 1.0);
         let correction = self.correction + CORRECTION_PER_S * seconds.min(self.window_s) * error;
         self.correction = correction.clamp(CORRECTION_MIN, CORRECTION_MAX);
-        self.idle_s = if self.queue_delay_us < target_us * EMPTY_TARGET { self.idle_s + seconds } else { 0.0 };
-        if self.idle_s > EMPTY_S {
+    }
+
+    /// Finds out by an empty queue that capacity was believed too small.
+    fn raise_if_idle(&mut self, closed: &Closed, target_us: f64, seconds: f64) {
+        let Some(believed_rps) = self.capacity.rps().filter(|_| !self.unanswered.silent()) else { return };
+        if !self.overloaded || self.queue_delay_us >= target_us * EMPTY_TARGET {
+            (self.idle_s, self.idle) = (0.0, Span::default());
+            return;
+        }
+        self.idle_s += seconds;
+        let keep = EMPTY_AVERAGE_S / (EMPTY_AVERAGE_S + seconds);
+        self.idle.completions = self.idle.completions * keep + f64::from(closed.work.count());
+        self.idle.seconds = self.idle.seconds * keep + seconds;
+        let expected = believed_rps * self.idle.seconds;
+        let spread = 2.0 * expected.sqrt();
+        let is_faster = self.idle_s > EMPTY_S && self.idle.completions > expected + spread;
+        let is_starved = self.idle_s > EMPTY_LONG_S && self.idle.completions < expected * EMPTY_SHARE - spread;
+        if is_faster || is_starved {
             self.capacity.raise(1.0 + RAISE_PER_S * seconds.min(self.window_s));
         }
     }

@@ -204,6 +204,37 @@ fn nonsense_measures_overflow_nothing() {
     assert!(advert.level <= LEVEL_ALL);
 }
 
+/// Callers shed nine of ten calls, and the tenth is just what can be done: no queue, and yet no reason to believe in more.
+#[test]
+fn a_short_queue_of_a_service_that_is_fully_used_raises_nothing() {
+    let mut service = Service::new(0);
+    (0..10_000).for_each(|_| drop(service.offer(2_500)));
+    assert!(service.gate.snapshot(service.now_us).overloaded);
+    let let_through = (0..1_024_u16).filter(|user_level| user_level % 10 == 0).collect::<Vec<_>>();
+    let mut served = 0;
+    for at in 0..25_000_u64 {
+        service.now_us += 410;
+        service.work();
+        let now_us = service.now_us;
+        if at % 10 > 0 {
+            let user_level = 104 + (at * 619 % 920) as u16;
+            service.gate.reported(priority(user_level), 1, now_us);
+            continue;
+        }
+        let user_level = let_through[(at / 10 * 37) as usize % let_through.len()] / 10;
+        let verdict = service.gate.offer(priority(user_level), false, Some(now_us + 500 * MS), now_us);
+        if verdict == Verdict::Admit {
+            service.queue.push_back(now_us);
+            served += u64::from(at >= 5_000);
+        }
+        let snapshot = service.gate.snapshot(now_us);
+        assert!(snapshot.advert.capacity_rps < 275.0, "250 a second can be done, after {at}: {snapshot:?}");
+    }
+    let snapshot = service.gate.snapshot(service.now_us);
+    assert!(snapshot.overloaded && snapshot.advert.queue_delay_us < 6_000, "{snapshot:?}");
+    assert!(served > 1_900, "{served} of 2,000");
+}
+
 /// A thread that counts on a shard of its own and does one thing after the other as it is told.
 struct Helper<T, R> {
     tell: std::sync::mpsc::Sender<T>,
