@@ -208,7 +208,9 @@ fn nonsense_measures_overflow_nothing() {
 #[test]
 fn a_short_queue_of_a_service_that_is_fully_used_raises_nothing() {
     let mut service = Service::new(0);
-    (0..10_000).for_each(|_| drop(service.offer(2_500)));
+    for _ in 0..10_000 {
+        service.offer(2_500);
+    }
     assert!(service.gate.snapshot(service.now_us).overloaded);
     let let_through = (0..1_024_u16).filter(|user_level| user_level % 10 == 0).collect::<Vec<_>>();
     let mut served = 0;
