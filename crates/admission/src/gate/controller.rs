@@ -36,8 +36,11 @@ const LIMIT_TARGETS: f64 = 8.0;
 /// How much more than capacity is admitted into an empty queue, and how much less into one twice its target.
 const EMPTY_GAIN: f64 = 0.7;
 const FULL_LOSS: f64 = 0.25;
-/// The least share of capacity admitted below the queue limit: whoever needs less is never dipped into.
+/// The least share of capacity admitted below the queue limit: whoever needs less is never dipped into. Where the queue
+/// says that capacity is less than measured (a CPU quota makes a service faster in bursts than in the long run), it is a
+/// share of that, down to so much.
 const ADMITTED_MIN: f64 = 0.8;
+const ADMITTED_CORRECTION_MIN: f64 = 0.9;
 /// The least share admitted at all: something must come, or nothing would be learnt.
 const TRICKLE: f64 = 0.02;
 /// Integral correction per second, and its bounds.
@@ -401,7 +404,8 @@ impl Controller {
         }
         let over = delay_us / target_us - 1.0;
         let gain = if over < 0.0 { -over * EMPTY_GAIN } else { -over * FULL_LOSS };
-        let share = ((1.0 + gain) * self.correction).max(ADMITTED_MIN);
-        if delay_us < limit_us { share } else { share.min(full * ADMITTED_MIN).max(TRICKLE) }
+        let least = ADMITTED_MIN * self.correction.clamp(ADMITTED_CORRECTION_MIN, 1.0);
+        let share = ((1.0 + gain) * self.correction).max(least);
+        if delay_us < limit_us { share } else { share.min(full * least).max(TRICKLE) }
     }
 }
