@@ -3,11 +3,13 @@
 //! Each call of [`Gate::offer`] is timed on its own between two readings of the monotonic clock, and the readings' own
 //! cost stays in the figure (it is printed beside, never taken off), so that a percentile is one of decisions and not of
 //! batches, in which one slow call would hide among a hundred fast ones. The gate is in overload and lives through
-//! everything that production does: half of the offers are sub-calls that pass, the others meet the level, windows close inside `offer` (in the maximum), every admitted call is started and
-//! finished (untimed, on the same counters) after it waited in its turn: half of what is offered can be served, so that a
-//! queue stands as in any overload; reports of shed calls come in, and on two threads both hammer one gate: the worst case, without any work between decisions. Rounds alternate between one and two threads. The upper
-//! quartile of rounds counts: on a busy machine the two threads truly run at once in some rounds only, and those are meant. Fails where the p99 on two threads is above the floor.
-//! Absent: the maximum as a criterion; on a shared machine it is the scheduler's.
+//! everything that production does: half of the offers are sub-calls that pass, the others meet the level, windows close
+//! inside `offer` (in the maximum), every admitted call is started and finished (untimed, on the same counters) after it
+//! waited in its turn: half of what is offered can be served, so that a queue stands as in any overload; reports of shed
+//! calls come in, and on two threads both hammer one gate, without any work between decisions. Rounds alternate between one
+//! and two threads. The upper quartile of rounds counts: on a busy machine the two threads truly run at once in some rounds
+//! only, and those are meant. Fails where the p99 on two threads is above the floor. Absent: the maximum as a criterion (on
+//! a shared machine it is the scheduler's); a short queue, where threads look at one another's counts more often.
 
 use admission::{Config, Gate, Priority, Verdict};
 use std::collections::VecDeque;

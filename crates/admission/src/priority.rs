@@ -51,6 +51,12 @@ impl Priority {
         self.0 & (USER_LEVELS - 1)
     }
 
+    /// Whether an endpoint that tells this level would surely admit it: it sheds nothing, or only what matters less than half
+    /// as much. The margin is for what a full queue refuses below the level that is told.
+    pub const fn surely_within(self, level: u32) -> bool {
+        level >= LEVEL_ALL || (self.as_u16() as u32) * 2 < level
+    }
+
     /// Whether a level admits this priority.
     pub const fn within(self, level: u32) -> bool {
         (self.0 as u32) < level

@@ -2,7 +2,7 @@
 //!
 //! Everything is relaxed atomics: each value stands for itself, and a choice made on one a microsecond old is as good.
 
-use admission::Advert;
+use admission::{Advert, Priority};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -211,11 +211,9 @@ impl EndpointState {
         (under_way + 1) * u64::from(LEVEL_ALL) / u64::from(level)
     }
 
-    /// It would surely take a request of this priority: it is well, and either sheds nothing as far as is known, or only
-    /// what matters much less. The margin is for what its queue refuses below the level that it tells.
+    /// It is well, and would surely take a request of this priority as far as is known.
     pub fn has_room(&self, priority: u16, now_ms: u64) -> bool {
-        let level = self.level(now_ms);
-        self.available(now_ms) && (level >= LEVEL_ALL || u32::from(priority) * 2 < level)
+        self.available(now_ms) && Priority::from_u16(priority).surely_within(self.level(now_ms))
     }
 
     /// Neither ejected nor failing its checks.

@@ -172,7 +172,7 @@ impl LocalCluster {
         let other = |index: u32| !Rc::ptr_eq(&self.upstreams[index as usize], failed);
         let state = |index: u32| &self.upstreams[index as usize].state;
         let shares = self.shared.balance.shares(now_ms);
-        let has_room = |index| other(index) && state(index).has_room(priority, now_ms);
+        let has_room = |index| self.has_room_at(index, failed, priority, now_ms);
         let is_fit = |index| other(index) && state(index).available(now_ms);
         let mut points = self.points.get();
         let load = |index| state(index).load(priority, now_ms);
@@ -188,10 +188,12 @@ impl LocalCluster {
 
     /// Whether another endpoint than `refused` gets requests and has room for this priority.
     pub fn has_room_beside(&self, refused: &Rc<Upstream>, priority: u16, now_ms: u64) -> bool {
-        self.shared.balance.shares(now_ms).any(|index| {
-            let upstream = &self.upstreams[index as usize];
-            !Rc::ptr_eq(upstream, refused) && upstream.state.has_room(priority, now_ms)
-        })
+        self.shared.balance.shares(now_ms).any(|index| self.has_room_at(index, refused, priority, now_ms))
+    }
+
+    fn has_room_at(&self, index: u32, refused: &Rc<Upstream>, priority: u16, now_ms: u64) -> bool {
+        let upstream = &self.upstreams[index as usize];
+        !Rc::ptr_eq(upstream, refused) && upstream.state.has_room(priority, now_ms)
     }
 }
 

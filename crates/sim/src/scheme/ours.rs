@@ -183,7 +183,7 @@ impl View {
     fn has_room_elsewhere(&self, priority: Priority, now_us: u64) -> bool {
         let has_room = |at: &Endpoint| {
             let is_old = now_us >= at.heard_us + LEVEL_LIFE_US;
-            is_old || at.level >= LEVEL_ALL || u32::from(priority.as_u16()) * 2 < at.level
+            is_old || priority.surely_within(at.level)
         };
         self.endpoints.iter().enumerate().any(|(number, at)| number != self.refused_by && has_room(at))
     }
