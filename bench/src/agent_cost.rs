@@ -8,7 +8,6 @@ use springtide_bench::fleet::{Fleet, Guard, Size};
 use springtide_bench::machine::{self, CpuTime, Process, STEAL_MAX};
 use springtide_bench::stats;
 use springtide_bench::table::{self, Row};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -216,7 +215,7 @@ struct Peer {
 
 impl Peer {
     fn start() -> Result<Self> {
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let address = testkit::address();
         let mut command = Command::new(PEER);
         command.arg(format!("--web.listen-address={address}")).arg("--log.level=error");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -4,7 +4,7 @@ use crate::machine::{self, Process};
 use anyhow::{Context, Result, bail};
 use api::client::Client;
 use model::{Operation, OperationPhase};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -78,10 +78,6 @@ fn start_dev(size: &Size, folder: &Path, at: [SocketAddr; 3], more: &[String]) -
     command.spawn().context("cannot start springtide dev")
 }
 
-fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
-}
-
 impl Fleet {
     /// Starts one and waits until all its agents are connected.
     pub async fn start(size: &Size) -> Result<Self> {
@@ -94,7 +90,7 @@ impl Fleet {
         let folder = tempfile::Builder::new().prefix("springtide-").tempdir()?;
         // Instances run unprivileged and must be able to reach their folders.
         std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-        let (entry, mesh, http) = (free_address()?, free_address()?, free_address()?);
+        let (entry, mesh, http) = (testkit::address(), testkit::address(), testkit::address());
         let client = Client::at_socket(&folder.path().join("springtide.sock"));
         let dev = start_dev(size, folder.path(), [entry, mesh, http], &more)?;
         let mut fleet = Self { dev, size: *size, more, folder, client, entry, mesh, http };

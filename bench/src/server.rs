@@ -3,7 +3,7 @@
 use crate::fleet;
 use anyhow::{Context, Result, bail};
 use api::client::Client;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -34,8 +34,7 @@ impl Server {
     pub async fn start() -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("springtide-").tempdir()?;
         // The same ports again after each kill: proxies come back to where they were.
-        let free = || TcpListener::bind("127.0.0.1:0")?.local_addr();
-        let (fleet, http) = (free()?, free()?);
+        let (fleet, http) = (testkit::address(), testkit::address());
         let client = Client::at_socket(&folder.path().join("api.sock"));
         let child = spawn(folder.path(), fleet, http)?;
         let mut server = Self { child, folder, fleet, client, http };

@@ -27,6 +27,7 @@ export async function withBrowser(work) {
     return await work(context);
   } finally {
     await context.close();
-    rmSync(profile, { recursive: true, force: true });
+    // Its children may still be writing.
+    rmSync(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
   }
 }

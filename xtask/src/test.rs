@@ -4,6 +4,9 @@ use crate::run::{cargo, run};
 use crate::{cgroup_v2, tidy, tools, ui};
 use anyhow::Result;
 
+/// What property tests draw their cases from.
+const PROPTEST_SEED: &str = "PROPTEST_RNG_SEED";
+
 /// Arguments of `test`.
 #[derive(clap::Args, Default)]
 pub struct Args {
@@ -29,5 +32,11 @@ pub fn main(args: Args) -> Result<()> {
     // Tests start the program and the sample business as a user would: the binaries must be there first.
     run(&mut cargo(&["build", "--workspace", "--bins"]))?;
     cgroup_v2::main(&[])?;
-    run(cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]).args(&args.runner))
+    let mut tests = cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]);
+    // The same cases each time: whether a change lands must not hang on what chance draws. New ones are drawn by whoever runs
+    // `cargo nextest run` or sets another seed.
+    if std::env::var_os(PROPTEST_SEED).is_none() {
+        tests.env(PROPTEST_SEED, "1");
+    }
+    run(tests.args(&args.runner))
 }

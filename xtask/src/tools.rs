@@ -127,7 +127,8 @@ fn debian(program: &str, arg: &str, packages: &[&str]) -> Result<()> {
     let apt = |args: &[&str]| {
         let mut command = Command::new("apt-get");
         // A policy that starts no service: tests start their own, on free ports.
-        command.args(args).env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1").stdout(Stdio::null());
+        command.args(["-o", "Acquire::Retries=5", "-o", "DPkg::Lock::Timeout=300"]).args(args);
+        command.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1").stdout(Stdio::null());
         run(&mut command)
     };
     apt(&["update", "-qq"]).context("apt-get is needed to install test tools (Debian or Ubuntu, as root)")?;

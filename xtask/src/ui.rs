@@ -47,7 +47,7 @@ fn packages() -> Result<()> {
         return Ok(());
     }
     println!("installing the war room's packages, as ui/package-lock.json has them");
-    run(&mut npm(&["ci", "--silent", "--no-audit", "--no-fund"]))
+    run(&mut npm(&["ci", "--silent", "--no-audit", "--no-fund", "--fetch-retries=5"]))
 }
 
 fn changed(path: &Path) -> Option<SystemTime> {

@@ -100,6 +100,7 @@ fn unpack(folder: &Path) -> Result<()> {
         format!("Dir::Cache={}", apt.join("cache").display()),
         // Its own user could not write below a home folder.
         "APT::Sandbox::User=root".to_owned(),
+        "Acquire::Retries=5".to_owned(),
     ];
     let apt_get = |words: &[&str]| {
         let mut command = Command::new("apt-get");

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use springtide_bench::fleet::{Guard, built};
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -108,7 +108,7 @@ impl Service {
         let slice = slices.tree.slice("service");
         slice.create(&Limits { cpu_millis: args.quota_millis, memory_bytes: MEMORY_BYTES, pids_max: PIDS_MAX })?;
         let slot = Slot(slice);
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let address = testkit::address();
         let mut command = command(address)?;
         let log = File::create(folder.join("service.log"))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);

@@ -5,7 +5,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use springtide_bench::fleet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -61,15 +61,11 @@ pub struct Server {
     connection: Option<BufReader<TcpStream>>,
 }
 
-fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
-}
-
 impl Server {
     /// Starts one with an empty folder.
     pub fn start(kind: Kind) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let address = free_address()?;
+        let address = testkit::address();
         let mut command = command(kind, address, folder.path())?;
         let log = File::create(folder.path().join("log"))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -57,7 +57,7 @@ pub struct Peer {
 impl Peer {
     /// Starts it on `core`, in front of `origin`, with its files in `folder`.
     pub fn start(kind: Kind, core: usize, origin: SocketAddr, folder: &Path) -> Result<Self> {
-        let address = free_address()?;
+        let address = testkit::address();
         let mut command = command(kind, address, origin, folder)?;
         let log = File::create(folder.join(format!("{kind:?}.log")))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -144,10 +144,6 @@ pub fn only(core: usize) -> CpuSet {
     let mut set = CpuSet::new();
     set.set(core);
     set
-}
-
-fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 fn hint(kind: Kind) -> &'static str {

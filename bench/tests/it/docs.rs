@@ -35,6 +35,8 @@ async fn every_command_of_the_guide_works() -> Result<()> {
         }
         let line = line.replace("examples/red-packet/manifests", &manifests.display().to_string());
         let line = line.replace("127.0.0.1:8080", &fleet.entry.to_string());
+        // Its verdict on a machine that does other work at the same time is not what is tried out.
+        let line = line.replacen("springtide load ", "springtide load --lag-ms 60000 ", 1);
         let mut command = command(&fleet, line.trim_end_matches(" &"))?;
         if line.ends_with(" &") {
             background.push(Guard(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?));

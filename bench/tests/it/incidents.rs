@@ -25,7 +25,7 @@ async fn kill_until_found(fleet: &Fleet, instance: &str) -> Result<Incident> {
             }
         }
         let open = fleet.client.incidents(&[("state", "open".to_owned())]).await?;
-        let named = |of: &&Incident| of.causes.iter().take(3).any(|cause| cause.entity == instance);
+        let named = |of: &&Incident| of.causes.first().is_some_and(|cause| cause.entity == instance);
         if let Some(found) = open.iter().find(named) {
             return Ok(found.clone());
         }

@@ -59,7 +59,7 @@ async fn a_changed_config_rolls_through_without_an_error() -> Result<()> {
         ensure!(Instant::now() < deadline, "no rollout began");
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    fleet::succeeded(&fleet.await_operation(rollout.id.as_str(), 120).await?)?;
+    fleet::succeeded(&fleet.await_operation(rollout.id.as_str(), 240).await?)?;
     fleet.await_steady(30).await?;
     undisturbed(load)?;
     ensure!(before.iter().all(|(_, process)| !process.lives()), "an instance with the old config still runs");

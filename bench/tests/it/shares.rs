@@ -11,6 +11,8 @@ const MOVED: f64 = 0.45;
 const WINDOW: Duration = Duration::from_millis(500);
 /// Requests in a window below which it says nothing.
 const REQUESTS_MIN: f64 = 20.0;
+/// Windows that say nothing at the end, as when the machine stands still, before the service counts as not served.
+const SILENT_MAX: Duration = Duration::from_secs(4);
 
 /// The endpoints of a service, by instance.
 pub async fn endpoints(fleet: &Fleet) -> Result<BTreeMap<String, String>> {
@@ -35,15 +37,18 @@ pub async fn await_moved(endpoints: &BTreeMap<String, String>, seconds_max: u64)
 pub async fn last_moved(endpoints: &BTreeMap<String, String>, since: Instant, watch: Duration) -> Result<Duration> {
     let mut last = served(endpoints).await;
     let mut moved = Duration::ZERO;
-    let mut served_at_end = false;
+    let mut served = None;
     while since.elapsed() < watch {
         let found = window(endpoints, &mut last).await;
-        served_at_end = found.is_some();
+        if found.is_some() {
+            served = Some(since.elapsed());
+        }
         if found.is_some_and(|(share, _)| share > MOVED) {
             moved = since.elapsed();
         }
     }
-    served_at_end.then_some(moved).context("the service was not served any more")
+    let to_the_end = served.is_some_and(|last| last + SILENT_MAX >= watch);
+    to_the_end.then_some(moved).context("the service was not served any more")
 }
 
 /// One window: the largest share, and how many requests it is of.

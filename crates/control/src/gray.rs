@@ -70,8 +70,14 @@ pub(crate) fn complete(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recal
     if !health.waiting.is_empty() {
         return late(waited_ms, health.waiting);
     }
-    let Some(verdict) = judge_stage(view, draft.op(), recall, waited_ms) else { return Move::Wait };
-    conclude(draft, verdict)
+    let Some(verdict) = judge_stage(view, draft.op(), recall) else { return Move::Wait };
+    match looks_again(view, draft.op(), recall, verdict) {
+        Ok(verdict) => conclude(draft, verdict),
+        Err(first) => {
+            say(draft, format!("{}; looking again", judge::describe(&first)));
+            Move::Wait
+        }
+    }
 }
 
 /// True when the last stage has its verdict already (an `after` hook may still be due).
@@ -108,16 +114,45 @@ fn conclude(draft: &mut Draft<'_>, verdict: GateVerdict) -> Move {
     }
 }
 
-fn judge_stage(view: View<'_>, op: &Operation, recall: &mut Recall, waited_ms: u64) -> Option<GateVerdict> {
-    let fresh: BTreeSet<InstanceId> = current_adds(op).map(|add| add.instance.clone()).collect();
-    let of = (op.batch, op.gray_permille);
-    if recall.stage.as_ref().is_none_or(|stage| stage.of != of) {
-        // Of the unwell too: one that recovers is compared by what it does from here on.
-        let others = others(view, op);
-        recall.stage = Some(Stage { of, before: traffic(view, fresh.iter().chain(&others)) });
+/// Latency that is worse is judged once more over other requests: a machine that paused for a moment made a few dozen slow
+/// that have one cause, which no test over single requests can tell from a slow release. Gives the verdict that counts, or
+/// the first one while the second is being looked for. Errors are not waited for.
+fn looks_again(
+    view: View<'_>,
+    op: &Operation,
+    recall: &mut Recall,
+    verdict: GateVerdict,
+) -> Result<GateVerdict, GateVerdict> {
+    let first = recall.stage.as_mut().and_then(|stage| stage.first.take());
+    match (first, verdict.outcome) {
+        (None, GateOutcome::LatencyWorse) => {
+            recall.stage = Some(Stage { first: Some(verdict.clone()), ..stage(view, op) });
+            Err(verdict)
+        }
+        // Whoever stayed away does not clear what was found.
+        (Some(first), GateOutcome::TooFewRequests | GateOutcome::NoRunningFleet) => Ok(first),
+        _ => Ok(verdict),
     }
-    let fleet = running_fleet(view, op);
+}
+
+fn fresh(op: &Operation) -> BTreeSet<InstanceId> {
+    current_adds(op).map(|add| add.instance.clone()).collect()
+}
+
+/// A judgement that begins now.
+fn stage(view: View<'_>, op: &Operation) -> Stage {
+    // Of the unwell too: one that recovers is compared by what it does from here on.
+    let before = traffic(view, fresh(op).iter().chain(&others(view, op)));
+    Stage { of: (op.batch, op.gray_permille), before, since: view.now, first: None }
+}
+
+fn judge_stage(view: View<'_>, op: &Operation, recall: &mut Recall) -> Option<GateVerdict> {
+    if recall.stage.as_ref().is_none_or(|stage| stage.of != (op.batch, op.gray_permille)) {
+        recall.stage = Some(stage(view, op));
+    }
+    let (fresh, fleet) = (fresh(op), running_fleet(view, op));
     let stage = recall.stage.as_ref()?;
+    let waited_ms = view.now.saturating_sub(stage.since);
     if waited_ms < GRAY_STAGE_MS_MIN {
         return None;
     }

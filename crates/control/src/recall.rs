@@ -4,7 +4,10 @@
 use crate::contract::Traffic;
 use crate::limits::{COMMIT_RETRY_MS_MAX, COMMIT_RETRY_MS_MIN, COMMIT_WAIT_MS_MAX, PROXIES_MS_MAX};
 use crate::{Observed, stress, wanted};
-use model::{InstanceId, Operation, OperationPhase, PlannedInstance, Revision, Snapshot, StepName, StepState, UnixMs};
+use model::{
+    GateVerdict, InstanceId, Operation, OperationPhase, PlannedInstance, Revision, Snapshot, StepName, StepState,
+    UnixMs,
+};
 use std::collections::BTreeMap;
 
 /// The world at one event.
@@ -54,6 +57,10 @@ pub(crate) struct Stage {
     pub of: (u32, u32),
     /// Counters then.
     pub before: BTreeMap<InstanceId, Traffic>,
+    /// When the judgement began.
+    pub since: UnixMs,
+    /// What a first look found, when it found latency worse: the second one decides.
+    pub first: Option<GateVerdict>,
 }
 
 /// What is remembered of one operation.

@@ -14,6 +14,8 @@ pub const RULES_MAX: usize = 200;
 const BREACHES_MAX: usize = 10_000;
 /// Longest time a rule may ask for.
 const FOR_S_MAX: u64 = 86_400;
+/// A rule that holds ends when its value was within, or nobody told it, for so long: a single second is no end.
+const QUIET_S: u64 = 5;
 
 /// What a rule looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,7 +271,8 @@ impl RuleBoard {
         }
         let rules = &self.rules;
         self.breaches.retain(|(at, name), breach| {
-            let stays = breach.seen_s == frame.second;
+            let quiet_s = if breach.told { QUIET_S } else { 1 };
+            let stays = frame.second < breach.seen_s + quiet_s;
             if !stays && breach.told {
                 turns.push(turn(&rules[*at], name, false, f32::NAN, breach.since_s));
             }
@@ -374,19 +377,23 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_holds_after_its_time_and_ends_with_its_reason() {
+    fn a_rule_holds_after_its_time_and_ends_when_it_was_quiet_for_a_while() {
         let topology = topology();
         let mut board = RuleBoard::default();
         board.set(vec![Rule::parse("errors(service=*) > 2% for 3s").unwrap()]);
         let mut turns = Vec::new();
-        for second in 0..10 {
+        for second in 0..20 {
             let mut frame = Frame::new(&topology);
             frame.second = second;
             frame.instances.requests.fill(100.0);
-            frame.instances.errors.fill(if (2..7).contains(&second) { 5.0 } else { 1.0 });
+            // Second 0 is a breach too short, 6 one within, and of 7 nobody tells anything.
+            frame.instances.errors.fill(if [0, 2, 3, 4, 5, 8].contains(&second) { 5.0 } else { 1.0 });
+            if second == 7 {
+                frame.instances.requests.fill(f32::NAN);
+            }
             turns.extend(board.step(&topology, &frame).into_iter().map(|turn| (second, turn.entity.name, turn.holds)));
         }
-        assert_eq!(turns, [(4, "pay".to_owned(), true), (7, "pay".to_owned(), false)]);
+        assert_eq!(turns, [(4, "pay".to_owned(), true), (13, "pay".to_owned(), false)]);
     }
 
     #[test]

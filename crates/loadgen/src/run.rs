@@ -107,7 +107,10 @@ impl Run {
 
     fn obey(&mut self, orders: Orders) {
         if orders.rps != self.orders.rps {
-            self.schedule.steer(self.now_s(), orders.rps);
+            let now_s = self.now_s();
+            // What was due at the old rate goes first: the schedule forgets it.
+            while self.send_due(now_s) {}
+            self.schedule.steer(now_s, orders.rps);
         }
         self.orders = orders;
     }

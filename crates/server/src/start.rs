@@ -177,6 +177,10 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
     let (followers, followers_file) = (Followers::default(), data.join("proxies.json"));
     let (protect, enforcers_file) = (Protect::default(), data.join("policy-proxies.json"));
     expect_back(&followers, &followers_file, &protect, &enforcers_file);
+    // Addresses are taken before anything runs: a server that cannot listen must not decide anything, nor leave a thread.
+    let fleet = listen(config.fleet).await?;
+    let http = listen_http(&config).await?;
+    let socket = listen_unix(&config.socket)?;
     let (series, _keeper) = open_series(data).await?;
     world.feed = Feed::over(series.clone());
     let (senders, incidents) = (senders(&config, &mut world)?, start_detection(&config, &records)?);
@@ -198,10 +202,6 @@ pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Handle, E
         enforcers_file,
         incidents: incidents.clone(),
     };
-    // Addresses are taken before the loop runs: a server that cannot listen must not decide anything.
-    let fleet = listen(config.fleet).await?;
-    let http = listen_http(&config).await?;
-    let socket = listen_unix(&config.socket)?;
     let mut handle = Handle {
         socket: config.socket.clone(),
         http: http.as_ref().and_then(|(http, _)| http.local_addr().ok()),

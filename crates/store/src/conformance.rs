@@ -255,7 +255,7 @@ pub async fn ended_leases(store: &dyn Store) {
 /// Leases end by themselves, unless renewed.
 pub async fn expiring_leases(store: &dyn Store) {
     let brief = store.lease_grant(50).await.expect("grants");
-    let renewed = store.lease_grant(2_000).await.expect("grants");
+    let renewed = store.lease_grant(5_000).await.expect("grants");
     commit(store, vec![leased("/renewed", &renewed)]).await;
     let attached = store.txn(Txn { compares: vec![], ops: vec![leased("/brief", &brief)] }).await;
     let mut watch = store.watch("/brief", 0).await.expect("watches");
@@ -265,7 +265,7 @@ pub async fn expiring_leases(store: &dyn Store) {
     }
     assert!(matches!(store.lease_renew(brief.id).await, Err(Error::NoLease(_))), "a dead lease stays dead");
     let begun = std::time::Instant::now();
-    while begun.elapsed() < Duration::from_millis(3_000) {
+    while begun.elapsed() < Duration::from_millis(6_000) {
         store.lease_renew(renewed.id).await.expect("lives as long as it is renewed");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

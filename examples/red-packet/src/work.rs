@@ -215,8 +215,8 @@ mod tests {
         assert!(took >= Duration::from_millis(40), "two turns of three: {took:?}");
         assert_eq!((stats.pool.unwrap().holds, stats.workers.is_none()), (6, true));
 
-        let free = Config { hold_us: 50_000, ..Config::default() };
+        let free = Config { hold_us: 200_000, ..Config::default() };
         let (took, _) = time_of(&free, 40);
-        assert!(took < Duration::from_millis(1_000), "nobody waits for another: {took:?}");
+        assert!(took < Duration::from_secs(6), "nobody waits for another: {took:?}");
     }
 }

@@ -20,6 +20,7 @@ const MAY_STAND_ON: &[(&str, &[&str])] = &[
     ("sim", &["admission"]),
     ("api", &["model"]),
     ("loadgen", &[]),
+    ("testkit", &[]),
     ("slowlane", &[]),
     ("proxy", &["admission", "api", "model", "metrics", "policy", "slowlane"]),
     ("shim", &[]),

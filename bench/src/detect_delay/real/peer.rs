@@ -84,7 +84,7 @@ impl Peer {
         listener.set_nonblocking(true)?;
         let target = listener.local_addr()?;
         side.spawn(serve(listener, page));
-        let own = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let own = testkit::address();
         let here = folder.join("prometheus");
         std::fs::create_dir_all(&here)?;
         std::fs::write(here.join("rules.yml"), RULES)?;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use api::client::Client;
 use springtide_bench::fleet;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ impl Drop for Server {
 impl Server {
     /// Starts it on the data in `folder`.
     pub async fn start(folder: &Path) -> Result<Self> {
-        let fleet = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let fleet = testkit::address();
         let log = std::fs::File::create(folder.join("server.log"))?;
         let mut command = Command::new(fleet::program()?);
         command.args(["server", "--data", "data", "--socket", "api.sock", "--fleet", &fleet.to_string()]);

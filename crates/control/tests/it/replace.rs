@@ -146,6 +146,20 @@ fn a_bad_version_is_stopped_at_one_percent_and_undone() {
 }
 
 #[test]
+fn a_pause_is_no_slow_version() {
+    let mut world = World::with_lottery(4, 4, "");
+    world.rps.insert(service("lottery"), 5_000.0);
+    world.faults.insert("v2".to_owned(), Fault::Pauses);
+    world.apply(&fleet_with(&lottery("v2", 4, 4, "")), false);
+    world.settle();
+    let op = world.last_operation().unwrap();
+    assert_eq!(op.phase, OperationPhase::Succeeded, "{op:#?}");
+    assert_eq!(world.versions(), ["v2".to_owned()].into());
+    let promoted = |of: &&model::GateVerdict| of.outcome == model::GateOutcome::Passed;
+    assert_eq!(op.verdicts.iter().filter(promoted).count(), op.verdicts.len(), "{:?}", op.verdicts);
+}
+
+#[test]
 fn without_room_for_a_surge_the_old_instance_stops_first() {
     let text = FLEET.to_owned() + &hosts("dc-a", 1) + &hosts("dc-b", 1);
     let mut world = World::new(&(text.clone() + &lottery("v1", 2, 2, "per_host_max: 2")));

@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Milliseconds of virtual time in one turn.
 pub const TURN_MS: u64 = 100;
+/// Requests to an instance that a pause made slow: most of those that a first look at a gray stage has.
+const PAUSED_REQUESTS: u64 = 40;
 
 /// What is wrong with instances of a package version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub enum Fault {
     NoDeploy,
     /// Healthy, but half of its requests fail.
     Errors,
+    /// Healthy, and as slow as `Slow` in its first requests only, as where a machine paused.
+    Pauses,
     /// Healthy, but ten times slower.
     Slow,
     /// Healthy until its first request, then unhealthy.
@@ -503,7 +507,8 @@ impl World {
         if fault == Some(Fault::Errors) || self.bad.contains(id) {
             traffic.errors += requests.div_ceil(2);
         }
-        let slow = if fault == Some(Fault::Slow) { 10 } else { 1 };
+        let paused = fault == Some(Fault::Pauses) && traffic.requests < PAUSED_REQUESTS;
+        let slow = if fault == Some(Fault::Slow) || paused { 10 } else { 1 };
         for n in 0..7 {
             let share = requests / 7 + u64::from(n < requests % 7);
             traffic.latency.add(model::histogram::bucket_of((5_000 + n * 500) * slow), share);

@@ -1,5 +1,6 @@
 //! Every intended request is accounted for, whatever becomes of it.
 
+use crate::one_of_three;
 use crate::server::{Server, block_on};
 use loadgen::{End, Errors, Handle, Plan, Profile, Report, Users, run, run_watched};
 use std::collections::BTreeSet;
@@ -72,14 +73,16 @@ fn who_watches_hears_of_each_request_once() {
 
 #[test]
 fn a_request_is_given_up_in_time_and_timed() {
-    let server = Server::start();
-    let mut plan = Plan::new(server.address, "/sleep/60000", SHORT);
-    plan.timeout_ms = 150;
-    plan.connections_max = 2;
-    let report = report_of(plan);
-    assert_eq!(report.errors.timeouts, report.offered, "those that waited for a connection too");
-    assert!((150.0..300.0).contains(&report.latency.p50_ms), "{:?}", report.latency);
-    assert!(report.duration_s < 3.0, "{}", report.duration_s);
+    one_of_three(|| {
+        let server = Server::start();
+        let mut plan = Plan::new(server.address, "/sleep/60000", SHORT);
+        plan.timeout_ms = 150;
+        plan.connections_max = 2;
+        let report = report_of(plan);
+        assert_eq!(report.errors.timeouts, report.offered, "those that waited for a connection too");
+        assert!((150.0..300.0).contains(&report.latency.p50_ms), "{:?}", report.latency);
+        assert!(report.duration_s < 3.0, "{}", report.duration_s);
+    });
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use super::Found;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -38,15 +37,15 @@ impl Prometheus {
         fill.args(["tsdb", "create-blocks-from", "openmetrics"]).arg(&text).arg(&data);
         let filled = fill.output().expect("promtool is needed: `cargo xtask test` installs Debian's prometheus");
         assert!(filled.status.success(), "promtool: {}", String::from_utf8_lossy(&filled.stderr));
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+        let address = testkit::address();
         let mut server = Command::new("prometheus");
         server.arg(format!("--config.file={}", config.display()));
         server.arg(format!("--storage.tsdb.path={}", data.display()));
         server.args(["--storage.tsdb.retention.time=100y", "--log.level=error"]);
-        server.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+        server.arg(format!("--web.listen-address={address}"));
         let child = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("prometheus starts");
         let prometheus =
-            Self { child, base: format!("http://127.0.0.1:{port}"), http: reqwest::Client::new(), _folder: folder };
+            Self { child, base: format!("http://{address}"), http: reqwest::Client::new(), _folder: folder };
         let deadline = Instant::now() + Duration::from_secs(READY_SECONDS_MAX);
         loop {
             let ready = prometheus.http.get(format!("{}/-/ready", prometheus.base)).send().await;

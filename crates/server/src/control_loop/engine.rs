@@ -194,6 +194,7 @@ impl Engine {
             self.decide_all().await?;
             self.end_policies().await?;
             self.publish_dirty();
+            self.enforcers.keep_hosts(&self.world.links.agents);
         }
     }
 

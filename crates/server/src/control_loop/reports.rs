@@ -41,7 +41,6 @@ impl Engine {
             FleetInput::AgentGone(host, epoch) => {
                 if self.is_agent(&host, epoch) {
                     self.world.links.agents.remove(&host);
-                    self.enforcers.host_gone(host.as_str());
                     self.world.links.leaving.insert(host, Instant::now());
                 }
             }

@@ -4,6 +4,8 @@
 //! A proxy that left is counted for a while: it comes back, and its part of a shared rate must not go to the others for a
 //! moment of silence, nor all of it to the first that is back after the server restarted.
 
+use crate::fleet::links::AgentLink;
+use model::HostName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -119,10 +121,14 @@ impl Enforcers {
         self.tell();
     }
 
-    /// An agent has gone.
-    pub fn host_gone(&self, host: &str) {
-        self.state().hosts.remove(host);
-        self.tell();
+    /// Forgets agents that are not among those connected; asked for often, it costs nothing while none has gone.
+    pub fn keep_hosts(&self, connected: &BTreeMap<HostName, AgentLink>) {
+        let mut state = self.state();
+        if state.hosts.len() > connected.len() {
+            state.hosts.retain(|host, _| connected.contains_key(host.as_str()));
+            drop(state);
+            self.tell();
+        }
     }
 
     /// The policies of `revision` are what proxies get under `version` from now on.
@@ -262,7 +268,7 @@ mod tests {
         assert!(!all.standing(4).settled(), "a later change is not sent yet");
         all.published(4, 9);
         assert_eq!(all.standing(4).waiting, ["host-a", "one"]);
-        all.host_gone("host-a");
+        all.keep_hosts(&BTreeMap::new());
         drop(one);
         assert!(all.standing(4).settled());
     }

@@ -199,7 +199,7 @@ async fn a_restore_killed_at_any_moment_leaves_the_old_or_the_new() {
     std::fs::create_dir(&data).expect("a folder");
     std::fs::write(data.join("old"), "it is").expect("written");
     let (mut old, mut new) = (0, 0);
-    for delay_ms in (0..40).map(|n| n * 25) {
+    for delay_ms in (0..40).map(|n| n * 25).chain((1..9).map(|n| n * 1_000)) {
         let mut child = Command::new(std::env::current_exe().expect("this binary"))
             .args(["backup::restoring", "--exact", "--ignored"])
             .env(CHILD, home.path())

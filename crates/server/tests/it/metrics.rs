@@ -22,10 +22,10 @@ struct Prometheus(Child);
 
 impl Prometheus {
     fn start(folder: &Path, url: &str, token_file: &Path) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+        let address = testkit::address();
         let config = format!(
             "global: {{scrape_interval: 1s}}\n\
-             scrape_configs:\n- job_name: self\n  static_configs: [{{targets: ['127.0.0.1:{port}']}}]\n\
+             scrape_configs:\n- job_name: self\n  static_configs: [{{targets: ['{address}']}}]\n\
              remote_write:\n- url: {url}/api/v1/write\n  authorization: {{credentials_file: {}}}\n",
             token_file.display()
         );
@@ -34,7 +34,7 @@ impl Prometheus {
         let log = std::fs::File::create(folder.join("prometheus.log")).expect("a log");
         let mut command = Command::new("prometheus");
         command.arg("--config.file").arg(path).arg("--storage.tsdb.path").arg(folder.join("tsdb"));
-        command.arg(format!("--web.listen-address=127.0.0.1:{port}")).current_dir(folder);
+        command.arg(format!("--web.listen-address={address}")).current_dir(folder);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         Self(command.spawn().expect("Debian's prometheus is there: cargo xtask test installs it"))
     }
@@ -54,11 +54,12 @@ async fn a_real_prometheus_writes_into_ours_and_a_restart_keeps_it() {
     let prometheus = Prometheus::start(folder.path(), &http(&server).0, &server.data.path().join("api-token"));
     let written = until("three scrapes", || async {
         let found = range(&server, "name=up").await;
-        found.into_iter().next().filter(|series| series.points.len() >= 3)
+        // A scrape that a busy machine held up for a second counts as failed.
+        let scrapes = |series: &SeriesView| series.points.iter().filter(|(_, up)| *up == 1.0).count();
+        found.into_iter().next().filter(|series| scrapes(series) >= 3)
     });
     let written = written.await;
     assert_eq!(written.labels["job"], "self");
-    assert!(written.points.iter().all(|(_, value)| *value == 1.0), "{written:?}");
     assert!(!range(&server, "name=prometheus_http_request_duration_seconds_bucket").await.is_empty());
     drop(prometheus);
     server.restart().await;

@@ -1,7 +1,7 @@
-//! Real receivers of remote write, from Debian: on free loopback ports, stopped at the end.
+//! Real receivers of remote write, from Debian: on loopback addresses of their own, stopped at the end.
 
 use serde_json::Value;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 /// A sample: Unix milliseconds and value.
@@ -16,7 +16,7 @@ pub enum Kind {
 /// One of them; it can go away and come back on its port and data.
 pub struct Receiver {
     kind: Kind,
-    port: u16,
+    address: SocketAddr,
     folder: tempfile::TempDir,
     child: Option<Child>,
     http: reqwest::Client,
@@ -30,31 +30,31 @@ impl Drop for Receiver {
 
 impl Receiver {
     pub fn new(kind: Kind) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+        let address = testkit::address();
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("config.yml"), "").expect("written");
-        Self { kind, port, folder, child: None, http: reqwest::Client::new() }
+        Self { kind, address, folder, child: None, http: reqwest::Client::new() }
     }
 
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/api/v1/write", self.port)
+        format!("http://{}/api/v1/write", self.address)
     }
 
     pub fn start(&mut self) {
-        let (port, folder) = (self.port, self.folder.path().display());
+        let (address, folder) = (self.address, self.folder.path().display());
         let mut command = match self.kind {
             Kind::Prometheus => {
                 let mut command = Command::new("prometheus");
                 command.arg(format!("--config.file={folder}/config.yml"));
                 command.arg(format!("--storage.tsdb.path={folder}/data"));
-                command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+                command.arg(format!("--web.listen-address={address}"));
                 command.arg("--web.enable-remote-write-receiver");
                 command
             }
             Kind::VictoriaMetrics => {
                 let mut command = Command::new("victoria-metrics");
                 command.arg(format!("-storageDataPath={folder}/data"));
-                command.arg(format!("-httpListenAddr=127.0.0.1:{port}"));
+                command.arg(format!("-httpListenAddr={address}"));
                 command
             }
         };
@@ -73,7 +73,7 @@ impl Receiver {
 
     /// Raw samples of the series with this name; none while it does not answer.
     pub async fn samples(&self, name: &str) -> Vec<Sample> {
-        let base = format!("http://127.0.0.1:{}/api/v1", self.port);
+        let base = format!("http://{}/api/v1", self.address);
         match self.kind {
             Kind::Prometheus => {
                 let asked = [("query", format!("{name}[1h]"))];

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// Callers that push at the same time.
 const CALLERS: u32 = 8;
+/// Between two looks at a lane that is away: eight callers that spin leave nothing to what they wait for.
+const PAUSE: Duration = Duration::from_millis(1);
 /// Times the lane is killed.
 const KILLS: u32 = 8;
 
@@ -23,7 +25,10 @@ fn press(lane: &Mutex<Option<Lane>>, disturb: impl FnOnce()) -> (Vec<String>, Ve
             scope.spawn(move || {
                 while !done.load(SeqCst) {
                     let pusher = lane.lock().expect("not poisoned").as_ref().map(Lane::connect);
-                    let Some(mut pusher) = pusher else { continue };
+                    let Some(mut pusher) = pusher else {
+                        std::thread::sleep(PAUSE);
+                        continue;
+                    };
                     while !done.load(SeqCst) {
                         let number = serial.fetch_add(1, SeqCst);
                         // Half of the callers bring keys of their own.
@@ -32,7 +37,10 @@ fn press(lane: &Mutex<Option<Lane>>, disturb: impl FnOnce()) -> (Vec<String>, Ve
                             Some(Ok(id)) => {
                                 accepted.lock().expect("not poisoned").push(if key.is_empty() { id } else { key });
                             }
-                            Some(Err(_)) => unknown.lock().expect("not poisoned").push(key),
+                            Some(Err(_)) => {
+                                unknown.lock().expect("not poisoned").push(key);
+                                std::thread::sleep(PAUSE);
+                            }
                             None => {
                                 unknown.lock().expect("not poisoned").push(key);
                                 break;
@@ -91,8 +99,8 @@ fn redis_killed_with_the_lane_loses_nothing() {
     let receiver = Receiver::start();
     let folder = tempfile::tempdir().expect("a folder");
     let redis = Mutex::new(Some(Redis::start(folder.path(), "always", None)));
-    let port = redis.lock().expect("not poisoned").as_ref().expect("it runs").port;
-    let url = format!("redis://127.0.0.1:{port}/");
+    let address = redis.lock().expect("not poisoned").as_ref().expect("it runs").address;
+    let url = format!("redis://{address}/");
     let kept = Kept::Redis(&url);
     let lane = Mutex::new(Some(Lane::start(&kept, receiver.address)));
     let (accepted, _) = press(&lane, || {
@@ -102,7 +110,7 @@ fn redis_killed_with_the_lane_loses_nothing() {
             if kill % 2 == 0 {
                 redis.lock().expect("not poisoned").take().expect("it runs").kill();
                 std::thread::sleep(Duration::from_millis(20));
-                *redis.lock().expect("not poisoned") = Some(Redis::start(folder.path(), "always", Some(port)));
+                *redis.lock().expect("not poisoned") = Some(Redis::start(folder.path(), "always", Some(address)));
             } else {
                 lane.lock().expect("not poisoned").take().expect("it runs").kill();
                 *lane.lock().expect("not poisoned") = Some(Lane::start(&kept, receiver.address));

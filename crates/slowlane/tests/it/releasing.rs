@@ -7,17 +7,18 @@ use slowlane::embedded::Embedded;
 use slowlane::runner::Counts;
 use slowlane::{Backlog, Claimed, Dead, Depth, Driver, Ending, Error, Item, Later, Place, Pushed};
 use slowlane::{Rates, Runner, State};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// A real log whose disk takes no endings while it ails, as a full one does.
+/// A real log that notes what is taken from it, and whose disk takes no endings while it ails, as a full one does.
 struct Ailing {
     lane: Embedded,
+    claimed: Mutex<Vec<Vec<u8>>>,
     ails: AtomicBool,
     refused: AtomicU64,
 }
@@ -30,7 +31,11 @@ impl Driver for Ailing {
         self.lane.backlog()
     }
     fn claim<'a>(&'a self, policy: &'a str, max: usize) -> Later<'a, Vec<Claimed>> {
-        self.lane.claim(policy, max)
+        Box::pin(async move {
+            let items = self.lane.claim(policy, max).await?;
+            self.claimed.lock().expect("not poisoned").extend(items.iter().map(|of| of.item.body.to_vec()));
+            Ok(items)
+        })
     }
     fn renew<'a>(&'a self, held: &'a [Place]) -> Later<'a, ()> {
         self.lane.renew(held)
@@ -74,7 +79,8 @@ impl World {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let lane = Embedded::open(folder.path(), "lane", 1 << 30).expect("it opens");
-        let lane = Arc::new(Ailing { lane, ails: AtomicBool::new(false), refused: AtomicU64::new(0) });
+        let claimed = Mutex::default();
+        let lane = Arc::new(Ailing { lane, claimed, ails: AtomicBool::new(false), refused: AtomicU64::new(0) });
         let (rates, rates_in_force) = watch::channel(rates);
         let (stop, stopping) = watch::channel(false);
         let driver: Arc<dyn Driver> = lane.clone();
@@ -106,14 +112,9 @@ fn items_are_released_in_order_at_the_policys_rate_and_this_proxys_share_of_it()
     world.rates.send_replace(rate(100_000, 2));
     until("all are paid", || world.receiver.paid().len() == 60);
     let took = began.elapsed();
-    assert!(took > Duration::from_millis(1_000) && took < Duration::from_millis(2_500), "60 at 50 a second: {took:?}");
-    let order = world.receiver.ledger.order.lock().expect("not poisoned").clone();
-    let swapped = order.windows(2).filter(|pair| number(&pair[0]) > number(&pair[1])).count();
-    assert!(swapped <= 2, "started in order, 20 ms apart; a busy machine may swap neighbours: {order:?}");
-}
-
-fn number(body: &str) -> u32 {
-    body.trim_start_matches("amount=").parse().expect("a number")
+    assert!(took > Duration::from_millis(1_000), "60 at 50 a second: {took:?}");
+    let claimed = world.lane.claimed.lock().expect("not poisoned").clone();
+    assert_eq!(claimed, (0..60).map(|n| payment("", n).body.to_vec()).collect::<Vec<_>>());
 }
 
 #[test]
@@ -128,7 +129,7 @@ fn a_receiver_that_fails_gets_it_again_and_one_that_refuses_does_not() {
     let world = World::start(rate(1_000_000, 1));
     world.receiver.ledger.refuse.store(503, SeqCst);
     let id = world.push(payment("bonus", 8));
-    until("it is tried again", || world.receiver.deliveries() >= 3);
+    until("it is tried again", || world.receiver.deliveries() >= 4);
     assert_eq!(world.state(&id), Some(State::Waiting));
     world.receiver.ledger.refuse.store(0, SeqCst);
     until("it is paid", || world.receiver.paid().get("bonus") == Some(&1));

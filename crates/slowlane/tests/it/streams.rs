@@ -4,7 +4,7 @@ use crate::{payment, until};
 use slowlane::streams::Streams;
 use slowlane::{Driver, Ending, Error, Item, ItemHeader, State};
 use std::future::Future;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -12,22 +12,22 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 /// A Redis of the test's own; killed when dropped.
 pub struct Redis {
     child: Child,
-    pub port: u16,
+    pub address: SocketAddr,
 }
 
 impl Redis {
-    pub fn start(folder: &Path, appendfsync: &str, port: Option<u16>) -> Self {
-        let free = || TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();
-        let port = port.unwrap_or_else(free);
+    pub fn start(folder: &Path, appendfsync: &str, address: Option<SocketAddr>) -> Self {
+        let address = address.unwrap_or_else(testkit::address);
+        let (ip, port) = (address.ip().to_string(), address.port().to_string());
         let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
+            .args(["--port", &port, "--bind", &ip, "--save", "", "--appendonly", "yes"])
             .args(["--appendfsync", appendfsync, "--dir"])
             .arg(folder)
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server is installed: `cargo xtask test` does it, or `apt-get install redis-server`");
-        until("redis answers", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        Self { child, port }
+        until("redis answers", || TcpStream::connect(address).is_ok());
+        Self { child, address }
     }
 
     pub fn kill(mut self) {
@@ -55,7 +55,7 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 fn a_redis_that_may_forget_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let redis = Redis::start(folder.path(), "everysec", None);
-    let url = format!("redis://127.0.0.1:{}/", redis.port);
+    let url = format!("redis://{}/", redis.address);
     let error = wait(Streams::open(&url, "lane")).err().expect("refused");
     assert!(matches!(error, Error::NotDurable { setting: "appendfsync", .. }), "{error}");
     assert!(wait(Streams::open("redis://127.0.0.1:1/", "lane")).is_err(), "nobody there");
@@ -97,7 +97,7 @@ fn a_redis_that_says_nothing_is_waited_for_once_and_not_by_each() {
 fn the_driver_keeps_its_promises() {
     let folder = tempfile::tempdir().expect("a folder");
     let redis = Redis::start(folder.path(), "always", None);
-    let url = format!("redis://127.0.0.1:{}/", redis.port);
+    let url = format!("redis://{}/", redis.address);
     wait(async {
         let lane = Streams::open(&url, "lane").await.expect("durable");
         let other = Streams::open(&url, "other").await.expect("durable");

@@ -12,8 +12,7 @@ policies:
 
 fn served() -> Server {
     let server = Server::start();
-    std::fs::create_dir(server.folder().join("app")).unwrap();
-    server.write("app/run.sh", "#!/bin/sh\nexec sleep 1000\n");
+    server.write_app();
     server.write("fleet.yaml", FLEET);
     server.write("preset.yaml", PRESET);
     server.told(&["apply", "-f", "fleet.yaml"]);

@@ -19,10 +19,8 @@ pub struct Server {
 impl Server {
     pub fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        // A port of its own that stays the same when the server starts again.
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let fleet = free.local_addr().unwrap().to_string();
-        drop(free);
+        // The same address when the server starts again.
+        let fleet = testkit::address().to_string();
         let child = Self::spawn(folder.path(), &fleet);
         let mut server = Self { child, folder, fleet };
         server.wait();
@@ -70,6 +68,14 @@ impl Server {
 
     pub fn write(&self, name: &str, text: &str) {
         std::fs::write(self.folder().join(name), text).unwrap();
+    }
+
+    /// The package that `FLEET` names: a program that runs, and answers nothing.
+    pub fn write_app(&self) {
+        std::fs::create_dir(self.folder().join("app")).unwrap();
+        self.write("app/run.sh", "#!/bin/sh\nexec sleep 1000\n");
+        let run = self.folder().join("app/run.sh");
+        std::fs::set_permissions(run, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
 
     pub fn run(&self, args: &[&str]) -> Output {
@@ -144,8 +150,7 @@ instances: {east: 0}
 #[test]
 fn what_is_applied_is_seen_changed_and_deleted() {
     let server = Server::start();
-    std::fs::create_dir(server.folder().join("app")).unwrap();
-    server.write("app/run.sh", "#!/bin/sh\nexec sleep 1000\n");
+    server.write_app();
     server.write("fleet.yaml", FLEET);
 
     let planned = server.told(&["plan", "-f", "fleet.yaml"]);

@@ -73,8 +73,7 @@ fn await_line(lines: &Receiver<String>, wanted: &str) {
 #[test]
 fn a_watch_outlives_the_server_and_ends_with_the_operation() {
     let mut server = Server::start();
-    std::fs::create_dir(server.folder().join("app")).unwrap();
-    server.write("app/run.sh", "#!/bin/sh\nexec sleep 60\n");
+    server.write_app();
     // Nothing answers the check, so the operation stays at its start until it is rolled back.
     let check = "health_check: {path: /, start_ms_max: 60000}\ninstances: {east: 0}";
     server.write("fleet.yaml", &FLEET.replace("instances: {east: 0}", check));
@@ -105,8 +104,7 @@ fn a_watch_outlives_the_server_and_ends_with_the_operation() {
 #[test]
 fn ctrl_c_ends_the_watch_and_not_the_operation() {
     let server = Server::start();
-    std::fs::create_dir(server.folder().join("app")).unwrap();
-    server.write("app/run.sh", "#!/bin/sh\nexec sleep 60\n");
+    server.write_app();
     let check = "health_check: {path: /, start_ms_max: 60000}\ninstances: {east: 0}";
     server.write("fleet.yaml", &FLEET.replace("instances: {east: 0}", check));
     server.told(&["apply", "-f", "fleet.yaml"]);
@@ -134,8 +132,7 @@ fn ctrl_c_ends_the_watch_and_not_the_operation() {
 #[test]
 fn a_held_operation_ends_the_wait_and_an_apply_behind_it_says_so() {
     let server = Server::start();
-    std::fs::create_dir(server.folder().join("app")).unwrap();
-    server.write("app/run.sh", "#!/bin/sh\nexec sleep 60\n");
+    server.write_app();
     let check = "health_check: {path: /, start_ms_max: 1000}\ninstances: {east: 0}";
     let fleet = FLEET.replace("instances: {east: 0}", check);
     server.write("fleet.yaml", &fleet);
@@ -161,10 +158,7 @@ fn a_held_operation_ends_the_wait_and_an_apply_behind_it_says_so() {
 #[test]
 fn what_is_deleted_or_pruned_is_watched_until_its_last_instance_is_gone() {
     let server = Server::start();
-    std::fs::create_dir(server.folder().join("app")).unwrap();
-    server.write("app/run.sh", "#!/bin/sh\nexec sleep 60\n");
-    let run = server.folder().join("app/run.sh");
-    std::fs::set_permissions(run, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    server.write_app();
     // Without a health check it is healthy as soon as it runs.
     let fleet = FLEET.replace("instances: {east: 0}", "instances: {east: 1}");
     let (facilities, web) = fleet.rsplit_once("---\n").expect("the service comes last");

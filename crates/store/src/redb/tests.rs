@@ -32,7 +32,7 @@ async fn leases_live_on_after_a_restart_and_then_end() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("store.redb");
     let store = RedbStore::open(&path).expect("a new store");
-    let brief = store.lease_grant(300).await.expect("grants");
+    let brief = store.lease_grant(4_000).await.expect("grants");
     let long = store.lease_grant(60_000).await.expect("grants");
     let leased = |key: &str, lease: Lease| Op::Put { key: key.into(), value: vec![], lease: Some(lease.id) };
     let ops = vec![leased("/brief", brief), leased("/long", long)];

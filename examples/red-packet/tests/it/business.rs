@@ -65,11 +65,11 @@ fn the_share_of_winners_is_the_configured_one() {
 #[test]
 fn what_fails_below_is_told_and_a_rejection_is_passed_on() {
     let stage = Stage::new();
-    let entry = stage.start("sso", r#"{"call_timeout_ms": 300}"#);
+    let entry = stage.start("sso", r#"{"call_timeout_ms": 1000}"#);
     let rejected = draw(&entry, "1");
     assert_eq!(rejected.status, 503, "{rejected:?}");
     assert!(rejected.head.contains("x-springtide-reject: no-endpoint"), "{rejected:?}");
-    let mut lottery = stage.start("lottery", r#"{"win_rate": 0.0, "hold_us": 1500000}"#);
+    let mut lottery = stage.start("lottery", r#"{"win_rate": 0.0, "hold_us": 15000000}"#);
     let slow = draw(&entry, "1");
     assert_eq!((slow.status, slow.json()["error"].as_str()), (504, Some("lottery did not answer in time")));
     lottery.child.kill().unwrap();
@@ -115,7 +115,7 @@ fn a_probe_costs_what_it_is_told() {
 #[test]
 fn term_finishes_what_is_in_flight_and_takes_nothing_new() {
     let stage = Stage::new();
-    let mut probe = stage.start("probe", r#"{"workers": 8, "hold_us": 700000}"#);
+    let mut probe = stage.start("probe", r#"{"workers": 8, "hold_us": 3000000}"#);
     // A kept connection without a request must not hold up the end.
     let mut idle = TcpStream::connect(probe.address).unwrap();
     idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: probe\r\n\r\n").unwrap();

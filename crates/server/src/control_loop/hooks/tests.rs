@@ -46,15 +46,15 @@ async fn a_command_that_takes_too_long_is_killed_with_its_children() {
     let pid_file = folder.path().join("pid");
     let script = format!("sleep 60 & echo $! > {}; wait", pid_file.display());
     let begun = Instant::now();
-    let why = call(&run(shell(&script), 300), &reqwest::Client::new()).await.expect_err("too long");
-    assert!(why.contains("300 ms") && begun.elapsed() < Duration::from_secs(10), "{why}");
+    let why = call(&run(shell(&script), 3_000), &reqwest::Client::new()).await.expect_err("too long");
+    assert!(why.contains("3000 ms") && begun.elapsed() < Duration::from_secs(30), "{why}");
     let pid = std::fs::read_to_string(&pid_file).expect("the child was started");
     let gone = || match std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())) {
         Ok(stat) => stat.contains(") Z "),
         Err(_) => true,
     };
     while !gone() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "the child outlived its group");
+        assert!(begun.elapsed() < Duration::from_secs(40), "the child outlived its group");
         tokio::task::yield_now().await;
     }
 }
