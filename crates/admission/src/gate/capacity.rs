@@ -27,6 +27,9 @@ pub(super) struct Capacity {
     /// Throughput whether busy or not, smoothed: capacity is at least that.
     throughput: f64,
     observed_s: f64,
+    /// For how long nobody came nor was answered, up to now.
+    quiet_s: f64,
+    was_paused: bool,
 }
 
 impl Capacity {
@@ -38,6 +41,16 @@ impl Capacity {
     /// Relative standard deviation of the estimate, were completions as irregular as Poisson arrivals.
     pub(super) fn doubt(&self) -> f64 {
         (2.0 * self.kept.completions).max(1.0).sqrt().recip()
+    }
+
+    /// Notes for how long of a window nobody came nor was answered, and whether that is all of it. Whether it is such a pause,
+    /// or what one left behind: those who wait for their answers before they ask again stop with the service, and neither the
+    /// window in which they resume nor the next says what it can do.
+    pub(super) fn is_paused(&mut self, quiet_s: f64, whole: bool) -> bool {
+        let quiet_s = self.quiet_s + quiet_s.max(0.0);
+        self.quiet_s = if whole { quiet_s } else { 0.0 };
+        let pauses = self.throughput * quiet_s >= STALL_COMPLETIONS;
+        std::mem::replace(&mut self.was_paused, pauses) || pauses
     }
 
     /// Folds in a busy span.

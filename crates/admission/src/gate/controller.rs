@@ -257,7 +257,12 @@ impl Controller {
         if seconds > SILENCE_S_MAX {
             return;
         }
-        self.capacity.throughput(f64::from(closed.work.count()), seconds);
+        let answers = f64::from(closed.work.count());
+        // Whoever comes first after its time closes a window, and may be all there is in it.
+        let events = f64::from(closed.offers) + answers;
+        let quiet_s = if events <= 1.0 { seconds } else { seconds - self.window_s };
+        let paused = self.capacity.is_paused(quiet_s, events == 0.0);
+        self.capacity.throughput(answers, seconds);
         match self.signal {
             Signal::Exact => {
                 let (completions, seconds) = (f64::from(closed.queued_starts), closed.queued_us as f64 / 1e6);
@@ -268,8 +273,7 @@ impl Controller {
                 let delay_us = closed.delays.mean_us().unwrap_or(0.0);
                 let busy = delay_us > (floor_us * 0.5).max(IDLE_DELAY_US as f64);
                 // What silence leaves behind was not all of this window.
-                if busy && !self.was_silent && !self.unanswered.silent() {
-                    let answers = f64::from(closed.work.count());
+                if busy && !paused && !self.was_silent && !self.unanswered.silent() {
                     let completions = answers + self.gone.min(answers * GONE_SHARE_MAX);
                     self.capacity.busy(Span { completions, seconds });
                 }

@@ -3,3 +3,4 @@
 mod any;
 mod model;
 mod overload;
+mod pauses;

@@ -1,0 +1,89 @@
+//! A service with room that pauses for a moment, as a machine does: callers that wait for their answers must not pay for it.
+
+use admission::{Config, Gate, Priority, Signal, Verdict};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+const MS: u64 = 1_000;
+/// How long the callers go on after the pause.
+const AFTER_US: u64 = 1_000 * MS;
+
+/// What happens next, in the order of time.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Next {
+    Asks,
+    Answered { since_us: u64 },
+    LevelRead,
+}
+
+struct Scene {
+    callers: u64,
+    latency_us: u64,
+    /// When the pause begins, and how long it is.
+    before_us: u64,
+    pause_us: u64,
+    /// When somebody reads the level, each second.
+    read_us: u64,
+}
+
+impl Scene {
+    /// Calls that were not admitted.
+    fn refused(&self) -> usize {
+        let gate = Gate::new(Config { signal: Signal::Inferred, ..Config::default() }, 0);
+        let resumes_us = self.before_us + self.pause_us;
+        let mut refused = 0;
+        let mut in_flight = 0;
+        let mut number = 0;
+        let mut next: BinaryHeap<_> = (0..self.callers).map(|at| Reverse((at * 40, at, Next::Asks))).collect();
+        next.push(Reverse((self.read_us, self.callers, Next::LevelRead)));
+        while let Some(Reverse((now_us, who, what))) = next.pop().filter(|at| at.0.0 < resumes_us + AFTER_US) {
+            match what {
+                Next::LevelRead => {
+                    gate.advert(now_us);
+                    next.push(Reverse((now_us + 1_000 * MS, who, Next::LevelRead)));
+                }
+                Next::Answered { since_us } => {
+                    gate.observed(in_flight, now_us - since_us, now_us);
+                    in_flight -= 1;
+                    next.push(Reverse((now_us + 10, who, Next::Asks)));
+                }
+                Next::Asks => {
+                    number += 1;
+                    let priority = Priority::new(10, (number * 619 % 1_024) as u16).expect("in range");
+                    if gate.offer(priority, false, None, now_us) != Verdict::Admit {
+                        refused += 1;
+                        next.push(Reverse((now_us + 100, who, Next::Asks)));
+                        continue;
+                    }
+                    in_flight += 1;
+                    // Up to a fifth longer, by no pattern.
+                    let usual_us = now_us + self.latency_us + number * 7_919 % (self.latency_us / 5);
+                    let held = now_us < resumes_us && usual_us > self.before_us;
+                    let answered_us = if held { resumes_us + who * 100 } else { usual_us };
+                    next.push(Reverse((answered_us, who, Next::Answered { since_us: now_us })));
+                }
+            }
+        }
+        refused
+    }
+}
+
+/// Refused calls by scene, for those with any: over pauses, and over when the level is read.
+fn refusals(callers: u64, latency_us: u64, before_us: u64) -> Vec<(u64, u64, usize)> {
+    let mut found = Vec::new();
+    for pause_us in [150, 300, 600, 1_000, 3_000].map(|ms| ms * MS) {
+        for read_us in [0, 150, 300, 450, 600, 750, 900].map(|ms| ms * MS) {
+            let refused = Scene { callers, latency_us, before_us, pause_us, read_us }.refused();
+            found.extend((refused > 0).then_some((pause_us, read_us, refused)));
+        }
+    }
+    found
+}
+
+#[test]
+fn a_pause_of_a_service_with_room_sheds_nothing() {
+    for (callers, latency_us) in [(1, 1_000), (1, 5_000), (4, 1_000), (4, 5_000), (16, 5_000)] {
+        assert_eq!(refusals(callers, latency_us, 700 * MS), [], "{callers} callers, {latency_us} us, soon");
+    }
+    assert_eq!(refusals(1, 5_000, 12_700 * MS), [], "a gate that has long known the service");
+}
