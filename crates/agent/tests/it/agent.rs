@@ -157,14 +157,9 @@ pub fn publish(listener: &Listener) -> String {
     digest
 }
 
-/// A port nobody uses on an address of this test's own.
-pub fn free_port() -> u32 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound").port().into()
-}
-
 pub fn assignment(listener: &Listener, instance: &str) -> Assignment {
-    let port = free_port();
+    let address = testkit::address();
+    let port = address.port().into();
     Assignment {
         instance: instance.into(),
         service: "fixture".into(),
@@ -179,7 +174,7 @@ pub fn assignment(listener: &Listener, instance: &str) -> Assignment {
         memory_bytes: 64 << 20,
         pids_max: 20,
         ports: [("http".to_owned(), port)].into(),
-        address: "127.0.0.1".into(),
+        address: address.ip().to_string(),
         health_check: Some(HealthCheck {
             path: "/healthz".into(),
             port,
@@ -194,10 +189,14 @@ pub fn assignment(listener: &Listener, instance: &str) -> Assignment {
     }
 }
 
+/// Where a fixture listens.
+pub fn url(assignment: &Assignment, path: &str) -> String {
+    format!("http://{}:{}{path}", assignment.address, assignment.ports["http"])
+}
+
 /// Asks a running fixture.
 pub async fn ask(assignment: &Assignment, path: &str) -> String {
-    let url = format!("http://127.0.0.1:{}{path}", assignment.ports["http"]);
-    reqwest::get(url).await.expect("it runs").text().await.expect("text")
+    reqwest::get(url(assignment, path)).await.expect("it runs").text().await.expect("text")
 }
 
 /// Brings one instance up; gives its pid.

@@ -132,6 +132,12 @@ impl FakeFleet {
         self.report(instance, &format!("{phase:?}"), |report| report.phase() == phase).await
     }
 
+    /// Waits until any report of an instance holds: what is soon over may be told and gone before it is looked for.
+    pub async fn ever(&self, instance: &str, what: &str, check: impl Fn(&InstanceReport) -> bool) -> InstanceReport {
+        let holds = |report: &&InstanceReport| report.instance == instance && check(report);
+        self.until(&format!("{instance} {what}"), |seen| seen.reports.iter().find(holds).cloned()).await
+    }
+
     pub async fn report(&self, instance: &str, what: &str, check: impl Fn(&InstanceReport) -> bool) -> InstanceReport {
         let latest = |seen: &Seen| seen.reports.iter().rev().find(|report| report.instance == instance).cloned();
         self.until(&format!("{instance} {what}"), |seen| latest(seen).filter(&check)).await

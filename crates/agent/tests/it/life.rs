@@ -1,6 +1,6 @@
 //! An instance's life: started, well, sampled, ill, crashed, stopped.
 
-use crate::agent::{Agent, ask, assignment, bring_up};
+use crate::agent::{Agent, ask, assignment, bring_up, url};
 use crate::fleet::Listener;
 use api::fleet::{Assignment, FastSampling, Intent, Phase, agent_down};
 
@@ -74,9 +74,9 @@ async fn a_crash_is_told_and_started_anew_with_its_orphans_gone() {
     let one = assignment(&listener, "fixture-1");
     let first = bring_up(&listener, &one, 1).await;
     ask(&one, "/orphan").await;
-    let mut gone = reqwest::get(format!("http://127.0.0.1:{}/exit?3", one.ports["http"])).await;
+    let mut gone = reqwest::get(url(&one, "/exit?3")).await;
     assert!(gone.is_err(), "it ended instead of answering: {:?}", gone.as_mut().map(|response| response.status()));
-    let back = listener.fleet.phase("fixture-1", Phase::Backoff).await;
+    let back = listener.fleet.ever("fixture-1", "in backoff", |r| r.phase() == Phase::Backoff).await;
     assert_eq!((back.exit_code, back.message.as_str(), back.pid), (Some(3), "exited with code 3", 0));
     let again =
         listener.fleet.report("fixture-1", "healthy again", |r| r.phase() == Phase::Healthy && r.restarts == 1).await;
@@ -111,8 +111,8 @@ async fn limits_hold_and_running_out_of_memory_is_named() {
     bring_up(&listener, &one, 1).await;
     let lived: u32 = ask(&one, "/fork?100").await.parse().expect("a number");
     assert!((1..20).contains(&lived), "{lived} children under a limit of 20 processes and threads");
-    let _it_dies = reqwest::get(format!("http://127.0.0.1:{}/eat?200", one.ports["http"])).await;
-    let back = listener.fleet.phase("fixture-1", Phase::Backoff).await;
+    let _it_dies = reqwest::get(url(&one, "/eat?200")).await;
+    let back = listener.fleet.ever("fixture-1", "in backoff", |r| r.phase() == Phase::Backoff).await;
     assert_eq!(back.exit_code, Some(-9));
     assert_eq!(back.message, "killed by signal 9: out of memory, its limit is 64MiB");
     let counted = |seen: &crate::fleet::Seen| {

@@ -1,6 +1,6 @@
 //! Isolation none: no slices, and still nothing is lost or left behind.
 
-use crate::agent::{Agent, ask, assignment, bring_up};
+use crate::agent::{Agent, ask, assignment, bring_up, url};
 use crate::fleet::{Listener, Seen};
 use api::fleet::Phase;
 use std::path::Path;
@@ -27,7 +27,7 @@ async fn without_slices_it_is_announced_and_everything_else_works() {
     agent.start();
     let hello = listener.fleet.connected(2).await;
     assert_eq!((hello.instances[0].pid, hello.instances[0].adopted), (pid, true));
-    let _it_ends = reqwest::get(format!("http://127.0.0.1:{}/exit?1", two.ports["http"])).await;
+    let _it_ends = reqwest::get(url(&two, "/exit?1")).await;
     listener.fleet.report("fixture-2", "again", |r| r.phase() == Phase::Healthy && r.restarts == 1).await;
     listener.fleet.set(3, vec![], &["fixture-1", "fixture-2"]).await;
     listener.fleet.phase("fixture-1", Phase::Stopped).await;

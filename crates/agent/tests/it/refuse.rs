@@ -59,11 +59,11 @@ async fn a_port_in_use_names_its_owner_and_is_tried_again() {
     let listener = Listener::start().await;
     let agent = Agent::started(&listener).await;
     let one = assignment(&listener, "fixture-1");
-    let port = u16::try_from(one.ports["http"]).expect("a port");
-    let holder = std::net::TcpListener::bind(("127.0.0.1", port)).expect("free");
+    let address = format!("{}:{}", one.address, one.ports["http"]);
+    let holder = std::net::TcpListener::bind(&address).expect("free");
     listener.fleet.set(1, vec![one], &[]).await;
     let failed = listener.fleet.phase("fixture-1", Phase::Failed).await;
-    let wanted = format!("port 127.0.0.1:{port} is in use by pid {}", std::process::id());
+    let wanted = format!("port {address} is in use by pid {}", std::process::id());
     assert!(failed.message.starts_with(&wanted), "{}", failed.message);
     drop(holder);
     assert_eq!(listener.fleet.phase("fixture-1", Phase::Healthy).await.restarts, 0);

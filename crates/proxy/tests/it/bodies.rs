@@ -119,17 +119,17 @@ fn http_1_0_is_served() {
 fn a_slow_upload_is_not_the_endpoints_fault() {
     let upstream = Upstream::start();
     let fixture = Fixture::start();
-    let world = World::web(vec![endpoint("w-1", upstream.address, 1000)]).number("web", "timeout_ms", 300.0);
+    let world = World::web(vec![endpoint("w-1", upstream.address, 1000)]).number("web", "timeout_ms", 4_000.0);
     fixture.tell(world);
     let mut moving = Client::connect(fixture.entry);
-    moving.send(b"POST /count HTTP/1.1\r\nhost: x\r\ncontent-length: 6\r\n\r\n");
+    moving.send(b"POST /count HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n");
     let began = Instant::now();
-    for _ in 0..6 {
-        std::thread::sleep(Duration::from_millis(100));
+    for _ in 0..9 {
+        std::thread::sleep(Duration::from_millis(500));
         moving.send(b"x");
     }
-    assert_eq!(moving.read().expect("an answer").text(), "6");
-    assert!(began.elapsed() > Duration::from_millis(500), "longer than the timeout in all");
+    assert_eq!(moving.read().expect("an answer").text(), "9");
+    assert!(began.elapsed() > Duration::from_millis(4_000), "longer than the timeout in all");
     let mut stuck = Client::connect(fixture.entry);
     stuck.send(b"POST /count HTTP/1.1\r\nhost: x\r\ncontent-length: 6\r\n\r\nx");
     assert_eq!(stuck.read().expect("an answer").status, 408);

@@ -176,11 +176,11 @@ fn grpc_passes_both_ways_at_once() {
 fn a_grpc_stream_may_rest_longer_than_the_limit_on_silence() {
     let upstream = Upstream::start();
     let fixture = Fixture::start();
-    let world = World::web(vec![endpoint("w-1", upstream.address, 1000)]).number("web", "timeout_ms", 200.0);
+    let world = World::web(vec![endpoint("w-1", upstream.address, 1000)]).number("web", "timeout_ms", 4_000.0);
     fixture.tell(world.http2("web"));
     runtime().block_on(async {
         let mut sender = connect(fixture.mesh).await;
-        let answer = sender.send_request(request("web", "/watch?700", "")).await.expect("an answer");
+        let answer = sender.send_request(request("web", "/watch?4500", "")).await.expect("an answer");
         assert_eq!(&whole(answer).await.2[..], b"first and last");
         let answer = sender.send_request(request("web", "/stall", "")).await.expect("an answer");
         answer.into_body().collect().await.expect_err("other answers may not");

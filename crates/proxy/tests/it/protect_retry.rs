@@ -4,8 +4,8 @@ use crate::client::Client;
 use crate::upstream::Upstream;
 use crate::world::{World, endpoint};
 use crate::{Fixture, until};
-use std::net::TcpListener;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
 
 #[test]
 fn an_idempotent_request_finds_another_endpoint_and_says_which_attempt_it_is() {
@@ -81,11 +81,14 @@ fn what_an_overloaded_endpoint_sheds_is_tried_again_only_where_another_has_room(
     let mut get = |priority: u16| client.get_with("web", "/", &format!("x-springtide-priority: {priority}\r\n")).status;
     // Both tell their level first.
     until("both were asked", || get(40_000) == 503 && first.requests() > 0 && second.requests() > 0);
-    let before = first.requests() + second.requests();
+    let (before, began) = (first.requests() + second.requests(), Instant::now());
     for _ in 0..10 {
         assert_eq!(get(40_000), 503);
     }
-    assert_eq!(first.requests() + second.requests(), before + 10, "its level admits it, and yet it is sent once");
+    let sent = first.requests() + second.requests() - before;
+    // A level is believed for 2 s: where the machine stood still for longer, one finds out again.
+    let most = if began.elapsed() > Duration::from_millis(1_500) { 11 } else { 10 };
+    assert!((10..=most).contains(&sent), "{sent} sent: its level admits it, and yet it is sent once");
     // The second sheds too, but surely not what matters so much more.
     second.seen.rejecting.store(false, SeqCst);
     let before = first.requests();
@@ -101,7 +104,7 @@ fn what_an_overloaded_endpoint_sheds_is_tried_again_only_where_another_has_room(
 #[test]
 fn a_connection_refused_is_tried_elsewhere_within_the_budget() {
     let fixture = Fixture::start();
-    let nobody = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
+    let nobody = testkit::address();
     let well = Upstream::start();
     fixture.tell(World::web(vec![endpoint("w-1", well.address, 1000), endpoint("w-2", nobody, 1000)]));
     let mut client = Client::connect(fixture.mesh);

@@ -13,12 +13,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::time::MissedTickBehavior;
 
 /// Requests a second; every second one opens a connection of its own.
 const RATE: u64 = 500;
+/// Requests under way at once: what an upstream that stands still has room for.
+const UNDER_WAY_MAX: usize = 200;
+/// A connection idle for longer is not used again: one that stops may close it after twice that.
+const IDLE_MAX: Duration = Duration::from_millis(500);
 
 type Sender = SendRequest<Empty<bytes::Bytes>>;
+/// Connections that wait for a request, and when they last had one.
+type Idle = Mutex<VecDeque<(Sender, Instant)>>;
 
 /// Open-loop load: what was sent, and what failed and why.
 struct Load {
@@ -48,11 +55,16 @@ impl Load {
 }
 
 async fn run(address: SocketAddr, done: Arc<AtomicBool>, sent: Arc<AtomicU64>, failed: Arc<Mutex<Vec<String>>>) {
-    let idle = Arc::new(Mutex::new(VecDeque::<Sender>::new()));
+    let idle = Arc::new(Idle::default());
     let mut tasks = tokio::task::JoinSet::new();
     let mut tick = tokio::time::interval(Duration::from_micros(1_000_000 / RATE));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     while !done.load(SeqCst) {
         tick.tick().await;
+        while tasks.try_join_next().is_some() {}
+        if tasks.len() >= UNDER_WAY_MAX {
+            continue;
+        }
         let turn = sent.fetch_add(1, SeqCst);
         let (idle, failed) = (Arc::clone(&idle), Arc::clone(&failed));
         tasks.spawn(async move {
@@ -60,17 +72,22 @@ async fn run(address: SocketAddr, done: Arc<AtomicBool>, sent: Arc<AtomicU64>, f
                 failed.lock().expect("not poisoned").push(error);
             }
         });
-        while tasks.try_join_next().is_some() {}
     }
     while tasks.join_next().await.is_some() {}
 }
 
-async fn one(address: SocketAddr, idle: &Mutex<VecDeque<Sender>>, fresh: bool) -> Result<(), String> {
-    // First in, first out: no connection idles for long, as with any client that keeps few.
-    let kept = if fresh { None } else { idle.lock().expect("not poisoned").pop_front() };
-    let mut sender = match kept {
-        Some(sender) if !sender.is_closed() => sender,
-        _ => {
+/// First in, first out: no connection idles for long, as with any client that keeps few.
+fn kept(idle: &Idle) -> Option<Sender> {
+    let mut idle = idle.lock().expect("not poisoned");
+    let fit = |(sender, asked): &(Sender, Instant)| asked.elapsed() <= IDLE_MAX && !sender.is_closed();
+    std::iter::from_fn(|| idle.pop_front()).find(fit).map(|(sender, _)| sender)
+}
+
+async fn one(address: SocketAddr, idle: &Idle, fresh: bool) -> Result<(), String> {
+    let found = if fresh { None } else { kept(idle) };
+    let mut sender = match found {
+        Some(sender) => sender,
+        None => {
             let stream = tokio::net::TcpStream::connect(address).await.map_err(|e| format!("connect: {e}"))?;
             let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| format!("open: {e}"))?;
             tokio::spawn(connection);
@@ -78,6 +95,7 @@ async fn one(address: SocketAddr, idle: &Mutex<VecDeque<Sender>>, fresh: bool) -
         }
     };
     let request = http::Request::get("/slow?5").header("host", "web").body(Empty::new()).expect("valid");
+    let asked = Instant::now();
     let answer = sender.send_request(request).await.map_err(|e| format!("send: {e}"))?;
     let (head, body) = answer.into_parts();
     let close = head.headers.get("connection").is_some_and(|value| value == "close");
@@ -87,7 +105,7 @@ async fn one(address: SocketAddr, idle: &Mutex<VecDeque<Sender>>, fresh: bool) -
     }
     if !fresh && !close {
         sender.ready().await.map_err(|e| format!("ready: {e}"))?;
-        idle.lock().expect("not poisoned").push_back(sender);
+        idle.lock().expect("not poisoned").push_back((sender, asked));
     }
     Ok(())
 }
@@ -169,11 +187,12 @@ fn a_new_process_that_dies_before_it_is_ready_changes_nothing() {
     }
     assert_eq!(get(fixture.mesh, "web", "/").text(), "hello");
     assert!(!fixture.proxy.as_ref().expect("it lives").replaced());
-    until("it let go", || {
-        // While another holds the sockets a stop must leave them as they are, so wait until nobody does.
-        std::thread::sleep(Duration::from_millis(20));
-        get(fixture.mesh, "web", "/").status == 200
-    });
+    // While another holds the sockets a stop must leave them as they are. They are given to one after the other: once the
+    // fourth was turned away, nobody does.
+    let mut last = std::os::unix::net::UnixStream::connect(socket(fixture.folder.path())).expect("it can be asked");
+    last.shutdown(std::net::Shutdown::Write).expect("open");
+    std::io::copy(&mut last, &mut std::io::sink()).expect("it ends");
+    assert_eq!(get(fixture.mesh, "web", "/").text(), "hello");
     fixture.stop();
     assert!(std::net::TcpStream::connect(fixture.mesh).is_err(), "no socket is left behind");
 }

@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
     ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config,
 };
-use envoy_types::pb::google::protobuf::{Any, Struct, UInt32Value, Value, value::Kind};
+use envoy_types::pb::google::protobuf::{Any, Duration, Struct, UInt32Value, Value, value::Kind};
 use envoy_types::util::pack_any;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -190,12 +190,16 @@ fn metadata(fields: Vec<(&str, Kind)>) -> Option<core::Metadata> {
     })
 }
 
+/// Longest wait for a connection or a place: more than a machine stands still.
+const CONNECT_S: i64 = 9;
+
 fn cluster(name: &str, service: &Service) -> Any {
     let mut fields: Vec<_> = service.numbers.iter().map(|(k, v)| (*k, Kind::NumberValue(*v))).collect();
     fields.extend(service.health_path.map(|path| ("health_path", Kind::StringValue(path.into()))));
     pack_any(Cluster {
         name: name.into(),
         cluster_discovery_type: Some(cluster::ClusterDiscoveryType::Type(cluster::DiscoveryType::Eds as i32)),
+        connect_timeout: Some(Duration { seconds: CONNECT_S, nanos: 0 }),
         metadata: metadata(fields),
         typed_extension_protocol_options: if service.http2 { http2() } else { HashMap::new() },
         ..Default::default()

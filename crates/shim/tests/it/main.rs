@@ -48,7 +48,8 @@ fn record<T: serde::de::DeserializeOwned>(dir: &std::path::Path, file: &str) -> 
 #[test]
 fn logs_are_rotated_bounded_and_never_block() {
     let dir = tempfile::tempdir().expect("temp");
-    let script = "i=0; while [ $i -lt 5000 ]; do echo \"line $i\"; i=$((i+1)); done; exit 5";
+    // More than the pipe holds, so that a shim that comes late has to read several times.
+    let script = "head -c 400000 /dev/zero; i=0; while [ $i -lt 5000 ]; do echo \"line $i\"; i=$((i+1)); done; exit 5";
     let mut shim = run_shim(dir.path(), script);
     let exit: ExitRecord = record(dir.path(), "exit.json");
     assert!(shim.wait().expect("ours").success());
@@ -65,7 +66,7 @@ fn logs_are_rotated_bounded_and_never_block() {
 #[test]
 fn the_shim_reaps_orphans_and_a_second_shim_is_refused() {
     let dir = tempfile::tempdir().expect("temp");
-    let mut shim = run_shim(dir.path(), "setsid sh -c 'sleep 0.3; echo orphan' & exec sleep 300");
+    let mut shim = run_shim(dir.path(), "setsid sh -c 'echo begun; sleep 0.3; echo orphan' & exec sleep 300");
     let pid: PidRecord = record(dir.path(), "pid.json");
     assert_eq!(pid.shim_pid, shim.id());
     let (own, all) = (memory_kib(shim.id(), "RssAnon:"), memory_kib(shim.id(), "VmRSS:"));
@@ -74,6 +75,11 @@ fn the_shim_reaps_orphans_and_a_second_shim_is_refused() {
     let second = Command::new(env!("CARGO_BIN_EXE_springtide-shim")).arg(dir.path()).output().expect("built");
     assert!(!second.status.success());
     assert!(String::from_utf8_lossy(&second.stderr).contains("another shim holds"));
+    let until = Instant::now() + Duration::from_secs(10);
+    while !std::fs::read_to_string(dir.path().join(LOG_FILE)).is_ok_and(|text| text.contains("begun")) {
+        assert!(Instant::now() < until, "no orphan");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     assert!(Command::new("kill").args(["-9", &pid.pid.to_string()]).status().expect("kill").success());
     let exit: ExitRecord = record(dir.path(), "exit.json");
     assert_eq!((exit.code, exit.signal), (None, Some(9)));
