@@ -264,6 +264,7 @@ impl Controller {
         let paused = self.capacity.is_paused(quiet_s, events == 0.0);
         self.capacity.throughput(answers, seconds);
         match self.signal {
+            _ if paused => {}
             Signal::Exact => {
                 let (completions, seconds) = (f64::from(closed.queued_starts), closed.queued_us as f64 / 1e6);
                 self.capacity.busy(Span { completions, seconds });
@@ -273,7 +274,7 @@ impl Controller {
                 let delay_us = closed.delays.mean_us().unwrap_or(0.0);
                 let busy = delay_us > (floor_us * 0.5).max(IDLE_DELAY_US as f64);
                 // What silence leaves behind was not all of this window.
-                if busy && !paused && !self.was_silent && !self.unanswered.silent() {
+                if busy && !self.was_silent && !self.unanswered.silent() {
                     let completions = answers + self.gone.min(answers * GONE_SHARE_MAX);
                     self.capacity.busy(Span { completions, seconds });
                 }

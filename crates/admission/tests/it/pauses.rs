@@ -12,11 +12,14 @@ const AFTER_US: u64 = 1_000 * MS;
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Next {
     Asks,
-    Answered { since_us: u64 },
+    Starts { since_us: u64 },
+    Answered { since_us: u64, start_us: u64 },
     LevelRead,
 }
 
+/// With an exact signal the service has one worker, else as many as callers.
 struct Scene {
+    signal: Signal,
     callers: u64,
     latency_us: u64,
     /// When the pause begins, and how long it is.
@@ -29,21 +32,23 @@ struct Scene {
 impl Scene {
     /// Calls that were not admitted.
     fn refused(&self) -> usize {
-        let gate = Gate::new(Config { signal: Signal::Inferred, ..Config::default() }, 0);
-        let resumes_us = self.before_us + self.pause_us;
-        let mut refused = 0;
-        let mut in_flight = 0;
-        let mut number = 0;
+        let gate = Gate::new(Config { signal: self.signal, ..Config::default() }, 0);
+        let end_us = self.before_us + self.pause_us + AFTER_US;
+        let (mut refused, mut in_flight, mut number, mut free_us) = (0, 0, 0, 0);
         let mut next: BinaryHeap<_> = (0..self.callers).map(|at| Reverse((at * 40, at, Next::Asks))).collect();
         next.push(Reverse((self.read_us, self.callers, Next::LevelRead)));
-        while let Some(Reverse((now_us, who, what))) = next.pop().filter(|at| at.0.0 < resumes_us + AFTER_US) {
+        while let Some(Reverse((now_us, who, what))) = next.pop().filter(|at| at.0.0 < end_us) {
             match what {
                 Next::LevelRead => {
                     gate.advert(now_us);
                     next.push(Reverse((now_us + 1_000 * MS, who, Next::LevelRead)));
                 }
-                Next::Answered { since_us } => {
-                    gate.observed(in_flight, now_us - since_us, now_us);
+                Next::Starts { since_us } => gate.started(now_us - since_us, now_us),
+                Next::Answered { since_us, start_us } => {
+                    match self.signal {
+                        Signal::Exact => gate.finished(now_us - start_us, now_us),
+                        Signal::Inferred => gate.observed(in_flight, now_us - since_us, now_us),
+                    }
                     in_flight -= 1;
                     next.push(Reverse((now_us + 10, who, Next::Asks)));
                 }
@@ -56,24 +61,34 @@ impl Scene {
                         continue;
                     }
                     in_flight += 1;
-                    // Up to a fifth longer, by no pattern.
-                    let usual_us = now_us + self.latency_us + number * 7_919 % (self.latency_us / 5);
-                    let held = now_us < resumes_us && usual_us > self.before_us;
-                    let answered_us = if held { resumes_us + who * 100 } else { usual_us };
-                    next.push(Reverse((answered_us, who, Next::Answered { since_us: now_us })));
+                    let (start_us, answered_us) = self.serve(now_us, free_us, number);
+                    if self.signal == Signal::Exact {
+                        free_us = answered_us;
+                        next.push(Reverse((start_us, who, Next::Starts { since_us: now_us })));
+                    }
+                    next.push(Reverse((answered_us, who, Next::Answered { since_us: now_us, start_us })));
                 }
             }
         }
         refused
     }
+
+    /// When a call is started and answered that came at a time, to a worker that is free at another. Calls take up to a fifth
+    /// longer, by no pattern.
+    fn serve(&self, now_us: u64, free_us: u64, number: u64) -> (u64, u64) {
+        let resumes_us = self.before_us + self.pause_us;
+        let held_us = |at_us: u64| if (self.before_us..resumes_us).contains(&at_us) { resumes_us } else { at_us };
+        let start_us = held_us(now_us.max(free_us));
+        (start_us, held_us(start_us + self.latency_us + number * 7_919 % (self.latency_us / 5)))
+    }
 }
 
-/// Refused calls by scene, for those with any: over pauses, and over when the level is read.
-fn refusals(callers: u64, latency_us: u64, before_us: u64) -> Vec<(u64, u64, usize)> {
+/// Pause, when the level is read, and refused calls, of all scenes with any.
+fn refusals(signal: Signal, callers: u64, latency_us: u64, before_us: u64) -> Vec<(u64, u64, usize)> {
     let mut found = Vec::new();
     for pause_us in [150, 300, 600, 1_000, 3_000].map(|ms| ms * MS) {
         for read_us in [0, 150, 300, 450, 600, 750, 900].map(|ms| ms * MS) {
-            let refused = Scene { callers, latency_us, before_us, pause_us, read_us }.refused();
+            let refused = Scene { signal, callers, latency_us, before_us, pause_us, read_us }.refused();
             found.extend((refused > 0).then_some((pause_us, read_us, refused)));
         }
     }
@@ -81,9 +96,18 @@ fn refusals(callers: u64, latency_us: u64, before_us: u64) -> Vec<(u64, u64, usi
 }
 
 #[test]
-fn a_pause_of_a_service_with_room_sheds_nothing() {
+fn a_pause_of_a_service_that_tells_nothing_sheds_nothing() {
     for (callers, latency_us) in [(1, 1_000), (1, 5_000), (4, 1_000), (4, 5_000), (16, 5_000)] {
-        assert_eq!(refusals(callers, latency_us, 700 * MS), [], "{callers} callers, {latency_us} us, soon");
+        let soon = refusals(Signal::Inferred, callers, latency_us, 700 * MS);
+        assert_eq!(soon, [], "{callers} callers, {latency_us} us");
     }
-    assert_eq!(refusals(1, 5_000, 12_700 * MS), [], "a gate that has long known the service");
+    assert_eq!(refusals(Signal::Inferred, 1, 5_000, 12_700 * MS), [], "a gate that has long known the service");
+}
+
+#[test]
+fn a_pause_of_a_service_that_tells_its_queue_sheds_nothing() {
+    for (callers, latency_us) in [(1, 1_000), (2, 5_000), (4, 1_000), (4, 5_000)] {
+        assert_eq!(refusals(Signal::Exact, callers, latency_us, 700 * MS), [], "{callers} callers, {latency_us} us");
+    }
+    assert_eq!(refusals(Signal::Exact, 2, 5_000, 12_700 * MS), [], "a gate that has long known the service");
 }
