@@ -74,7 +74,9 @@ pub(crate) fn complete(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recal
     match looks_again(view, draft.op(), recall, verdict) {
         Ok(verdict) => conclude(draft, verdict),
         Err(first) => {
-            say(draft, format!("{}; looking again", judge::describe(&first)));
+            let words = format!("{}; looking again", judge::describe(&first));
+            draft.log(words.clone());
+            say(draft, words);
             Move::Wait
         }
     }
@@ -123,10 +125,10 @@ fn looks_again(
     recall: &mut Recall,
     verdict: GateVerdict,
 ) -> Result<GateVerdict, GateVerdict> {
-    let first = recall.stage.as_mut().and_then(|stage| stage.first.take());
+    let first = recall.stage.as_ref().and_then(|stage| stage.first.clone());
     match (first, verdict.outcome) {
         (None, GateOutcome::LatencyWorse) => {
-            recall.stage = Some(Stage { first: Some(verdict.clone()), ..stage(view, op) });
+            recall.stage = Some(Stage { first: Some(verdict.clone()), ..begin(view, op) });
             Err(verdict)
         }
         // Whoever stayed away does not clear what was found.
@@ -140,7 +142,7 @@ fn fresh(op: &Operation) -> BTreeSet<InstanceId> {
 }
 
 /// A judgement that begins now.
-fn stage(view: View<'_>, op: &Operation) -> Stage {
+fn begin(view: View<'_>, op: &Operation) -> Stage {
     // Of the unwell too: one that recovers is compared by what it does from here on.
     let before = traffic(view, fresh(op).iter().chain(&others(view, op)));
     Stage { of: (op.batch, op.gray_permille), before, since: view.now, first: None }
@@ -148,12 +150,16 @@ fn stage(view: View<'_>, op: &Operation) -> Stage {
 
 fn judge_stage(view: View<'_>, op: &Operation, recall: &mut Recall) -> Option<GateVerdict> {
     if recall.stage.as_ref().is_none_or(|stage| stage.of != (op.batch, op.gray_permille)) {
-        recall.stage = Some(stage(view, op));
+        recall.stage = Some(begin(view, op));
     }
     let (fresh, fleet) = (fresh(op), running_fleet(view, op));
-    let stage = recall.stage.as_ref()?;
+    let stage = recall.stage.as_mut()?;
     let waited_ms = view.now.saturating_sub(stage.since);
     if waited_ms < GRAY_STAGE_MS_MIN {
+        if stage.first.is_some() {
+            // Those that the pause held up are still being answered.
+            stage.before = begin(view, op).before;
+        }
         return None;
     }
     let new = judge::window(view.observed, &stage.before, &fresh);

@@ -114,6 +114,8 @@ impl Recall {
         if self.entered.as_ref().is_none_or(|(at, _)| *at != moment) {
             self.entered = Some((moment, now));
             self.behind_at = None;
+            // A step that is retried is judged anew, though its stage has the same name.
+            self.stage = None;
         }
     }
 

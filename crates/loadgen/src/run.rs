@@ -37,10 +37,9 @@ pub async fn run_watched(
     let mut run = Run::new(plan, Arc::new(watch))?;
     let mut timer = Timer::new()?;
     loop {
-        let orders = handle.orders();
-        run.obey(orders);
-        let now_s = run.now_s();
+        let (orders, now_s) = (handle.orders(), run.now_s());
         run.reap();
+        run.obey(orders, now_s);
         let more = !orders.stop && run.send_due(now_s);
         run.tick(now_s, &mut progress);
         if more {
@@ -105,11 +104,12 @@ impl Run {
         self.start.elapsed().as_secs_f64()
     }
 
-    fn obey(&mut self, orders: Orders) {
-        if orders.rps != self.orders.rps {
-            let now_s = self.now_s();
+    fn obey(&mut self, orders: Orders, now_s: f64) {
+        if orders.rps != self.orders.rps && !orders.stop {
             // What was due at the old rate goes first: the schedule forgets it.
-            while self.send_due(now_s) {}
+            while self.send_due(now_s) {
+                self.reap();
+            }
             self.schedule.steer(now_s, orders.rps);
         }
         self.orders = orders;

@@ -20,6 +20,8 @@ use tokio::sync::watch;
 
 /// Time between looks at whether the first routes are there.
 const READY_POLL: Duration = Duration::from_millis(5);
+/// A process that has routes waits so long for the endpoints behind them before it takes over without: there may be none.
+const WHOLE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A running proxy. Dropping it stops it without waiting.
 #[derive(Debug)]
@@ -340,7 +342,8 @@ fn access_log(config: &Config, warnings: &Warnings) -> Result<Option<AccessLog>,
 /// Whoever accepts must have routes: the old process serves until this one can, as long as it lives.
 fn wait_for_routes(table: &watch::Receiver<Arc<Table>>, taken: &Taken) -> Result<(), Error> {
     let began = Instant::now();
-    while !table.borrow().ready && !taken.is_orphaned() {
+    let can_serve = |table: &Table| table.whole || (table.ready && began.elapsed() >= WHOLE_TIMEOUT);
+    while !can_serve(&table.borrow()) && !taken.is_orphaned() {
         if began.elapsed() >= handover::READY_TIMEOUT {
             return Err(Error::NotReady(handover::READY_TIMEOUT));
         }

@@ -28,6 +28,8 @@ pub struct Table {
     pub policies: Arc<PolicySet>,
     /// False until the first state came, from the server or from disk.
     pub ready: bool,
+    /// There is something of each type that others name. A service without an instance may keep it false for long.
+    pub whole: bool,
 }
 
 /// One service or external.

@@ -8,6 +8,10 @@ const YIELDED_S: f64 = 0.3;
 const SPAN_S_MIN: f64 = 0.01;
 /// A span with no completion where so many were expected is a stall, which says nothing of capacity.
 const STALL_COMPLETIONS: f64 = 6.0;
+/// So many calls should have come, and been answered, while nobody came nor was answered: a pause. (In overload more come.)
+const PAUSE_COMPLETIONS: f64 = 4.0;
+/// Of windows that pauses take away one in so many is believed.
+const UNMEASURED: u32 = 3;
 /// Two spans in a row so many standard deviations (squared) off, to the same side: capacity changed.
 const SURPRISE: f64 = 9.0;
 
@@ -29,7 +33,10 @@ pub(super) struct Capacity {
     observed_s: f64,
     /// For how long nobody came nor was answered, up to now.
     quiet_s: f64,
+    /// A pause ended while somebody was in the service.
     was_paused: bool,
+    /// Windows in a row that a pause took away, those aside in which nothing was.
+    unmeasured: u32,
 }
 
 impl Capacity {
@@ -43,14 +50,19 @@ impl Capacity {
         (2.0 * self.kept.completions).max(1.0).sqrt().recip()
     }
 
-    /// Notes for how long of a window nobody came nor was answered, and whether that is all of it. Whether it is such a pause,
-    /// or what one left behind: those who wait for their answers before they ask again stop with the service, and neither the
-    /// window in which they resume nor the next says what it can do.
-    pub(super) fn is_paused(&mut self, quiet_s: f64, whole: bool) -> bool {
+    /// Whether a window holds a pause or what one left behind: for how long of it nobody came nor was answered, whether that
+    /// is all of it, and whether somebody was in the service at its end. Those who wait for their answers before they ask again
+    /// stop with the service, and neither the window in which they resume nor the next says what it can do.
+    pub(super) fn is_paused(&mut self, quiet_s: f64, whole: bool, occupied: bool) -> bool {
         let quiet_s = self.quiet_s + quiet_s.max(0.0);
         self.quiet_s = if whole { quiet_s } else { 0.0 };
-        let pauses = self.throughput * quiet_s >= STALL_COMPLETIONS;
-        std::mem::replace(&mut self.was_paused, pauses) || pauses
+        let pauses = self.throughput * quiet_s >= PAUSE_COMPLETIONS;
+        let paused = std::mem::replace(&mut self.was_paused, pauses && occupied) || pauses;
+        if !whole {
+            self.unmeasured = if paused { self.unmeasured + 1 } else { 0 };
+        }
+        // Callers in step make a pause of every turn: they are measured all the same, now and then.
+        paused && (whole || !self.unmeasured.is_multiple_of(UNMEASURED))
     }
 
     /// Folds in a busy span.

@@ -183,7 +183,7 @@ impl Controller {
         if self.signal == Signal::Inferred {
             self.fold_floor(closed, waiting, seconds);
         }
-        self.fold_capacity(closed, seconds);
+        self.fold_capacity(closed, waiting, seconds);
         self.fold_queue_delay(closed, waiting);
         let calls_per_task = self.calls_per_task();
         let each_us = self.call_us();
@@ -253,15 +253,15 @@ impl Controller {
         }
     }
 
-    fn fold_capacity(&mut self, closed: &Closed, seconds: f64) {
-        if seconds > SILENCE_S_MAX {
-            return;
-        }
+    fn fold_capacity(&mut self, closed: &Closed, waiting: u64, seconds: f64) {
         let answers = f64::from(closed.work.count());
         // Whoever comes first after its time closes a window, and may be all there is in it.
         let events = f64::from(closed.offers) + answers;
         let quiet_s = if events <= 1.0 { seconds } else { seconds - self.window_s };
-        let paused = self.capacity.is_paused(quiet_s, events == 0.0);
+        let paused = self.capacity.is_paused(quiet_s, events == 0.0, waiting > self.unanswered.held());
+        if seconds > SILENCE_S_MAX {
+            return;
+        }
         self.capacity.throughput(answers, seconds);
         match self.signal {
             _ if paused => {}

@@ -97,7 +97,7 @@ fn refusals(signal: Signal, callers: u64, latency_us: u64, before_us: u64) -> Ve
 
 #[test]
 fn a_pause_of_a_service_that_tells_nothing_sheds_nothing() {
-    for (callers, latency_us) in [(1, 1_000), (1, 5_000), (4, 1_000), (4, 5_000), (16, 5_000)] {
+    for (callers, latency_us) in [(1, 1_000), (1, 5_000), (4, 1_000), (4, 5_000), (4, 20_000), (16, 5_000)] {
         let soon = refusals(Signal::Inferred, callers, latency_us, 700 * MS);
         assert_eq!(soon, [], "{callers} callers, {latency_us} us");
     }
@@ -106,8 +106,38 @@ fn a_pause_of_a_service_that_tells_nothing_sheds_nothing() {
 
 #[test]
 fn a_pause_of_a_service_that_tells_its_queue_sheds_nothing() {
-    for (callers, latency_us) in [(1, 1_000), (2, 5_000), (4, 1_000), (4, 5_000)] {
+    for (callers, latency_us) in [(1, 1_000), (2, 5_000), (4, 1_000), (4, 5_000), (2, 20_000)] {
         assert_eq!(refusals(Signal::Exact, callers, latency_us, 700 * MS), [], "{callers} callers, {latency_us} us");
     }
     assert_eq!(refusals(Signal::Exact, 2, 5_000, 12_700 * MS), [], "a gate that has long known the service");
+}
+
+/// A second that is quiet but for a burst of 50 calls is no pause: a service that became three times slower is found out.
+#[test]
+fn bursts_with_silence_between_are_measured() {
+    const PATIENCE_US: u64 = 100 * MS;
+    let gate = Gate::new(Config::default(), 0);
+    let mut known = Vec::new();
+    for second in 1..=12_u64 {
+        let work_us = if second <= 6 { 3_300 } else { 10_000 };
+        let at_us = second * 1_000 * MS;
+        let admits = |n: &u64| {
+            let priority = Priority::new(10, (n * 619 % 1_024) as u16).expect("in range");
+            gate.offer(priority, false, Some(at_us + PATIENCE_US), at_us + n * 20) == Verdict::Admit
+        };
+        let admitted: Vec<u64> = (0..50).filter(admits).map(|n| at_us + n * 20).collect();
+        let mut free_us = at_us + 1_000;
+        for since_us in admitted {
+            if free_us > at_us + PATIENCE_US {
+                gate.abandoned(free_us);
+                continue;
+            }
+            gate.started(free_us - since_us, free_us);
+            free_us += work_us;
+            gate.finished(work_us, free_us);
+        }
+        known.push(gate.snapshot(free_us).advert.capacity_rps.round());
+    }
+    assert!((200.0..=350.0).contains(&known[5]), "300 calls a second: {known:?}");
+    assert!((80.0..=150.0).contains(&known[11]), "then 100: {known:?}");
 }

@@ -268,19 +268,18 @@ impl State {
             clusters: self.built.clone(),
             // They come beside the routes, and the client puts them in.
             policies: Arc::default(),
-            ready: self.is_whole(),
+            ready: !self.listeners.raw.is_empty(),
+            whole: self.is_whole(),
         }
     }
 
     /// Whether there is something of each type that the others name: listeners alone route nothing.
     fn is_whole(&self) -> bool {
-        let named = self.listeners.parsed.values().filter_map(|listener| match listener {
+        let mut named = self.listeners.parsed.values().filter_map(|listener| match listener {
             ListenerRoutes::Named(name) => Some(name),
             ListenerRoutes::Inline(_) => None,
         });
-        let routed =
-            !self.listeners.parsed.is_empty() && named.into_iter().all(|name| self.routes.parsed.contains_key(name));
-        // One that is never told of must not hold up all others.
+        let routed = !self.listeners.parsed.is_empty() && named.all(|name| self.routes.parsed.contains_key(name));
         let reached = || !self.clusters.parsed.is_empty() || self.referred().is_empty();
         let wants_endpoints = || self.clusters.parsed.values().any(|cluster| cluster.eds.is_some());
         routed && reached() && (!self.assignments.parsed.is_empty() || !wants_endpoints())

@@ -121,7 +121,8 @@ impl Enforcers {
         self.tell();
     }
 
-    /// Forgets agents that are not among those connected; asked for often, it costs nothing while none has gone.
+    /// Forgets agents that are not among those connected. All that are connected are known here, so that numbers alone tell
+    /// whether one has gone.
     pub fn keep_hosts(&self, connected: &BTreeMap<HostName, AgentLink>) {
         let mut state = self.state();
         if state.hosts.len() > connected.len() {

@@ -100,22 +100,22 @@ fn a_listener_that_had_routes_keeps_them_when_told_of_none() {
 }
 
 #[test]
-fn it_is_ready_once_there_is_something_of_all_that_is_named() {
+fn it_is_whole_once_there_is_something_of_all_that_is_named() {
     let mut state = State::default();
-    assert!(!state.table().ready);
-    for (type_url, resources, ready) in [
+    assert!(!state.table().whole);
+    for (type_url, resources, whole) in [
         (res::LISTENER, vec![rds_listener()], false),
         (res::ROUTES, vec![pack_any(route_config(&[("pay", "pay"), ("gift", "gift")]))], false),
         (res::CLUSTER, vec![eds_cluster("pay"), eds_cluster("gift")], false),
         (res::ENDPOINTS, vec![pack_any(assignment("pay", &[("10.0.0.1", 80)]))], true),
     ] {
         good(state.accept(type_url, &resources, 0));
-        assert_eq!(state.table().ready, ready, "after {type_url}");
+        assert_eq!(state.table().whole, whole, "after {type_url}");
     }
     let mut empty = State::default();
     good(empty.accept(res::LISTENER, &[rds_listener()], 0));
     good(empty.accept(res::ROUTES, &[pack_any(route_config(&[]))], 0));
-    assert!(empty.table().ready, "a fleet without services");
+    assert!(empty.table().whole, "a fleet without services");
 }
 
 #[test]
