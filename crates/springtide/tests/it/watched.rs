@@ -126,7 +126,9 @@ fn ctrl_c_ends_the_watch_and_not_the_operation() {
     let open: serde_json::Value = serde_json::from_str(&open).unwrap();
     let id = open[0]["id"].as_str().expect("the operation goes on").to_owned();
     server.told(&["operation", "rollback", &id]);
-    eventually("the end of the instance", &server, || server.told(&["get", "instances", "-o", "json"]).trim() == "[]");
+    // One that never served leaves the list at once; its operation waits until its agent has stopped it.
+    let said = server.refused(&["operation", "watch", &id], 1);
+    assert!(said.contains("rolled back"), "{said}");
 }
 
 #[test]
@@ -153,6 +155,9 @@ fn a_held_operation_ends_the_wait_and_an_apply_behind_it_says_so() {
     let said = server.refused(&["apply", "-f", "fleet.yaml", "--wait-seconds", "3"], 1);
     assert!(said.contains("not settled after 3 s: web waits for op-1, held at step start: "), "{said}");
     server.told(&["operation", "rollback", "op-1"]);
+    // What was applied meanwhile may begin now; nothing of it is left behind.
+    server.told(&["delete", "service", "web"]);
+    eventually("the end of the instances", &server, || server.told(&["get", "instances", "-o", "json"]).trim() == "[]");
 }
 
 #[test]
