@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 /// First port: below those that Linux gives out by itself (32768) and those of instances (20000).
 const PORT_MIN: u16 = 10_000;
 
-/// A loopback address that is given once in this process and in no other of this machine that lives: all of 127.0.0.0/8 answers on Linux, and
-/// the last three bytes hold the process id, of 22 bits at most. The second byte is 64 to 127.
+/// A loopback address that is given once in this process and in no other of this machine that lives: all of 127.0.0.0/8
+/// answers on Linux, and the last three bytes hold the process id, of 22 bits at most. The second byte is 64 to 127.
 pub fn address() -> SocketAddr {
     static GIVEN: AtomicU16 = AtomicU16::new(0);
     let [_, high, middle, low] = std::process::id().to_be_bytes();

@@ -50,10 +50,10 @@ impl Capacity {
         (2.0 * self.kept.completions).max(1.0).sqrt().recip()
     }
 
-    /// Whether a window holds a pause or what one left behind: for how long of it nobody came nor was answered, whether that
-    /// is all of it, and whether somebody was in the service at its end. Those who wait for their answers before they ask again
+    /// Notes for how long of a window nobody came nor was answered, whether that is all of it, and whether somebody was in the
+    /// service at its end; gives whether it holds a pause, or what one left behind, and is not to be measured. Those who wait for their answers before they ask again
     /// stop with the service, and neither the window in which they resume nor the next says what it can do.
-    pub(super) fn is_paused(&mut self, quiet_s: f64, whole: bool, occupied: bool) -> bool {
+    pub(super) fn note_pause(&mut self, quiet_s: f64, whole: bool, occupied: bool) -> bool {
         let quiet_s = self.quiet_s + quiet_s.max(0.0);
         self.quiet_s = if whole { quiet_s } else { 0.0 };
         let pauses = self.throughput * quiet_s >= PAUSE_COMPLETIONS;

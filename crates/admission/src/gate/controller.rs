@@ -258,7 +258,7 @@ impl Controller {
         // Whoever comes first after its time closes a window, and may be all there is in it.
         let events = f64::from(closed.offers) + answers;
         let quiet_s = if events <= 1.0 { seconds } else { seconds - self.window_s };
-        let paused = self.capacity.is_paused(quiet_s, events == 0.0, waiting > self.unanswered.held());
+        let paused = self.capacity.note_pause(quiet_s, events == 0.0, waiting > self.unanswered.held());
         if seconds > SILENCE_S_MAX {
             return;
         }

@@ -141,3 +141,26 @@ fn bursts_with_silence_between_are_measured() {
     assert!((200.0..=350.0).contains(&known[5]), "300 calls a second: {known:?}");
     assert!((80.0..=150.0).contains(&known[11]), "then 100: {known:?}");
 }
+
+/// Callers in step with one another make every turn look like a pause: 64 wait together and are then served together.
+#[test]
+fn callers_in_step_are_measured() {
+    let gate = Gate::new(Config::default(), 0);
+    let mut now_us = 0;
+    for turn in 0..40_u64 {
+        // First 160 calls a second, then half as many.
+        let wait_us = if turn < 10 { 400 * MS } else { 800 * MS };
+        let admits = |n: &u64| {
+            let priority = Priority::new(10, (n * 619 % 1_024) as u16).expect("in range");
+            gate.offer(priority, false, None, now_us + n) == Verdict::Admit
+        };
+        let admitted = (0..64).filter(admits).count();
+        now_us += wait_us;
+        (0..admitted).for_each(|_| gate.started(wait_us, now_us));
+        now_us += MS;
+        (0..admitted).for_each(|_| gate.finished(MS, now_us));
+    }
+    let known = gate.snapshot(now_us).advert.capacity_rps;
+    // Every third window is all that is seen, and holds those let in: 160 would be blind.
+    assert!((40.0..=100.0).contains(&known), "80 calls a second at most: {known}");
+}

@@ -4,7 +4,6 @@
 //! A proxy that left is counted for a while: it comes back, and its part of a shared rate must not go to the others for a
 //! moment of silence, nor all of it to the first that is back after the server restarted.
 
-use crate::fleet::links::AgentLink;
 use model::HostName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -123,7 +122,7 @@ impl Enforcers {
 
     /// Forgets agents that are not among those connected. All that are connected are known here, so that numbers alone tell
     /// whether one has gone.
-    pub fn keep_hosts(&self, connected: &BTreeMap<HostName, AgentLink>) {
+    pub fn keep_hosts<Link>(&self, connected: &BTreeMap<HostName, Link>) {
         let mut state = self.state();
         if state.hosts.len() > connected.len() {
             state.hosts.retain(|host, _| connected.contains_key(host.as_str()));
@@ -269,7 +268,7 @@ mod tests {
         assert!(!all.standing(4).settled(), "a later change is not sent yet");
         all.published(4, 9);
         assert_eq!(all.standing(4).waiting, ["host-a", "one"]);
-        all.keep_hosts(&BTreeMap::new());
+        all.keep_hosts(&BTreeMap::<HostName, ()>::new());
         drop(one);
         assert!(all.standing(4).settled());
     }
