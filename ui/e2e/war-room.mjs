@@ -1,11 +1,12 @@
-// Clicks through the war room of a real fleet: login, live numbers, heat map, keys, expand, operation, protect, tables,
-// stale and back, a browser that sleeps.
-// Environment: URL and TOKEN of the API, SERVER_PID: its process, SERVICE to act on, SHOTS: the folder of the screenshots.
+// Clicks through the war room of a real fleet: login, live numbers, heat map, keys, expand, operation, one that is held,
+// protect, tables, stale and back, a browser that sleeps.
+// Environment: URL and TOKEN of the API, SERVER_PID: its process, SERVICE to act on, HELD: an operation whose start fails,
+// SHOTS: the folder of the screenshots.
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { withBrowser } from "./browser.mjs";
 
-const { URL: url, TOKEN: token, SERVICE: service, SHOTS: shots } = process.env;
+const { URL: url, TOKEN: token, SERVICE: service, HELD: held, SHOTS: shots } = process.env;
 const server = Number(process.env.SERVER_PID);
 const WAIT_MS = 30_000;
 /** How long the browser sleeps: longer than a page may be silent before it calls itself stale. */
@@ -101,7 +102,7 @@ await withBrowser(async (context) => {
   await row.getByRole("button", { name: "Expand" }).click();
   await page.locator("dialog .plan tbody tr").first().waitFor();
   await shot("expand");
-  await page.getByRole("button", { name: "Start" }).click();
+  await page.getByRole("button", { name: "Start", exact: true }).click();
   await page.waitForURL(/#\/operations\/op-/);
   const id = page.url().split("/").pop();
   // The operation is held and let go on again.
@@ -112,6 +113,21 @@ await withBrowser(async (context) => {
   await page.locator(`[data-operation="${id}"][data-phase="succeeded"]`).waitFor({ timeout: 90_000 });
   await page.getByRole("link", { name: "Health report" }).waitFor();
   await shot("operation");
+
+  // One that is held at a failed step: where, why, at which instance; tried again, and undone when asked twice.
+  await page.goto(`${url}/#/operations/${held}`);
+  const isHeld = page.locator(".operation h1 small", { hasText: "held at step start" });
+  await isHeld.waitFor();
+  await page.locator(".operation .targets tr", { hasText: "broken-1" }).getByRole("button", { name: "Skip" }).waitFor();
+  await shot("operation-held");
+  await page.locator(".bad", { hasText: "broken-1 on host-a1 keeps exiting" }).first().waitFor();
+  await page.getByRole("button", { name: "Retry step start" }).click();
+  await page.locator(".operation .log li", { hasText: "retry" }).first().waitFor();
+  await isHeld.waitFor();
+  await page.getByRole("button", { name: "Roll back" }).click();
+  await page.locator("dialog").getByRole("button", { name: "Roll back" }).click();
+  await page.locator(`[data-operation="${held}"][data-phase="rolled_back"]`).waitFor();
+  await page.locator(".operation h1 small", { hasText: "rolled back" }).waitFor();
 
   // Protect: in force with one more click, and seen by the server.
   await page.goto(`${url}/#/services/${service}`);

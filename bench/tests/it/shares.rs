@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 const MOVED: f64 = 0.45;
 /// Time over which shares are counted.
 const WINDOW: Duration = Duration::from_millis(500);
+/// Longest time that one look counts for: where it took longer, the machine stood still, and leases with it.
+const LOOK_MAX: Duration = Duration::from_secs(1);
 /// Requests in a window below which it says nothing.
 const REQUESTS_MIN: f64 = 20.0;
 /// Windows that say nothing at the end, as when the machine stands still, before the service counts as not served.
@@ -32,19 +34,22 @@ pub async fn await_moved(endpoints: &BTreeMap<String, String>, seconds_max: u64)
     bail!("no traffic was moved within {seconds_max} s")
 }
 
-/// Watches for `watch` from `since` on; gives how long after it the traffic was last seen away from its even shares.
-/// Fails when nothing was served at the end.
+/// Watches for `watch` from `since` on; gives how long after it the traffic was last seen away from its even shares, to the
+/// begin of that window. Fails when nothing was served at the end.
 pub async fn last_moved(endpoints: &BTreeMap<String, String>, since: Instant, watch: Duration) -> Result<Duration> {
     let mut last = served(endpoints).await;
+    let mut awake = since.elapsed().min(LOOK_MAX);
     let mut moved = Duration::ZERO;
     let mut served = None;
-    while since.elapsed() < watch {
+    while awake < watch {
+        let (began, look) = (awake, Instant::now());
         let found = window(endpoints, &mut last).await;
+        awake += look.elapsed().min(LOOK_MAX);
         if found.is_some() {
-            served = Some(since.elapsed());
+            served = Some(awake);
         }
         if found.is_some_and(|(share, _)| share > MOVED) {
-            moved = since.elapsed();
+            moved = began;
         }
     }
     let to_the_end = served.is_some_and(|last| last + SILENT_MAX >= watch);

@@ -17,7 +17,8 @@ use tokio::task::JoinSet;
 const SENDS_PER_TURN_MAX: u32 = 32;
 const USER_HEADER: HeaderName = HeaderName::from_static("x-user-id");
 
-/// Runs a plan to its end. `progress` is called each second. Needs a runtime with I/O and time; dropping it stops at once.
+/// Runs a plan to its end. `progress` is called each second, and at the end for what is left. Needs a runtime with I/O and
+/// time; dropping it stops at once.
 pub async fn run(plan: Plan, progress: impl FnMut(Progress)) -> Result<Report, Error> {
     run_with(plan, &Handle::new(), progress).await
 }
@@ -167,13 +168,16 @@ impl Run {
     }
 
     fn tick(&mut self, now_s: f64, progress: &mut impl FnMut(Progress)) {
-        if now_s < self.next_tick_s {
-            return;
+        if now_s >= self.next_tick_s {
+            self.tell(now_s, progress);
+            self.next_tick_s = now_s.floor() + 1.0;
         }
+    }
+
+    fn tell(&self, now_s: f64, progress: &mut impl FnMut(Progress)) {
         let second = lock(&self.stats).close_second(now_s);
         let in_flight = self.tasks.len() as u32;
         progress(Progress { second, end_s: self.schedule.end_s(), in_flight });
-        self.next_tick_s = now_s.floor() + 1.0;
     }
 
     /// Time until a request is due, a second ends or the profile ends.
@@ -196,6 +200,10 @@ impl Run {
             self.tick(self.now_s(), progress);
         }
         let now_s = self.now_s();
+        let is_told = lock(&self.stats).is_told();
+        if !is_told {
+            self.tell(now_s, progress);
+        }
         Ok(lock(&self.stats).finish(now_s))
     }
 }

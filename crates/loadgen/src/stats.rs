@@ -251,11 +251,13 @@ impl Stats {
         second
     }
 
+    /// Whether nothing happened since a second was last closed.
+    pub(crate) fn is_told(&self) -> bool {
+        self.second == Second::default()
+    }
+
     /// Closes the run.
     pub(crate) fn finish(&mut self, at_s: f64) -> Report {
-        if self.second != Second::default() {
-            self.close_second(at_s);
-        }
         let mut report = std::mem::take(&mut self.report);
         report.duration_s = at_s;
         report.latency = Latency {

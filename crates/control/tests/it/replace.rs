@@ -160,6 +160,22 @@ fn a_pause_is_no_slow_version() {
 }
 
 #[test]
+fn a_slow_version_found_twice_is_undone_though_the_commit_fails_and_requests_stay_away_then() {
+    let mut world = World::with_lottery(4, 4, "");
+    world.rps.insert(service("lottery"), 5_000.0);
+    world.faults.insert("v2".to_owned(), Fault::Slow);
+    world.apply(&fleet_with(&lottery("v2", 4, 4, "")), false);
+    let looks_again = |op: &model::Operation| op.log.iter().any(|line| line.text.contains("looking again"));
+    world.until("the second look", |w| w.last_operation().is_some_and(looks_again));
+    world.refuse_commits = 1;
+    world.until("the commit that fails", |w| w.refuse_commits == 0);
+    world.rps.clear();
+    world.settle();
+    let op = world.op(&model::OperationId::new("op-2").unwrap());
+    assert_eq!((op.phase, op.gray_permille), (OperationPhase::RolledBack, 10), "{:?}", op.verdicts);
+}
+
+#[test]
 fn without_room_for_a_surge_the_old_instance_stops_first() {
     let text = FLEET.to_owned() + &hosts("dc-a", 1) + &hosts("dc-b", 1);
     let mut world = World::new(&(text.clone() + &lottery("v1", 2, 2, "per_host_max: 2")));

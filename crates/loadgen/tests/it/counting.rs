@@ -171,3 +171,13 @@ fn senseless_plans_are_refused_before_anything_is_sent() {
     }
     assert!(server.seen.lock().unwrap().requests.is_empty());
 }
+
+#[test]
+fn what_happens_after_the_last_whole_second_is_told_too() {
+    let server = Server::start();
+    let mut told = Vec::new();
+    let plan = Plan::new(server.address, "/", SHORT);
+    let report = block_on(run(plan, |progress| told.push(progress.second))).unwrap();
+    assert_eq!(told.iter().map(|second| second.done).sum::<u64>(), 50);
+    assert_eq!(told, report.seconds);
+}
