@@ -318,7 +318,6 @@ impl Controller {
 
     fn climb(&mut self, now: f64) {
         let wait = self.series.wait_s(0.25);
-        let cpu = self.series.cpu_rate(0.4) / self.quota_cores();
         let backlog = self.series.in_flight_mean(0.25);
         if backlog >= 4.0 && wait > WAIT_BUSY_S && self.series.in_flight_min(0.25) >= 2.0 {
             return self.begin_hold(now);
@@ -326,6 +325,8 @@ impl Controller {
         if now - self.since_s < SETTLE_S + LEVEL_S {
             return;
         }
+        // Without news of it an instance is not idle, only unknown.
+        let Some(cpu) = self.series.cpu_rate(0.4).map(|cores| cores / self.quota_cores()) else { return };
         if cpu > CPU_BUSY {
             return self.begin_hold(now);
         }
@@ -358,9 +359,8 @@ impl Controller {
         }
         let throughput = self.series.completed_rate(1.0).max(1.0);
         let spread = (throughput * HOLD_TAU_S / 2.0).sqrt();
-        let cpu = self.series.cpu_rate(0.5) / self.quota_cores();
-        let (floor, spreads) =
-            if cpu > CPU_LIKELY { (2.0 + self.quota_cores().ceil(), 0.5) } else { (self.floor, 1.0) };
+        let is_busy = self.series.cpu_rate(0.5).is_some_and(|cores| cores / self.quota_cores() > CPU_LIKELY);
+        let (floor, spreads) = if is_busy { (2.0 + self.quota_cores().ceil(), 0.5) } else { (self.floor, 1.0) };
         let target = floor + spreads * spread;
         let in_flight = self.series.in_flight_now();
         let offered = if in_flight > target.max(floor + HOLD_WAIT_S_MAX * throughput) {

@@ -19,7 +19,7 @@ pub struct Observed {
     /// A quorum of agents has reported since the server started: repairs may begin.
     pub settled: bool,
     /// Services of whose newest endpoints some proxy has not confirmed the receipt yet: it may still send requests to an
-    /// instance that is to leave.
+    /// instance that is to leave, and none to the first one that is there.
     pub proxies_behind: BTreeSet<ServiceName>,
 }
 

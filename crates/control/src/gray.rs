@@ -7,9 +7,9 @@ use crate::instances::{Goal, progress};
 use crate::journal;
 use crate::judge;
 use crate::limits::*;
-use crate::recall::{Recall, Stage, View};
+use crate::recall::{Recall, Stage, View, proxies_behind};
 use crate::walk::{Move, batch_service, current_adds};
-use model::{GateOutcome, GateVerdict, InstanceId, InstanceIntent, Operation, ServiceName, StepName};
+use model::{GateOutcome, GateVerdict, InstanceId, InstanceIntent, Operation, PlannedInstance, ServiceName, StepName};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Begins with the first stage; without a fleet to compare with there is only one.
@@ -61,8 +61,11 @@ pub(crate) fn complete(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recal
     if !health.failed.is_empty() {
         return Move::Fail(health.failed);
     }
-    if is_released(draft.op()) || current_adds(draft.op()).next().is_none() {
+    if current_adds(draft.op()).next().is_none() {
         return Move::On;
+    }
+    if is_released(draft.op()) {
+        return await_told(view, draft.op(), recall, waited_ms);
     }
     if !recall.is_journaled(draft.op()) {
         return Move::Wait;
@@ -87,6 +90,13 @@ fn is_released(op: &Operation) -> bool {
     let full = GRAY_STAGES_PERMILLE[GRAY_STAGES_PERMILLE.len() - 1];
     let promoted = op.verdicts.last().is_some_and(|last| last.gray_permille == full && last.outcome.promotes());
     promoted && op.gray_permille == full
+}
+
+/// Who is told that a first instance was released may send a request at once: every proxy is to know where.
+fn await_told(view: View<'_>, op: &Operation, recall: &Recall, waited_ms: u64) -> Move {
+    let released: Vec<PlannedInstance> = current_adds(op).cloned().collect();
+    let told = !proxies_behind(view, &released) || waited_ms >= PROXIES_MS_MAX;
+    if recall.is_journaled(op) && told { Move::On } else { Move::Wait }
 }
 
 fn late(waited_ms: u64, waiting: Vec<String>) -> Move {

@@ -42,7 +42,8 @@ pub(crate) const FAILED_MS_MAX: u64 = 3_000;
 pub(crate) const HOST_LOST_MS_MAX: u64 = 10_000;
 /// Time beyond a service's own grace in which a removed instance must be reported gone.
 pub(crate) const STOP_MARGIN_MS: u64 = 30_000;
-/// Time for which a drain waits for proxies that do not confirm that an instance is to leave.
+/// Time for which a drain waits for proxies that do not confirm that an instance is to leave, and a first release for
+/// those that do not confirm that it is there.
 pub(crate) const PROXIES_MS_MAX: u64 = 15_000;
 /// Life of the silence over new instances.
 pub(crate) const SILENCE_MS: u64 = 900_000;
@@ -71,6 +72,8 @@ pub(crate) const HOOK_ASKS_MAX: u32 = 3;
 pub(crate) const OVERRIDE_LIFE_MS: u32 = 4_000;
 /// Time between renewals of the override.
 pub(crate) const OVERRIDE_RENEW_MS: u64 = 1_000;
+/// Longest time between two looks at a stress test that counts as one in which readings were listened for.
+pub(crate) const STRESS_LOOK_MS_MAX: u64 = 500;
 /// Time without a reading after which a stress test ends.
 pub(crate) const STRESS_SILENT_MS_MAX: u64 = 3_000;
 /// Time beyond its own duration after which a stress test is cut off.

@@ -94,6 +94,7 @@ pub(crate) fn new_operation(number: u64, spec: OperationSpec, steps: &[StepName]
         planned_at: 0,
         hold: false,
         given_up: Vec::new(),
+        overtaken: false,
     }
 }
 

@@ -144,8 +144,8 @@ impl Recall {
     }
 }
 
-/// True while some proxy may not know that these instances leave.
-pub(crate) fn proxies_behind(view: View<'_>, leaving: &[PlannedInstance]) -> bool {
+/// True while some proxy may not know how these instances stand: that they leave, or that they are released.
+pub(crate) fn proxies_behind(view: View<'_>, instances: &[PlannedInstance]) -> bool {
     let behind = &view.observed.proxies_behind;
-    !behind.is_empty() && leaving.iter().any(|at| behind.contains(wanted::service_of(at.instance.as_str())))
+    !behind.is_empty() && instances.iter().any(|at| behind.contains(wanted::service_of(at.instance.as_str())))
 }

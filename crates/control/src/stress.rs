@@ -11,6 +11,7 @@ use crate::journal;
 use crate::limits::*;
 use crate::open::healthy_instances;
 use crate::recall::{Recall, View};
+use crate::wanted::is_overtaken;
 use capacity::stress::{Config, Controller, Move};
 use model::{
     Curve, HostName, InstanceId, Operation, OperationPhase, OperationSpec, Placement, ServiceName, StepName, StressEnd,
@@ -25,7 +26,9 @@ pub(crate) struct Run {
     instance: InstanceId,
     controller: Controller,
     began_at: UnixMs,
-    sample_at: UnixMs,
+    /// Time without a reading, as far as this process was awake.
+    silent_ms: u64,
+    looked_at: UnixMs,
     wanted: Vec<Override>,
     sent: Vec<Override>,
     sent_at: UnixMs,
@@ -58,7 +61,7 @@ pub(crate) fn take_sample(view: View<'_>, op: &Operation, recall: &mut Recall, s
     }
     let Some(run) = recall.stress.as_mut().filter(|run| run.ended.is_none()) else { return };
     let told = run.controller.step(sample);
-    run.sample_at = view.now;
+    run.silent_ms = 0;
     run.wanted = overrides(view, service, &run.instance, told);
     run.ended = told.ended.map(|why| (why, view.now));
 }
@@ -91,7 +94,8 @@ fn begin(
         instance: instance.clone(),
         controller: Controller::new(config),
         began_at: view.now,
-        sample_at: view.now,
+        silent_ms: 0,
+        looked_at: view.now,
         wanted: Vec::new(),
         sent: Vec::new(),
         sent_at: 0,
@@ -123,6 +127,9 @@ fn drive(
     if let Some((why, since)) = run.ended {
         return conclude(view, at, recall, service, why, since);
     }
+    // Whoever stood still did not listen either.
+    run.silent_ms += view.now.saturating_sub(run.looked_at).min(STRESS_LOOK_MS_MAX);
+    run.looked_at = view.now;
     if let Some(why) = trouble(view, run, service, duration_ms_max) {
         recall.stress = None;
         let mut actions = vec![give_back(service)];
@@ -180,7 +187,7 @@ fn trouble(view: View<'_>, run: &Run, service: &ServiceName, duration_ms_max: u3
     if view.observed.traffic_since > run.began_at {
         return Some("a proxy went away during the test; weights are back; run it again".to_owned());
     }
-    if view.now >= run.sample_at + STRESS_SILENT_MS_MAX {
+    if run.silent_ms >= STRESS_SILENT_MS_MAX {
         let silent_s = STRESS_SILENT_MS_MAX / 1_000;
         return Some(format!(
             "no reading of {instance} came for {silent_s} s: a proxy and its agent must be connected"
@@ -273,7 +280,9 @@ fn curve(view: View<'_>, op: &Operation, run: &Run, service: &ServiceName, ended
 }
 
 fn end(view: View<'_>, at: &Versioned<Operation>, phase: OperationPhase, failure: Option<String>) -> Option<Action> {
-    finish(Draft::new(view.snapshot, at, view.now), view.now, phase, failure)
+    let mut draft = Draft::new(view.snapshot, at, view.now);
+    draft.change().overtaken = is_overtaken(view.snapshot, &at.value);
+    finish(draft, view.now, phase, failure)
 }
 
 fn finish(mut draft: Draft<'_>, now: UnixMs, phase: OperationPhase, failure: Option<String>) -> Option<Action> {

@@ -9,6 +9,7 @@ use crate::hooks::{self, Hooks};
 use crate::instances::{Goal, is_gone, is_lost, progress};
 use crate::limits::*;
 use crate::recall::{Recall, View, proxies_behind};
+use crate::wanted::is_overtaken;
 use crate::{attributes, batch, gray, journal};
 use model::{
     HookMark, HookWhen, InstanceIntent, Operation, OperationPhase, OperationSpec, PlannedInstance, Service,
@@ -456,7 +457,9 @@ fn fail(view: View<'_>, draft: &mut Draft<'_>, reasons: Vec<String>) {
         draft.change().phase = OperationPhase::Paused;
         return draft.log("held at the failed step: retry it, skip it, or roll back");
     }
+    let is_overtaken = is_overtaken(view.snapshot, draft.op());
     let op = draft.change();
+    op.overtaken = is_overtaken;
     op.failures.extend(reasons);
     op.failures.truncate(FAILURES_MAX);
     op.phase = OperationPhase::RollingBack;

@@ -58,6 +58,19 @@ impl Wanted {
     }
 }
 
+/// True when nobody wants any more what an operation is for: its service was deleted, or is to run something newer.
+pub(crate) fn is_overtaken(snapshot: &Snapshot, op: &Operation) -> bool {
+    let declared = op.spec.service().map(|name| snapshot.service(name));
+    match &op.spec {
+        OperationSpec::Scale { instances, .. } => declared == Some(None) && instances.values().any(|&count| count > 0),
+        OperationSpec::Rollout { .. } => declared
+            .flatten()
+            .is_none_or(|service| Wanted::of(snapshot, service).is_ok_and(|wanted| wanted.rollout(service) != op.spec)),
+        OperationSpec::Stress { .. } => declared == Some(None),
+        OperationSpec::Drain { .. } => false,
+    }
+}
+
 /// The digest of a service's config in one datacenter.
 pub(crate) fn config_digest(
     snapshot: &Snapshot,

@@ -62,6 +62,9 @@ pub struct Operation {
     /// New instances that operators had it go on without; at most [`GIVEN_UP_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub given_up: Vec<PlannedInstance>,
+    /// It failed when its service had been deleted, or was to run something newer: what was wanted since is what counts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overtaken: bool,
 }
 
 impl Operation {

@@ -36,8 +36,8 @@ const KEPT_ENTRY: u8 = 1;
 const KEPT_MESH: u8 = 2;
 /// Sockets taken over, at most: those of the most workers on both sides.
 const SOCKETS_MAX: usize = 2 * crate::THREADS_MAX;
-/// Longest wait for the next word of the other process.
-const WORD_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for the next word of the other process: it may stand still for a moment, and only then is it stuck.
+const WORD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest that a new process may take until it is ready.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
 

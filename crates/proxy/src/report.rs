@@ -19,6 +19,7 @@ use api::fleet::{
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -279,10 +280,16 @@ impl Reporter {
         let request = authorized(ReceiverStream::new(samples), &self.config.token);
         let mut end = self.end.clone();
         let mut client = FleetClient::new(channel);
-        let mut down = tokio::select! {
-            opened = client.proxy(request) => opened?.into_inner(),
-            _ = end.wait_for(|end| *end) => return Ok(()),
+        let mut opening = pin!(client.proxy(request));
+        let opened = tokio::select! {
+            opened = &mut opening => opened,
+            // One that is just being opened still carries the last sample.
+            _ = end.wait_for(|end| *end) => match tokio::time::timeout(LAST, opening).await {
+                Ok(opened) => opened,
+                Err(_) => return Ok(()),
+            },
         };
+        let mut down = opened?.into_inner();
         let mut tick = tokio::time::interval_at(Instant::now() + to_second(), FAST);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         // A new stream begins with every edge, so that a restarted server knows where each counter stands.

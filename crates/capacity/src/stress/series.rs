@@ -252,13 +252,12 @@ impl Series {
         (self.in_flight_mean(over_s) / rate - self.base_s()).max(0.0)
     }
 
-    /// CPU used of late, in cores.
-    pub fn cpu_rate(&self, over_s: f64) -> f64 {
-        let Some(newest) = self.cpu.last() else { return 0.0 };
+    /// CPU used of late, in cores; absent while fewer than two readings are that new, as after a pause.
+    pub fn cpu_rate(&self, over_s: f64) -> Option<f64> {
+        let newest = self.cpu.last()?;
         let since = newest.at_s - over_s - 0.02;
-        let oldest = self.cpu.iter().rev().take_while(|r| r.at_s >= since).last();
-        oldest
-            .map_or(0.0, |a| if newest.at_s > a.at_s { (newest.cpu_s - a.cpu_s) / (newest.at_s - a.at_s) } else { 0.0 })
+        let oldest = self.cpu.iter().rev().take_while(|r| r.at_s >= since).last()?;
+        (newest.at_s > oldest.at_s).then(|| (newest.cpu_s - oldest.cpu_s) / (newest.at_s - oldest.at_s))
     }
 
     /// The operators' formula over the baseline: rate × ceiling ÷ share of the quota in use.

@@ -122,7 +122,7 @@ fn a_bad_version_is_stopped_at_one_percent_and_undone() {
         assert_eq!(op.phase, OperationPhase::RolledBack, "{fault:?}: {op:#?}");
         assert!(op.failures.iter().any(|why| why.contains(words)), "{fault:?}: {:?}", op.failures);
         assert!(op.gray_permille <= 10, "{fault:?} was released to {}", op.gray_permille);
-        assert!(op.report.is_some());
+        assert!(op.report.is_some() && !op.overtaken);
         let values = |p: &std::collections::BTreeMap<HostName, model::Versioned<model::HostPlacements>>| -> Vec<_> {
             p.values().map(|at| at.value.as_ref().clone()).collect()
         };
@@ -143,6 +143,35 @@ fn a_bad_version_is_stopped_at_one_percent_and_undone() {
         world.settle();
         assert_eq!(world.versions(), ["v3".to_owned()].into(), "{fault:?}: a new intent is tried at once");
     }
+}
+
+#[test]
+fn what_newer_intent_overtook_says_so() {
+    let second = model::OperationId::new("op-2").unwrap();
+    let at_gray =
+        |world: &World| world.snapshot.operations.contains_key(&second) && world.op(&second).gray_permille > 0;
+    let overtaken = |world: &World| {
+        let op = world.op(&second);
+        assert_ne!(op.phase, OperationPhase::Succeeded, "{op:#?}");
+        op.overtaken
+    };
+    let mut world = World::with_lottery(4, 4, "");
+    world.rps.insert(service("lottery"), 5_000.0);
+    world.apply(&fleet_with(&lottery("v2", 4, 4, "")), false);
+    world.until("gray", at_gray);
+    world.apply(&fleet_with(&lottery("v3", 4, 4, "")), false);
+    world.settle();
+    assert!(overtaken(&world));
+    assert_eq!(world.versions(), ["v3".to_owned()].into());
+
+    let mut world = World::with_lottery(2, 2, "");
+    world.rps.insert(service("lottery"), 5_000.0);
+    world.open(scale_to(3, 2));
+    world.until("gray", at_gray);
+    world.apply(&fleet_with(""), true);
+    world.settle();
+    assert!(overtaken(&world));
+    assert!(world.placements().is_empty());
 }
 
 #[test]

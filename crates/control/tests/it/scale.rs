@@ -180,3 +180,22 @@ fn nothing_is_repaired_before_a_quorum_has_reported() {
         "a restarted server knows less than the fleet"
     );
 }
+
+#[test]
+fn a_first_release_waits_for_proxies_that_do_not_know_of_it_for_a_while() {
+    for confirms in [true, false] {
+        let mut world = World::with_lottery(0, 0, "");
+        let id = world.open(scale_to(1, 0));
+        world.observed.proxies_behind.insert(service("lottery"));
+        world.until("full weight", |w| w.op(&id).gray_permille == 1_000);
+        let released = world.now;
+        (0..50).for_each(|_| world.turn());
+        assert!(!world.op(&id).phase.is_final(), "nobody may be sent there yet");
+        if confirms {
+            world.observed.proxies_behind.clear();
+        }
+        world.until("the end", |w| w.op(&id).phase.is_final());
+        assert_eq!(world.op(&id).phase, OperationPhase::Succeeded);
+        assert_eq!(world.now - released < 10_000, confirms, "{} ms", world.now - released);
+    }
+}

@@ -72,6 +72,17 @@ fn a_rollback_and_silence_give_the_weights_back() {
 }
 
 #[test]
+fn a_server_that_stood_still_has_missed_no_reading() {
+    let (mut world, id) = under_test();
+    world.now += 3_500;
+    world.mute = true;
+    world.turn();
+    world.mute = false;
+    world.until("the end", |w| w.op(&id).phase.is_final());
+    assert_eq!(world.op(&id).phase, OperationPhase::Succeeded, "{:#?}", world.op(&id));
+}
+
+#[test]
 fn one_instance_alone_is_tested_only_when_named() {
     let mut world = World::with_lottery(1, 0, "");
     let refused =

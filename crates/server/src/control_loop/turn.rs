@@ -65,6 +65,8 @@ impl Engine {
         let services = services_of(&operation.value);
         // A gate counts from what is observed when it opens: that must not be older than the operation.
         self.observe_traffic(&services);
+        // Its gray weight may be another one.
+        self.world.observed.proxies_behind.extend(services.iter().cloned());
         self.services_dirty.extend(services);
     }
 

@@ -53,6 +53,8 @@ pub struct Sender {
     wire: Wire,
     cursor: Cursor,
     counts: Arc<Counts>,
+    /// When it was made: where a receiver that nothing was sent to begins.
+    begun_ms: i64,
     settled_ms: i64,
 }
 
@@ -65,8 +67,9 @@ impl Sender {
         let wire = Wire::to(&receiver, trusted)?;
         let cursor = Cursor::of(folder, receiver.url().as_str());
         let counts = Arc::new(Counts { receiver: receiver.shown(), ..Counts::default() });
-        counts.acknowledged_ms.store(now_ms() as u64, Relaxed);
-        Ok(Self { receiver, http: reqwest::Client::new(), wire, cursor, counts, settled_ms: SETTLED_MS })
+        let begun_ms = now_ms();
+        counts.acknowledged_ms.store(begun_ms as u64, Relaxed);
+        Ok(Self { receiver, http: reqwest::Client::new(), wire, cursor, counts, begun_ms, settled_ms: SETTLED_MS })
     }
 
     /// Its counters.
@@ -76,8 +79,8 @@ impl Sender {
 
     /// Sends until the task is dropped.
     pub async fn run(mut self, back: impl Back) {
-        let mut position =
-            self.cursor.read().unwrap_or(Position { acknowledged_ms: now_ms() - 1, sending_to_ms: None });
+        let fresh = Position { acknowledged_ms: self.begun_ms - 1, sending_to_ms: None };
+        let mut position = self.cursor.read().unwrap_or(fresh);
         loop {
             self.counts.acknowledged_ms.store(u64::try_from(position.acknowledged_ms).unwrap_or(0), Relaxed);
             let settled = now_ms() - self.settled_ms;

@@ -9,7 +9,7 @@ use api::client::{Client, Error};
 use board::Board;
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use model::{Operation, OperationId, OperationPhase, OperationSpec};
+use model::{Operation, OperationId, OperationPhase};
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -202,7 +202,10 @@ pub async fn settle(
         Waited::Done(()) if settling.failed.is_empty() => Ok(()),
         Waited::Done(()) => Err(Failure::Refused(settling.failed.join("\n"))),
         Waited::TimeUp => {
-            let behind = &settling.behind;
+            let behind = match client.operations().await {
+                Ok(all) => behind(&all, &settling.waiting, &settling.known),
+                Err(_) => settling.behind,
+            };
             let name = |name: &String| behind.get(name).map_or_else(|| name.clone(), |why| format!("{name} {why}"));
             let names: Vec<String> = settling.waiting.iter().map(name).collect();
             Err(Failure::Refused(format!("not settled after {} s: {}", wait.wait_seconds, names.join(", "))))
@@ -230,7 +233,7 @@ impl Settling<'_> {
         let mut look = tokio::time::interval(Duration::from_millis(LOOK_MS));
         while !self.waiting.is_empty() || !following.is_empty() {
             tokio::select! {
-                Some(ended) = following.next() => self.take(&ended?).await?,
+                Some(ended) = following.next() => self.take(&ended?),
                 _ = look.tick() => {
                     let all = patient(async || client.operations().await).await?;
                     self.tell_behind(&all)?;
@@ -246,20 +249,15 @@ impl Settling<'_> {
         Ok(())
     }
 
-    /// Takes in how an operation that was followed is over; a service that is held does not settle by itself.
-    async fn take(&mut self, ended: &Operation) -> Result<(), Failure> {
-        let Some(short) = shortfall(ended) else { return Ok(()) };
-        let services = patient(async || self.client.services().await).await?;
-        if is_overtaken(ended, services.iter().map(|service| service.name.as_str())) {
-            return Ok(());
-        }
-        self.failed.push(short);
+    /// Takes in how an operation that was followed is over; a service that is held does not settle by itself. One that was
+    /// overtaken is no failure of what overtook it.
+    fn take(&mut self, ended: &Operation) {
+        self.failed.extend(shortfall(ended).filter(|_| !ended.overtaken));
         if ended.held_at().is_some()
             && let Some(service) = ended.spec.service()
         {
             self.waiting.remove(service.as_str());
         }
-        Ok(())
     }
 
     /// Tells of operations from before that are held or paused: what was applied waits until they go on.
@@ -293,18 +291,6 @@ impl Settling<'_> {
         }
         Ok(())
     }
-}
-
-/// Whether an operation ended because its service was deleted meanwhile: it wanted instances, and that it was undone is
-/// what the delete asked for.
-fn is_overtaken<'a>(ended: &Operation, mut declared: impl Iterator<Item = &'a str>) -> bool {
-    let wants_instances = match &ended.spec {
-        OperationSpec::Scale { instances, .. } => instances.values().any(|&count| count > 0),
-        OperationSpec::Rollout { .. } | OperationSpec::Stress { .. } => true,
-        OperationSpec::Drain { .. } => false,
-    };
-    let is_declared = ended.spec.service().is_none_or(|service| declared.any(|name| name == service.as_str()));
-    ended.phase.is_final() && wants_instances && !is_declared
 }
 
 /// The services that consequences name.

@@ -40,21 +40,3 @@ fn what_an_apply_waits_behind_is_said() {
     assert!(behind(&all, &["pay".to_owned()].into(), &known).is_empty(), "another service");
     assert!(behind(&all, &services, &BTreeSet::new()).is_empty(), "one that is followed says it by itself");
 }
-
-#[test]
-fn what_a_delete_overtook_is_no_failure_of_it() {
-    let mut begun = operation("op-2", vec![step(StepName::Start, StepState::Failed, 0, 2)]);
-    begun.phase = OperationPhase::RolledBack;
-    let scale = |count| OperationSpec::Scale {
-        service: "lottery".parse().unwrap(),
-        instances: [("east".parse().unwrap(), count)].into(),
-    };
-    begun.spec = scale(2);
-    assert!(is_overtaken(&begun, ["pay"].into_iter()));
-    assert!(!is_overtaken(&begun, ["lottery", "pay"].into_iter()), "the service is still declared");
-    let mut emptied = begun.clone();
-    emptied.spec = scale(0);
-    assert!(!is_overtaken(&emptied, ["pay"].into_iter()), "this one carries the delete out");
-    begun.phase = OperationPhase::Paused;
-    assert!(!is_overtaken(&begun, ["pay"].into_iter()), "it is not over");
-}

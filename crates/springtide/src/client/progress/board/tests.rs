@@ -34,6 +34,7 @@ pub(in super::super) fn operation(id: &str, steps: Vec<StepRun>) -> Operation {
         scale_before: None,
         hold: false,
         given_up: Vec::new(),
+        overtaken: false,
         planned_at: 0,
     }
 }
