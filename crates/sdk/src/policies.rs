@@ -5,6 +5,7 @@ use crate::Place;
 use crate::clock::{Clock, clocks};
 use model::{PoliciesFile, PolicyAction, Throttle};
 use policy::{PolicySet, compile};
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::SystemTime;
@@ -19,8 +20,9 @@ pub(crate) struct Policies {
     path: Option<std::path::PathBuf>,
     looked_us: AtomicU64,
     set: RwLock<Arc<PolicySet>>,
-    /// When the file was last changed, as far as it is compiled.
-    seen: Mutex<Option<SystemTime>>,
+    /// When the compiled file was changed, and its inode: two that replace each other within one tick of the file system's
+    /// clock have the same time.
+    seen: Mutex<Option<(SystemTime, u64)>>,
 }
 
 impl Policies {
@@ -50,7 +52,7 @@ impl Policies {
 
     fn look(&self) {
         let Some(path) = &self.path else { return };
-        let changed = std::fs::metadata(path).and_then(|found| found.modified()).ok();
+        let changed = std::fs::metadata(path).and_then(|found| Ok((found.modified()?, found.ino()))).ok();
         let mut seen = self.seen.lock().expect("no holder of this lock panics");
         // A file that is gone is no news: what is in force lapses by itself.
         if changed.is_none() || *seen == changed {

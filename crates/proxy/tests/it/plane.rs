@@ -62,7 +62,7 @@ pub struct Plane {
 
 impl Plane {
     pub fn start() -> Self {
-        Self::at("127.0.0.1:0".parse().expect("an address"))
+        Self::at(testkit::address())
     }
 
     pub fn at(address: SocketAddr) -> Self {

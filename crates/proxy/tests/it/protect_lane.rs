@@ -262,10 +262,7 @@ fn tell_process(fixture: &Fixture, world: World, round: usize) {
 
 #[test]
 fn money_outlives_kill_9_and_every_other_policy_over_its_route() {
-    // Nobody listens there between a kill and the next start.
-    let mut fixture = Fixture::with(1, |config, _| {
-        (config.entry, config.mesh) = (testkit::address(), testkit::address());
-    });
+    let mut fixture = Fixture::start();
     let upstream = Upstream::start();
     let world = World::web(vec![endpoint("w-1", upstream.address, 1000)]);
     let mut running = process(&fixture);
@@ -273,25 +270,28 @@ fn money_outlives_kill_9_and_every_other_policy_over_its_route() {
         fixture.plane().heard(|heard| heard.hello.as_ref().is_some_and(|hello| hello.proxy == "child"))
     });
     fixture.stop();
-    tell_process(&fixture, world.clone().named("lane-a", &SLOW.replace("20", "0.001"), LONG_MS), 0);
+    let held = world.clone().named("lane-a", &SLOW.replace("20", "0.001"), LONG_MS);
+    tell_process(&fixture, held.clone(), 0);
     let ids = accepted(&fixture, "k", 8);
     until("the first is paid", || all_paid(&fixture, &ids[..1]));
     let world = world.named("lane-a", SLOW, LONG_MS).named("lane-b", &slow_first("0.001"), LONG_MS);
     let answering = |action: &str| format!(r#"{{"service":"web","route":"/count","order":10,"action":{action}}}"#);
     let answer = r#"{"status":200,"body":"later"}"#;
     let suppress = answering(&format!(r#"{{"suppress":{answer}}}"#));
-    tell_process(&fixture, world.clone().named("quiet", &suppress, LONG_MS), 1);
+    // The lane's rate is the whole process's and rises with the first worker: by then each of them must hold back.
+    tell_process(&fixture, held.named("quiet", &suppress, LONG_MS), 1);
+    tell_process(&fixture, world.clone().named("quiet", &suppress, LONG_MS), 2);
     until("they are tried, and held back", || retried(&fixture) >= 7);
     running.kill().expect("kill -9");
     running.wait().expect("it ended");
     running = process(&fixture);
     let degrade = answering(&format!(r#"{{"degrade":{{"answer":{answer}}}}}"#));
     until("it listens", || TcpStream::connect(fixture.entry).is_ok());
-    tell_process(&fixture, world.clone().named("static", &degrade, LONG_MS), 2);
+    tell_process(&fixture, world.clone().named("static", &degrade, LONG_MS), 3);
     until("they are tried again", || retried(&fixture) >= 7);
     assert_eq!(upstream.keys(), keys("k", 1), "all that answer in the service's place hold them back");
     assert!(ids[1..].iter().all(|id| state(&fixture, id).contains("waiting")), "and end none");
-    tell_process(&fixture, world, 3);
+    tell_process(&fixture, world, 4);
     until("all are paid", || all_paid(&fixture, &ids[1..]));
     assert_eq!(upstream.keys(), keys("k", 8), "each once");
     running.kill().expect("it is ours");

@@ -53,7 +53,7 @@ pub struct Upstream {
 
 impl Upstream {
     pub fn start() -> Self {
-        Self::at("127.0.0.1:0".parse().expect("an address"))
+        Self::at(testkit::address())
     }
 
     pub fn at(address: SocketAddr) -> Self {

@@ -60,6 +60,11 @@ fn a_gray_stage_gets_what_it_says() {
 
 #[test]
 fn an_override_lapses_by_the_proxys_own_clock() {
+    assert!((0..3).any(|_| an_override_is_seen_to_lapse()), "too slow a machine to judge");
+}
+
+/// `false`: its life was over before all was asked under it.
+fn an_override_is_seen_to_lapse() -> bool {
     const LIFE_MS: u64 = 5_000;
     let mut fixture = Fixture::start();
     let (one, two) = (Upstream::start(), Upstream::start());
@@ -70,7 +75,9 @@ fn an_override_lapses_by_the_proxys_own_clock() {
     let told = Instant::now();
     fixture.plane = None;
     let leased = share(&fixture, &two, 500);
-    assert!(sent.elapsed() < Duration::from_millis(LIFE_MS), "too slow a machine to judge");
+    if sent.elapsed() >= Duration::from_millis(LIFE_MS) {
+        return false;
+    }
     assert!((440..=460).contains(&leased), "{leased} of 500, wanted 450");
     until("the steady weights are back", || {
         // Each request is judged by its own time: one that begins after the lease is none of the lease's.
@@ -82,6 +89,7 @@ fn an_override_lapses_by_the_proxys_own_clock() {
     let reverted = sent.elapsed();
     assert!(reverted >= Duration::from_millis(LIFE_MS), "reverted early: {reverted:?}");
     fixture.stop();
+    true
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn get() -> Request<Bytes> {
 async fn names_deadlines_and_priorities_go_along() {
     let (address, seen) = mesh(|_| Response::new(Full::default())).await;
     let client = sdk(address).client();
-    let mut context = Context::background(400, &client);
+    let mut context = Context::background(60_000, &client);
     client.call(&mut context, "lottery", get()).await.expect("answered");
     client.call(&mut context, "lottery", get()).await.expect("answered");
     let seen = seen.lock().expect("no panic");
@@ -59,7 +59,7 @@ async fn names_deadlines_and_priorities_go_along() {
     );
     assert_eq!(seen[0]["x-springtide-priority"], "65535");
     let left: u64 = seen[0]["x-springtide-deadline-ms"].to_str().unwrap().parse().unwrap();
-    assert!((1..=400).contains(&left), "{left}");
+    assert!((1..=60_000).contains(&left), "{left}");
     assert!(!seen[0].contains_key("x-springtide-admitted"));
     assert_eq!(seen[1]["x-springtide-admitted"], "lottery", "a sub-call of an admitted task says so");
 }
@@ -73,10 +73,10 @@ async fn a_doomed_call_is_not_sent_and_reported_with_the_next() {
     }
     let (address, seen) = mesh(overloaded).await;
     let client = sdk(address).client();
-    client.call(&mut Context::background(400, &client), "lottery", get()).await.expect("nothing is known yet");
+    client.call(&mut Context::background(60_000, &client), "lottery", get()).await.expect("nothing is known yet");
     let mut shed = 0;
     for _ in 0..50 {
-        match client.call(&mut Context::background(400, &client), "lottery", get()).await {
+        match client.call(&mut Context::background(60_000, &client), "lottery", get()).await {
             Err(CallError::Shed { .. }) => shed += 1,
             other => drop(other.expect("probes are answered")),
         }
@@ -94,14 +94,14 @@ async fn what_failed_is_tried_again_within_the_budget_and_never_a_post() {
     }
     let (address, seen) = mesh(first_fails).await;
     let client = sdk(address).client();
-    let answer = client.call(&mut Context::background(2_000, &client), "gift", get()).await.expect("answered");
+    let answer = client.call(&mut Context::background(60_000, &client), "gift", get()).await.expect("answered");
     assert_eq!(answer.status(), 200);
     assert_eq!(seen.lock().expect("no panic")[1]["x-springtide-attempt"], "1");
 
     let (address, seen) = mesh(|_| Response::builder().status(502).body(Full::default()).expect("an answer")).await;
     let client = sdk(address).client();
     let post = Request::builder().method("POST").uri("/pay").body(Bytes::new()).expect("a request");
-    let answer = client.call(&mut Context::background(2_000, &client), "pay", post).await.expect("answered");
+    let answer = client.call(&mut Context::background(60_000, &client), "pay", post).await.expect("answered");
     assert_eq!((answer.status().as_u16(), seen.lock().expect("no panic").len()), (502, 1));
 }
 

@@ -6,7 +6,10 @@ use http_body_util::{BodyExt, Full};
 use model::{Clocks, KeptPolicy, PoliciesFile};
 use sdk::{Config, Place, Sdk, Start, Ticket};
 use std::convert::Infallible;
-use std::time::Duration;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, UNIX_EPOCH};
+use tokio::sync::Notify;
 use tower::{Layer, Service, service_fn};
 
 fn place() -> Place {
@@ -27,7 +30,7 @@ async fn ok(_: Request<Full<Bytes>>) -> Result<Response<Full<Bytes>>, Infallible
 async fn a_served_request_tells_the_level_and_is_counted() {
     let sdk = Sdk::new(place(), Config::default()).expect("a good config");
     let mut service = sdk.layer().layer(service_fn(ok));
-    let answer = service.call(request(2_048, 500)).await.expect("served");
+    let answer = service.call(request(2_048, 60_000)).await.expect("served");
     assert_eq!(answer.status(), 200);
     let told = answer.headers()["endpoint-load-metrics"].to_str().expect("text");
     assert!(told.contains("springtide_level=65536"), "{told}");
@@ -40,12 +43,13 @@ async fn a_served_request_tells_the_level_and_is_counted() {
 #[tokio::test]
 async fn work_whose_deadline_passed_in_the_queue_is_not_begun() {
     let sdk = Sdk::new(place(), Config { workers: 1, ..Config::default() }).expect("a good config");
-    let began = std::sync::Arc::new(tokio::sync::Notify::new());
-    let told = began.clone();
+    let (began, over) = <(Arc<Notify>, Arc<Notify>)>::default();
+    let (told, awaited) = (began.clone(), over.clone());
     let slow = service_fn(move |_: Request<Full<Bytes>>| {
         told.notify_one();
-        async {
-            tokio::time::sleep(Duration::from_millis(120)).await;
+        let awaited = awaited.clone();
+        async move {
+            awaited.notified().await;
             Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
         }
     });
@@ -54,9 +58,14 @@ async fn work_whose_deadline_passed_in_the_queue_is_not_begun() {
     // The second one comes while the first one's work holds the only worker.
     let later = async {
         began.notified().await;
-        second.call(request(2_048, 40)).await
+        let mut second = second.call(request(2_048, 40));
+        let polled = std::future::poll_fn(|wake| Poll::Ready(second.as_mut().poll(wake))).await;
+        assert!(polled.is_pending(), "it waits for the worker");
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        over.notify_one();
+        second.await
     };
-    let (first, second) = tokio::join!(first.call(request(2_048, 500)), later);
+    let (first, second) = tokio::join!(first.call(request(2_048, 60_000)), later);
     assert_eq!(first.expect("served").status(), 200);
     let second = second.expect("answered");
     assert_eq!(second.status(), 504);
@@ -66,7 +75,7 @@ async fn work_whose_deadline_passed_in_the_queue_is_not_begun() {
 #[tokio::test]
 async fn a_service_that_starts_its_work_itself_frees_the_worker_while_it_waits_for_others() {
     let sdk = Sdk::new(place(), Config { workers: 1, start: Start::Service, ..Config::default() }).expect("good");
-    let both = std::sync::Arc::new(tokio::sync::Barrier::new(2));
+    let both = Arc::new(tokio::sync::Barrier::new(2));
     let service = service_fn(move |request: Request<Full<Bytes>>| {
         let both = both.clone();
         async move {
@@ -92,6 +101,9 @@ async fn the_policies_of_the_hosts_file_act_and_change() {
         let at = Clocks { boot_id: String::new(), boot_ms: 0, unix_ms: 0 };
         let file = PoliciesFile { format: 1, revision, at, proxies: [].into(), policies };
         std::fs::write(path.with_extension("new"), file.bytes()).expect("temp");
+        // All have the same time, as those have that come within one tick of the file system's clock.
+        let new = std::fs::File::options().append(true).open(path.with_extension("new")).expect("temp");
+        new.set_modified(UNIX_EPOCH).expect("ours");
         std::fs::rename(path.with_extension("new"), &path).expect("temp");
     };
     let policy = serde_json::json!({
@@ -102,7 +114,7 @@ async fn the_policies_of_the_hosts_file_act_and_change() {
     let sdk = Sdk::new(Place { policies: Some(path.clone()), ..place() }, Config::default()).expect("good");
     let mut service = sdk.layer().layer(service_fn(ok));
     let mut body = async || {
-        let answer = service.call(request(2_048, 500)).await.expect("answered");
+        let answer = service.call(request(2_048, 60_000)).await.expect("answered");
         let instead = answer.headers().get("x-springtide-instead").map(|name| name.as_bytes().to_vec());
         let body = answer.into_body().collect().await.expect("whole").to_bytes();
         assert_eq!(instead.as_deref(), (&body[..] == b"later\n").then_some(&b"quiet"[..]), "who answers is said");
@@ -142,7 +154,7 @@ async fn what_only_proxies_enforce_hides_nothing_and_answers_nothing_here() {
         let mut service = sdk.layer().layer(service_fn(ok));
         let mut bodies = Vec::new();
         for _ in 0..3 {
-            let answer = service.call(request(2_048, 500)).await.expect("answered");
+            let answer = service.call(request(2_048, 60_000)).await.expect("answered");
             bodies.push(answer.into_body().collect().await.expect("whole").to_bytes());
         }
         bodies

@@ -152,8 +152,8 @@ async fn one_click_is_in_force_everywhere_and_the_answer_says_so() {
     put(&client, rate, "30m").await;
     let counted = proxies[0].policies().proxies;
     assert_eq!((counted.get("north"), counted.get("east")), (Some(&2), Some(&2)));
-    let lifted = client.protect_lift(&LiftRequest { names: vec!["fewer".to_owned()], ..Default::default() }).await;
-    assert_eq!(lifted.expect("lifted").changes.len(), 1);
+    let of_name = LiftRequest { names: vec!["fewer".to_owned()], wait_ms: Some(10_000), ..Default::default() };
+    assert_eq!(client.protect_lift(&of_name).await.expect("lifted").changes.len(), 1);
     assert_eq!(proxies[0].names(), ["rate"]);
     let audit = client.audit(0, 1_000).await.expect("listed");
     let of_policy: Vec<bool> =
@@ -374,8 +374,11 @@ async fn a_dry_run_counts_what_proxies_sampled_and_says_when_nothing_was() {
     let data = server.data.path().to_owned();
     let proxy = tokio::spawn(async move { sampled(&data, findings).await });
     until("the proxy", || async { (client.status().await.ok()?.proxies == 1).then_some(()) }).await;
-    let told = client.protect_dry_run(&question).await.expect("answered");
-    assert_eq!((told.proxies, told.answered, told.sampled, told.sampled_users), (1, 1, 400, 100));
+    let told = until("the proxy's answer", || async {
+        client.protect_dry_run(&question).await.ok().filter(|told| (told.proxies, told.answered) == (1, 1))
+    })
+    .await;
+    assert_eq!((told.sampled, told.sampled_users), (400, 100));
     let effect = &told.policies[0];
     assert_eq!((effect.policy.as_str(), effect.sampled, effect.failed), ("more", 48, 7));
     assert!((effect.requests_share.value - 0.12).abs() < 1e-9, "{effect:?}");

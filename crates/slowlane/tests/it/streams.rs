@@ -4,6 +4,7 @@ use crate::{payment, until};
 use slowlane::streams::Streams;
 use slowlane::{Driver, Ending, Error, Item, ItemHeader, State};
 use std::future::Future;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -26,7 +27,7 @@ impl Redis {
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server is installed: `cargo xtask test` does it, or `apt-get install redis-server`");
-        until("redis answers", || TcpStream::connect(address).is_ok());
+        until("redis answers", || pong(address).is_ok_and(|answer| answer == *b"+PONG\r\n"));
         Self { child, address }
     }
 
@@ -39,6 +40,14 @@ impl Redis {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What it says to a ping. It listens before it has read its file.
+fn pong(address: SocketAddr) -> std::io::Result<[u8; 7]> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.write_all(b"PING\r\n")?;
+    let mut answer = [0; 7];
+    stream.read_exact(&mut answer).map(|()| answer)
 }
 
 impl Drop for Redis {
@@ -90,7 +99,9 @@ fn a_redis_that_says_nothing_is_waited_for_once_and_not_by_each() {
         pushes.join_all().await
     });
     assert!(answers.iter().all(|answer| matches!(answer, Err(Error::Away(_)))), "{answers:?}");
-    assert_eq!(accepted.load(SeqCst), 1, "those who waited hear of the failure, and do not each try");
+    // What is told of the failure is old after a second: on a machine that stood still one of them may try again.
+    let accepted = accepted.load(SeqCst);
+    assert!((1..=2).contains(&accepted), "those who waited hear of the failure, and do not each try: {accepted}");
 }
 
 #[test]

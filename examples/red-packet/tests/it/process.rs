@@ -8,7 +8,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -76,13 +76,14 @@ impl Stage {
     }
 
     /// The command of a role, as an instance gets it.
-    pub fn command(&self, role: &str, config: &str, port: u16) -> Command {
+    pub fn command(&self, role: &str, config: &str, address: SocketAddr) -> Command {
+        let (ip, port) = (address.ip().to_string(), address.port());
         let configs = self.folder.path().join(format!("config-{role}-{port}"));
         std::fs::create_dir_all(&configs).unwrap();
         std::fs::write(configs.join(format!("{role}.json")), config).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_red-packet"));
         command.arg(role).env_clear().stdout(Stdio::null());
-        command.envs([("SPRINGTIDE_SERVICE", role), ("SPRINGTIDE_ADDRESS", "127.0.0.1")]);
+        command.envs([("SPRINGTIDE_SERVICE", role), ("SPRINGTIDE_ADDRESS", &ip)]);
         command.env("SPRINGTIDE_INSTANCE", format!("{role}-1")).env("PORT_HTTP", port.to_string());
         command.env("SPRINGTIDE_MESH", self.mesh.address.to_string());
         command.env("SPRINGTIDE_CONFIG", configs).env("SPRINGTIDE_DATA", self.folder.path());
@@ -91,21 +92,14 @@ impl Stage {
 
     /// Starts a role, waits until it is well, and lets the mesh route to it.
     pub fn start(&self, role: &str, config: &str) -> Role {
-        // Somebody else may take the port between this and the start; then another one is tried.
-        let (child, address) = until("a role starts", || {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let address = SocketAddr::from(([127, 0, 0, 1], port));
-            let mut child = self.command(role, config, port).spawn().unwrap();
-            until("a role answers or ends", || {
-                let well = http::call(address, "GET", "/healthz", "", "").is_ok_and(|answer| answer.status == 200);
-                let ended = child.try_wait().unwrap().is_some();
-                (well || ended).then_some(ended)
-            })
-            .eq(&false)
-            .then_some((child, address))
+        let address = testkit::address();
+        let mut started = Role { address, child: self.command(role, config, address).spawn().unwrap() };
+        until("a role answers", || {
+            assert!(started.child.try_wait().unwrap().is_none(), "{role} ended");
+            http::call(address, "GET", "/healthz", "", "").is_ok_and(|answer| answer.status == 200).then_some(())
         });
         self.mesh.shared.lock().unwrap().routes.insert(role.to_owned(), address);
-        Role { address, child }
+        started
     }
 }
 
