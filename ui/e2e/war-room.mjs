@@ -122,7 +122,8 @@ await withBrowser(async (context) => {
   await shot("operation-held");
   await page.locator(".bad", { hasText: "broken-1 on host-a1 keeps exiting" }).first().waitFor();
   await page.getByRole("button", { name: "Retry step start" }).click();
-  await page.locator(".operation .log li", { hasText: "retry" }).first().waitFor();
+  await page.locator(".operation .log li", { hasText: "tried again" }).waitFor();
+  await page.locator(".operation .log li", { hasText: "held at the failed step" }).nth(1).waitFor();
   await isHeld.waitFor();
   await page.getByRole("button", { name: "Roll back" }).click();
   await page.locator("dialog").getByRole("button", { name: "Roll back" }).click();

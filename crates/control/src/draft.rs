@@ -59,6 +59,13 @@ impl<'a> Draft<'a> {
         journal::log(self.change(), now, text);
     }
 
+    /// The same, unless that is what its last line says.
+    pub fn log_once(&mut self, text: &str) {
+        if self.op.log.last().is_none_or(|last| last.text != text) {
+            self.log(text);
+        }
+    }
+
     /// A host's placements, to change them; guarded from now on.
     pub fn host(&mut self, host: &HostName) -> &mut HostPlacements {
         self.changed = true;

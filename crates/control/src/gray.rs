@@ -8,7 +8,7 @@ use crate::journal;
 use crate::judge;
 use crate::limits::*;
 use crate::recall::{Recall, Stage, View, proxies_behind};
-use crate::walk::{Move, batch_service, current_adds};
+use crate::walk::{Move, batch_service, current_adds, unconfirmed_by_proxies};
 use model::{GateOutcome, GateVerdict, InstanceId, InstanceIntent, Operation, PlannedInstance, ServiceName, StepName};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,15 +57,15 @@ fn say(draft: &mut Draft<'_>, words: String) {
 /// Judges the stage in progress, and begins the next one.
 pub(crate) fn complete(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recall) -> Move {
     let waited_ms = recall.waited_ms(draft.op(), view.now);
+    if is_released(draft.op()) && !is_told(view, draft, recall, waited_ms) {
+        return Move::Wait;
+    }
     let health = progress(view, current_adds(draft.op()), Goal::StaysHealthy, waited_ms);
     if !health.failed.is_empty() {
         return Move::Fail(health.failed);
     }
-    if current_adds(draft.op()).next().is_none() {
+    if is_released(draft.op()) || current_adds(draft.op()).next().is_none() {
         return Move::On;
-    }
-    if is_released(draft.op()) {
-        return await_told(view, draft.op(), recall, waited_ms);
     }
     if !recall.is_journaled(draft.op()) {
         return Move::Wait;
@@ -85,18 +85,25 @@ pub(crate) fn complete(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recal
     }
 }
 
-/// True when the last stage has its verdict already (an `after` hook may still be due).
+/// True when the last stage has its verdict already (proxies may still be awaited, and an `after` hook be due).
 fn is_released(op: &Operation) -> bool {
     let full = GRAY_STAGES_PERMILLE[GRAY_STAGES_PERMILLE.len() - 1];
     let promoted = op.verdicts.last().is_some_and(|last| last.gray_permille == full && last.outcome.promotes());
     promoted && op.gray_permille == full
 }
 
-/// Who is told that a first instance was released may send a request at once: every proxy is to know where.
-fn await_told(view: View<'_>, op: &Operation, recall: &Recall, waited_ms: u64) -> Move {
-    let released: Vec<PlannedInstance> = current_adds(op).cloned().collect();
-    let told = !proxies_behind(view, &released) || waited_ms >= PROXIES_MS_MAX;
-    if recall.is_journaled(op) && told { Move::On } else { Move::Wait }
+/// Whoever hears that a first instance was released may send a request at once: every proxy is to know where, or has had
+/// its time.
+fn is_told(view: View<'_>, draft: &mut Draft<'_>, recall: &Recall, waited_ms: u64) -> bool {
+    if !recall.is_journaled(draft.op()) {
+        return false;
+    }
+    let released: Vec<PlannedInstance> = current_adds(draft.op()).cloned().collect();
+    let is_behind = proxies_behind(view, &released);
+    if is_behind && waited_ms >= PROXIES_MS_MAX {
+        draft.log_once(&unconfirmed_by_proxies());
+    }
+    !is_behind || waited_ms >= PROXIES_MS_MAX
 }
 
 fn late(waited_ms: u64, waiting: Vec<String>) -> Move {

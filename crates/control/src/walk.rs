@@ -321,9 +321,14 @@ fn await_quiet(view: View<'_>, draft: &mut Draft<'_>, recall: &mut Recall, servi
         return Move::Wait;
     }
     if proxies_behind(view, &leaving) {
-        draft.log(format!("went on although not every proxy has confirmed within {} s", PROXIES_MS_MAX / 1_000));
+        draft.log_once(&unconfirmed_by_proxies());
     }
     Move::On
+}
+
+/// What the log says when proxies did not confirm in time.
+pub(crate) fn unconfirmed_by_proxies() -> String {
+    format!("went on although not every proxy has confirmed within {} s", PROXIES_MS_MAX / 1_000)
 }
 
 fn await_gone(

@@ -80,10 +80,10 @@ pub struct Second {
     pub p99_ms: f64,
 }
 
-/// What the caller hears each second.
+/// What the caller hears each second, and at the end for what is left.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// The second that has passed.
+    /// The second that has passed; the last one may be a part of one.
     pub second: Second,
     /// When the profile ends, in seconds since the start.
     pub end_s: f64,

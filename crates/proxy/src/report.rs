@@ -305,7 +305,7 @@ impl Reporter {
                     Some(None) => {}
                 },
                 _ = end.wait_for(|end| *end) => {
-                    queue(proxy_up::Message::Samples(self.samples(Instant::now(), true, false)))?;
+                    queue(proxy_up::Message::Samples(self.samples(Instant::now(), true, all)))?;
                     break;
                 }
                 _ = tick.tick() => {

@@ -53,6 +53,8 @@ pub(super) struct Series {
     first_us: u64,
     pub readings: Vec<Reading>,
     pub cpu: Vec<CpuReading>,
+    /// When CPU was last heard of, by the clock of the traffic.
+    cpu_heard_at_s: f64,
     /// Latencies before the hold, when queues are short.
     base_latency: LatencyHistogram,
     /// When a counter last moved.
@@ -142,6 +144,7 @@ impl Series {
             return;
         }
         let delta = |now: u64, then: u64| now.saturating_sub(then) as f64 / 1e6;
+        self.cpu_heard_at_s = (sample.traffic_time_us - self.first_us) as f64 / 1e6;
         self.cpu.push(CpuReading {
             at_s,
             cpu_s: before.cpu_s + delta(sample.cpu_usage_us, last.cpu_usage_us),
@@ -252,9 +255,9 @@ impl Series {
         (self.in_flight_mean(over_s) / rate - self.base_s()).max(0.0)
     }
 
-    /// CPU used of late, in cores; absent while fewer than two readings are that new, as after a pause.
+    /// CPU used of late, in cores; absent while it is not known, as after a pause or when the agent is silent.
     pub fn cpu_rate(&self, over_s: f64) -> Option<f64> {
-        let newest = self.cpu.last()?;
+        let newest = self.cpu.last().filter(|_| self.now_s() - self.cpu_heard_at_s <= over_s)?;
         let since = newest.at_s - over_s - 0.02;
         let oldest = self.cpu.iter().rev().take_while(|r| r.at_s >= since).last()?;
         (newest.at_s > oldest.at_s).then(|| (newest.cpu_s - oldest.cpu_s) / (newest.at_s - oldest.at_s))

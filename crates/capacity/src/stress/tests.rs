@@ -206,6 +206,18 @@ fn errors_end_the_test_within_300_ms_and_give_the_share_back() {
 }
 
 #[test]
+fn an_instance_whose_cpu_is_not_known_is_not_taken_for_idle() {
+    let shares = |cpu_silent_from_s| {
+        let o = run(&Case { cpu_silent_from_s, ..cpu(1.0, 0.002, 8) }, 3);
+        let moved = o.moves.into_iter().filter(|(_, to)| !to.neutral).map(|(_, to)| to.share);
+        moved.collect::<Vec<f64>>()
+    };
+    let (unknown, known) = (shares(Some(1.2)), shares(None));
+    assert!(unknown.iter().all(|share| *share <= unknown[0]), "one step, and no further: {unknown:?}");
+    assert!(known.iter().any(|share| *share > known[0] * 1.1), "{known:?}");
+}
+
+#[test]
 fn frozen_readings_give_the_share_back_and_end_the_test() {
     let o = run(&Case { freezes_at_s: Some(4.0), ..cpu(0.2, 0.002, 8) }, 3);
     let back = o.moves.iter().find(|(at, to)| *at > 4.0 && to.neutral).expect("it went back");

@@ -336,6 +336,17 @@ fn a_proxy_that_never_confirms_is_not_waited_for_for_ever() {
 }
 
 #[test]
+fn what_a_step_waits_for_behind_a_hook_is_logged_once() {
+    let hook = "hooks: [{step: drain, when: after, command: [check], timeout_ms: 1000}]\n";
+    let mut world = World::with_lottery(2, 2, &format!("{hook}stop: {{drain_ms: 300, grace_ms: 1000}}"));
+    let id = world.open(scale_to(1, 1));
+    world.observed.proxies_behind.insert(service("lottery"));
+    world.until("the end", |w| w.op(&id).phase.is_final());
+    let told = world.op(&id).log.iter().filter(|line| line.text.contains("not every proxy")).count();
+    assert_eq!(told, 1, "{:?}", world.op(&id).log);
+}
+
+#[test]
 fn a_rollback_waits_for_the_proxies_too() {
     let mut world = World::with_lottery(2, 2, "stop: {drain_ms: 300, grace_ms: 1000}");
     world.rps.insert(service("lottery"), 500.0);

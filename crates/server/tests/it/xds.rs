@@ -12,6 +12,7 @@ use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
+use model::OperationPhase;
 use prost::{Message, Name};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,6 +20,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
+
+/// Looks at what must not happen yet, 20 ms apart: a few turns of the control loop.
+const LOOKS: u32 = 25;
 
 /// An ADS client that acknowledges everything, as Envoy does.
 pub struct Client {
@@ -56,11 +60,19 @@ impl Client {
     }
 
     async fn answer(&mut self) -> DiscoveryResponse {
+        let answer = self.unacknowledged().await;
+        self.acknowledge(&answer).await;
+        answer
+    }
+
+    async fn unacknowledged(&mut self) -> DiscoveryResponse {
         let answer = tokio::time::timeout(Duration::from_secs(30), self.answers.message()).await;
-        let answer = answer.expect("an answer in time").expect("no error").expect("no end");
+        answer.expect("an answer in time").expect("no error").expect("no end")
+    }
+
+    async fn acknowledge(&self, answer: &DiscoveryResponse) {
         let names = self.names.get(&answer.type_url).cloned().unwrap_or_default();
         self.send(answer.type_url.clone(), names, &answer.version_info, &answer.nonce).await;
-        answer
     }
 
     /// The next answer of a type; others are acknowledged and passed over.
@@ -115,6 +127,34 @@ async fn an_applied_service_reaches_the_data_plane() {
     let assigned = xds.next::<ClusterLoadAssignment>().await;
     assert_eq!((assigned.len(), assigned[0].cluster_name.as_str()), (1, "sso"));
     assert_eq!(endpoints(&assigned[0]).len(), 1);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_release_is_done_once_those_that_follow_know_of_it() {
+    let mut server = Server::start().await;
+    let client = server.client();
+    let mut xds = Client::connect(server.data.path()).await;
+    // The release is a change of its own, some turns after the placements': what is not yet known is the release alone.
+    let slowly = "hooks: [{ when: before, step: gray, command: [sleep, '0.5'] }]\ninstances:";
+    let pay = service(1, 0).replace("instances:", slowly);
+    apply(&client, &[("f.yaml", facilities(1)), ("p.yaml", pay)]).await;
+    xds.subscribe::<ClusterLoadAssignment>(&["pay"]).await;
+    let _agents = Agent::fleet(1, server.data.path());
+    let mut released = xds.unacknowledged().await;
+    while released.resources.is_empty() {
+        xds.acknowledge(&released).await;
+        released = xds.unacknowledged().await;
+    }
+    let first = || async { client.operations().await.expect("listed").pop().expect("the reconciler's") };
+    until("the release", || async { (first().await.gray_permille == 1_000).then_some(()) }).await;
+    for _ in 0..LOOKS {
+        assert!(!first().await.phase.is_final(), "a proxy may not know where to send a request yet");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    xds.acknowledge(&released).await;
+    let ended = until("the end", || async { Some(first().await).filter(|op| op.phase.is_final()) }).await;
+    assert_eq!(ended.phase, OperationPhase::Succeeded, "{ended:#?}");
     server.stop().await;
 }
 

@@ -97,7 +97,7 @@ pub async fn apply(args: ApplyArgs) -> Result<(), Failure> {
     if args.wait.no_wait || applied.consequences.is_empty() {
         return Ok(());
     }
-    progress::settle(&client, &applied.consequences, known, &args.wait, args.output).await
+    progress::settle(&client, &applied, known, &args.wait, args.output).await
 }
 
 /// `springtide delete`.
@@ -121,7 +121,7 @@ pub async fn delete(args: DeleteArgs) -> Result<(), Failure> {
     if args.wait.no_wait || deleted.consequences.is_empty() {
         return Ok(());
     }
-    progress::settle(&client, &deleted.consequences, known, &args.wait, args.output).await
+    progress::settle(&client, &deleted, known, &args.wait, args.output).await
 }
 
 async fn upload(client: &Client, gathered: &Gathered, output: Output) -> Result<(), Failure> {

@@ -6,10 +6,11 @@ use super::failure::Failure;
 use super::output::Output;
 use super::tables::word;
 use api::client::{Client, Error};
+use api::http::ApplyResponse;
 use board::Board;
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use model::{Operation, OperationId, OperationPhase};
+use model::{Operation, OperationId, OperationPhase, Revision};
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -139,6 +140,12 @@ fn shortfall(operation: &Operation) -> Option<String> {
     Some(format!("{}: {}: {why}", operation.id, phase(operation.phase)))
 }
 
+/// Why an operation that is over fails what was written at `revision`; one that was planned before and overtaken by it does
+/// not.
+fn failure(ended: &Operation, revision: Revision) -> Option<String> {
+    shortfall(ended).filter(|_| !(ended.overtaken && ended.planned_at < revision))
+}
+
 async fn watch(client: &Client, id: OperationId, board: &Board) -> Result<Operation, Failure> {
     let mut failures = 0;
     loop {
@@ -183,7 +190,7 @@ pub async fn known(client: &Client) -> Result<BTreeSet<OperationId>, Failure> {
 /// no longer declared until their last instance is gone; follows the operations that were not `known` before it.
 pub async fn settle(
     client: &Client,
-    consequences: &[String],
+    applied: &ApplyResponse,
     known: BTreeSet<OperationId>,
     wait: &Wait,
     output: Output,
@@ -192,7 +199,8 @@ pub async fn settle(
     let mut settling = Settling {
         client,
         board: &board,
-        waiting: named(consequences),
+        revision: applied.revision,
+        waiting: named(&applied.consequences),
         behind: BTreeMap::new(),
         known,
         touched: BTreeSet::new(),
@@ -218,6 +226,8 @@ pub async fn settle(
 struct Settling<'a> {
     client: &'a Client,
     board: &'a Board,
+    /// What was applied is of this revision.
+    revision: Revision,
     waiting: BTreeSet<String>,
     /// What services wait for that does not go on by itself, as it was told.
     behind: BTreeMap<String, String>,
@@ -249,10 +259,9 @@ impl Settling<'_> {
         Ok(())
     }
 
-    /// Takes in how an operation that was followed is over; a service that is held does not settle by itself. One that was
-    /// overtaken is no failure of what overtook it.
+    /// Takes in how an operation that was followed is over; a service that is held does not settle by itself.
     fn take(&mut self, ended: &Operation) {
-        self.failed.extend(shortfall(ended).filter(|_| !ended.overtaken));
+        self.failed.extend(failure(ended, self.revision));
         if ended.held_at().is_some()
             && let Some(service) = ended.spec.service()
         {

@@ -48,6 +48,8 @@ pub struct Case {
     pub fails_above: Option<f64>,
     /// Readings freeze at this time.
     pub freezes_at_s: Option<f64>,
+    /// The slice is not read any more from this time on.
+    pub cpu_silent_from_s: Option<f64>,
     /// Counters restart at this time.
     pub resets_at_s: Option<f64>,
 }
@@ -67,6 +69,7 @@ impl Case {
             stamp_error_s: 0.0,
             fails_above: None,
             freezes_at_s: None,
+            cpu_silent_from_s: None,
             resets_at_s: None,
         }
     }
@@ -366,7 +369,9 @@ pub fn run(case: &Case, seed: u64) -> Outcome {
         for at in due {
             let beat = 0.1 * ((next_read[at] / 0.1).round() + 1.0);
             next_read[at] = beat + 0.01 + 0.02 * world.rng.random::<f64>() + 0.02 * at as f64;
-            read(&mut reader, &mut world, at);
+            if at < case.proxies || case.cpu_silent_from_s.is_none_or(|from| world.now_s < from) {
+                read(&mut reader, &mut world, at);
+            }
             // One reading in fifty is lost on the way.
             if at != 0 || world.rng.random::<f64>() < 0.02 {
                 continue;

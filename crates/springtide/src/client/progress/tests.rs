@@ -30,6 +30,21 @@ fn a_held_operation_ends_the_wait_and_says_what_goes_on() {
 }
 
 #[test]
+fn what_was_overtaken_is_no_failure_of_what_overtook_it() {
+    let (held, _) = stopped();
+    let mut ended = held.clone();
+    ended.phase = OperationPhase::RolledBack;
+    ended.failures = vec!["service lottery was deleted meanwhile".to_owned()];
+    let said = "op-15: rolled back: service lottery was deleted meanwhile";
+    ended.planned_at = 20;
+    assert_eq!(failure(&ended, 21).as_deref(), Some(said));
+    ended.overtaken = true;
+    assert_eq!(failure(&ended, 21), None);
+    assert_eq!(failure(&ended, 20).as_deref(), Some(said), "somebody else's intent overtook what was applied");
+    assert!(failure(&held, 21).is_some());
+}
+
+#[test]
 fn what_an_apply_waits_behind_is_said() {
     let (held, paused) = stopped();
     let all = [held, paused];
