@@ -125,8 +125,8 @@ async fn dev_killed_hard_leaves_the_instances_and_the_next_dev_adopts_them() -> 
 
 #[tokio::test]
 async fn a_stress_test_finds_a_capacity_and_its_override_lapses_with_the_server() -> Result<()> {
-    let fleet = probe::fleet(2).await?;
-    let load = Load::start(fleet.entry, "/probe/work", RATE, 5);
+    let fleet = probe::costly_fleet().await?;
+    let load = Load::start(fleet.entry, "/probe/work", probe::COSTLY_RPS, 5);
     let request = OperationRequest::Stress { service: "probe".into(), instance: None, duration_ms_max: Some(20_000) };
     let operation = fleet.client.open_operation(&request).await?;
     fleet::succeeded(&fleet.await_operation(operation.id.as_str(), 60).await?)?;

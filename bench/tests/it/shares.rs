@@ -11,8 +11,10 @@ const MOVED: f64 = 0.45;
 const WINDOW: Duration = Duration::from_millis(500);
 /// Longest time that one look counts for: where it took longer, the machine stood still, and leases with it.
 const LOOK_MAX: Duration = Duration::from_secs(1);
-/// Requests in a window below which it says nothing.
-const REQUESTS_MIN: f64 = 20.0;
+/// Longest reading of all counters that is believed: what is counted later has more time, and a share that is not true.
+const READING_MAX: Duration = Duration::from_millis(250);
+/// Requests in a window below which it says nothing: of that many, chance gives none of four so large a share.
+const REQUESTS_MIN: f64 = 60.0;
 /// Windows that say nothing at the end, as when the machine stands still, before the service counts as not served.
 const SILENT_MAX: Duration = Duration::from_secs(4);
 
@@ -60,7 +62,13 @@ pub async fn last_moved(endpoints: &BTreeMap<String, String>, since: Instant, wa
 async fn window(endpoints: &BTreeMap<String, String>, last: &mut BTreeMap<String, f64>) -> Option<(f64, f64)> {
     // Not a wait for something to happen, but the length of the window over which shares are counted.
     tokio::time::sleep(WINDOW).await;
+    let asked = Instant::now();
     let now = served(endpoints).await;
+    if asked.elapsed() > READING_MAX {
+        // Neither the window that ends here nor the next one says anything.
+        last.clear();
+        return None;
+    }
     // An instance that was restarted counts from 0 again: what it served before is not known.
     let used: Vec<f64> = now
         .iter()

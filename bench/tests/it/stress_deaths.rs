@@ -11,11 +11,6 @@ use springtide_bench::machine::Process;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// CPU of a request: an instance of a tenth of a core takes 100 a second at most, and hardly less on a slow machine.
-const CPU_US: u32 = 1_000;
-/// Requests a second of the live traffic: more than one instance takes, so that the test holds it at its capacity, and
-/// little enough that half of them are less than that.
-const RATE: f64 = 170.0;
 /// Time in which a killed process must be gone: a throttled slice gets to die only when its next period begins.
 const DEATH_MAX: Duration = Duration::from_secs(10);
 /// Time in which weights must be back, whatever dies.
@@ -36,8 +31,8 @@ struct UnderTest {
 }
 
 async fn under_test(seed: u64) -> Result<UnderTest> {
-    let fleet = probe::fleet_costing(CPU_US, 2).await?;
-    let load = Load::start(fleet.entry, "/probe/work", RATE, seed);
+    let fleet = probe::costly_fleet().await?;
+    let load = Load::start(fleet.entry, "/probe/work", probe::COSTLY_RPS, seed);
     let instances = fleet.client.instances(Some("probe"), None).await?;
     let victim = instances.first().context("four instances are placed")?;
     let (victim, host) = (victim.instance.to_string(), victim.host.clone());
