@@ -36,8 +36,8 @@ pub async fn await_moved(endpoints: &BTreeMap<String, String>, seconds_max: u64)
     bail!("no traffic was moved within {seconds_max} s")
 }
 
-/// Watches for `watch` from `since` on; gives how long after it the traffic was last seen away from its even shares, to the
-/// begin of that window. Fails when nothing was served at the end.
+/// Watches for `watch` from `since` on; gives how long after it the traffic was last seen away from its even shares.
+/// Fails when nothing was served at the end.
 pub async fn last_moved(endpoints: &BTreeMap<String, String>, since: Instant, watch: Duration) -> Result<Duration> {
     let mut last = served(endpoints).await;
     let mut awake = since.elapsed().min(LOOK_MAX);
@@ -51,7 +51,8 @@ pub async fn last_moved(endpoints: &BTreeMap<String, String>, since: Instant, wa
             served = Some(awake);
         }
         if found.is_some_and(|(share, _)| share > MOVED) {
-            moved = began;
+            // So large a share says that it stood for more than half of the window.
+            moved = began + WINDOW / 2;
         }
     }
     let to_the_end = served.is_some_and(|last| last + SILENT_MAX >= watch);

@@ -99,11 +99,14 @@ fn is_told(view: View<'_>, draft: &mut Draft<'_>, recall: &Recall, waited_ms: u6
         return false;
     }
     let released: Vec<PlannedInstance> = current_adds(draft.op()).cloned().collect();
-    let is_behind = proxies_behind(view, &released);
-    if is_behind && waited_ms >= PROXIES_MS_MAX {
-        draft.log_once(&unconfirmed_by_proxies());
+    if !proxies_behind(view, &released) {
+        return true;
     }
-    !is_behind || waited_ms >= PROXIES_MS_MAX
+    if waited_ms < PROXIES_MS_MAX {
+        return false;
+    }
+    draft.log_once(&unconfirmed_by_proxies());
+    true
 }
 
 fn late(waited_ms: u64, waiting: Vec<String>) -> Move {

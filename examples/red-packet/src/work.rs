@@ -180,7 +180,8 @@ mod tests {
         burns.sort_unstable();
         // An interrupt may count as the thread's time: a single burn is as long as that takes.
         assert!(burns[0] >= 1_000 && burns[10] < 1_050, "{burns:?}");
-        assert!(used >= burns.iter().sum(), "{used} {burns:?}");
+        let burnt: u64 = burns.iter().sum();
+        assert!((burnt..burnt + 5_000).contains(&used), "{used} {burns:?}");
         assert_eq!(burn(0), 0);
     }
 
